@@ -1,0 +1,23 @@
+// Element types of tensors and parameters.
+#pragma once
+
+#include <cstddef>
+
+#include "core/portability.h"
+
+namespace fusednorm {
+
+enum class DataType { kFloat, kHalf, kBfloat16, kDouble };
+
+FUSEDNORM_INLINE std::size_t SizeOf(DataType type) {
+  return type == DataType::kDouble ? 8 : type == DataType::kFloat ? 4 : 2;
+}
+
+// Statistics and all arithmetic are in float, for double data in double.
+FUSEDNORM_INLINE DataType ComputeType(DataType data) {
+  return data == DataType::kDouble ? DataType::kDouble : DataType::kFloat;
+}
+
+const char* Name(DataType type);
+
+}  // namespace fusednorm

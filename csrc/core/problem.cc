@@ -1,0 +1,140 @@
+#include "core/problem.h"
+
+#include <cmath>
+#include <string>
+
+namespace fusednorm {
+namespace {
+
+std::string ToString(const std::vector<int64_t>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) text += ", ";
+    text += std::to_string(values[i]);
+  }
+  return text + "]";
+}
+
+int64_t Product(const std::vector<int64_t>& shape, int64_t begin, int64_t end) {
+  int64_t product = 1;
+  for (int64_t i = begin; i < end; ++i) product *= shape[i];
+  return product;
+}
+
+NormProblem FromOptions(const NormOptions& options, bool centred) {
+  NormProblem problem;
+  problem.centred = centred;
+  problem.data = options.data;
+  problem.param = options.param;
+  problem.epsilon = options.epsilon;
+  problem.activation = options.activation;
+  problem.has_gamma = options.has_gamma;
+  problem.has_beta = options.has_beta;
+  problem.has_residual = options.has_residual;
+  problem.zero_centered = options.zero_centered;
+  return problem;
+}
+
+}  // namespace
+
+Status CheckOptions(const NormOptions& options) {
+  if (!(std::isfinite(options.epsilon) && options.epsilon >= 0)) {
+    return Status::InvalidArgument("epsilon must be a finite number >= 0, got " +
+                                   std::to_string(options.epsilon));
+  }
+  if ((options.has_gamma || options.has_beta) && options.param != options.data &&
+      options.param != ComputeType(options.data)) {
+    return Status::InvalidArgument(std::string("gamma and beta must have dtype ") +
+                                   Name(ComputeType(options.data)) +
+                                   " or the dtype of x, " + Name(options.data) +
+                                   ", got " + Name(options.param));
+  }
+  return Status();
+}
+
+Status ResolveChannelAxis(int64_t rank, int64_t axis, int64_t* resolved) {
+  *resolved = axis < 0 ? axis + rank : axis;
+  if (*resolved < 1 || *resolved >= rank) {
+    return Status::InvalidArgument(
+        "axis must name a channel axis, not the batch axis 0, of an input of rank " +
+        std::to_string(rank) + ", got axis = " + std::to_string(axis));
+  }
+  return Status();
+}
+
+Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved) {
+  if (groups < 1 && groups != -1) {
+    return Status::InvalidArgument(
+        "groups must be a positive integer, or -1 for one group per channel, got " +
+        std::to_string(groups));
+  }
+  *resolved = groups == -1 ? channels : groups;
+  if (groups != -1 && channels % groups != 0) {
+    return Status::InvalidArgument(
+        "groups must divide the number of channels, got groups = " +
+        std::to_string(groups) + " for " + std::to_string(channels) + " channels");
+  }
+  return Status();
+}
+
+Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* first) {
+  if (axes.empty()) {
+    return Status::InvalidArgument("axes must name at least one axis, got []");
+  }
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
+    if (axis < 0 || axis >= rank) {
+      return Status::InvalidArgument("axes are out of range for an input of rank " +
+                                     std::to_string(rank) + ", got " + ToString(axes));
+    }
+    if (i == 0) *first = axis;
+    if (axis != *first + static_cast<int64_t>(i)) {
+      return Status::InvalidArgument(
+          "axes must be consecutive and increasing (transpose the input for any other "
+          "list), got " +
+          ToString(axes) + " for an input of rank " + std::to_string(rank));
+    }
+  }
+  return Status();
+}
+
+Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t groups,
+                     const NormOptions& options, NormProblem* problem,
+                     NormShapes* shapes) {
+  FUSEDNORM_RETURN_IF_ERROR(CheckOptions(options));
+  const int64_t rank = static_cast<int64_t>(shape.size());
+  FUSEDNORM_RETURN_IF_ERROR(ResolveChannelAxis(rank, axis, &axis));
+  const int64_t channels = shape[axis];
+  FUSEDNORM_RETURN_IF_ERROR(ResolveGroups(channels, groups, &groups));
+  *problem = FromOptions(options, /*centred=*/true);
+  problem->n = shape[0];
+  problem->p = Product(shape, 1, axis);
+  problem->g = groups;
+  problem->k = groups == 0 ? 0 : channels / groups;
+  problem->q = Product(shape, axis + 1, rank);
+  shapes->params = {channels};
+  shapes->statistics = {shape[0], groups};
+  return Status();
+}
+
+Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t>& axes,
+                    bool centred, const NormOptions& options, NormProblem* problem,
+                    NormShapes* shapes) {
+  FUSEDNORM_RETURN_IF_ERROR(CheckOptions(options));
+  const int64_t rank = static_cast<int64_t>(shape.size());
+  int64_t first = 0;
+  FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, &first));
+  const int64_t end = first + static_cast<int64_t>(axes.size());
+  *problem = FromOptions(options, centred);
+  problem->n = Product(shape, 0, first);
+  problem->k = Product(shape, first, end);
+  problem->q = Product(shape, end, rank);
+  shapes->params.assign(shape.begin() + first, shape.begin() + end);
+  shapes->statistics.assign(shape.begin(), shape.begin() + first);
+  shapes->statistics.insert(shapes->statistics.end(), shape.begin() + end, shape.end());
+  // Without columns the reduction takes the same path as a plain row.
+  problem->reduces_q = problem->q == 1;
+  return Status();
+}
+
+}  // namespace fusednorm

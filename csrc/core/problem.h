@@ -1,0 +1,118 @@
+// One description of every norm. See docs/architecture.md, "One problem, not four".
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/activation.h"
+#include "core/data_type.h"
+#include "core/portability.h"
+#include "core/status.h"
+
+namespace fusednorm {
+
+// A dense row-major tensor seen as x[N, P, G, K, Q].
+//
+// Statistics are over (P, K, Q) for each (N, G), or, where Q is not reduced, over (P,
+// K) for each (N, G, Q). gamma and beta are indexed by (G, K).
+struct NormProblem {
+  int64_t n = 1;
+  int64_t p = 1;
+  int64_t g = 1;
+  int64_t k = 1;
+  int64_t q = 1;
+  bool reduces_q = true;
+
+  bool centred = true;  // false: root mean square, no mean
+  DataType data = DataType::kFloat;
+  DataType param = DataType::kFloat;
+  double epsilon = 1e-3;
+  Activation activation = Activation::kNone;
+  bool has_gamma = false;
+  bool has_beta = false;
+  bool has_residual = false;
+  bool zero_centered = false;  // scale by 1 + gamma
+
+  FUSEDNORM_INLINE int64_t num_elements() const { return n * p * g * k * q; }
+  FUSEDNORM_INLINE int64_t num_groups() const { return n * g * (reduces_q ? 1 : q); }
+  FUSEDNORM_INLINE int64_t num_params() const { return g * k; }
+  // Elements that share one mean and rstd.
+  FUSEDNORM_INLINE int64_t group_size() const { return p * k * (reduces_q ? q : 1); }
+};
+
+// What the norms have in common: everything of a problem but its view.
+struct NormOptions {
+  DataType data = DataType::kFloat;
+  DataType param = DataType::kFloat;
+  double epsilon = 1e-3;
+  Activation activation = Activation::kNone;
+  bool has_gamma = false;
+  bool has_beta = false;
+  bool has_residual = false;
+  bool zero_centered = false;
+};
+
+// Checks that need no shape: epsilon finite and >= 0, a parameter type that the data's
+// type allows.
+Status CheckOptions(const NormOptions& options);
+
+// Resolves a channel axis that may be negative; the batch axis 0 is refused.
+Status ResolveChannelAxis(int64_t rank, int64_t axis, int64_t* resolved);
+
+// Resolves `groups` (-1: one per channel) against a known number of channels.
+Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved);
+
+// Resolves axes that may be negative to [first, first + axes.size()): they must be
+// consecutive and increasing.
+Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* first);
+
+// The shapes of what goes with x.
+struct NormShapes {
+  std::vector<int64_t> params;      // gamma and beta
+  std::vector<int64_t> statistics;  // mean and rstd
+};
+
+// GroupNorm, and InstanceNorm as groups = -1: x [N, ..., C at axis, ...], params [C],
+// statistics [N, groups].
+Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t groups,
+                     const NormOptions& options, NormProblem* problem,
+                     NormShapes* shapes);
+
+// LayerNorm (centred) and RMSNorm over consecutive axes anywhere in x: params have the
+// shape of the axes, statistics that of the others.
+Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t>& axes,
+                    bool centred, const NormOptions& options, NormProblem* problem,
+                    NormShapes* shapes);
+
+// Buffers are dense and row-major. Outputs may be null where nobody asks for them
+// (`y` excepted), inputs only where the problem does not have them. `y` may be x or the
+// residual, `sum` may be the other of the two.
+struct ForwardBuffers {
+  const void* x = nullptr;         // data
+  const void* residual = nullptr;  // data
+  const void* gamma = nullptr;     // param [G, K]
+  const void* beta = nullptr;      // param [G, K]
+  void* y = nullptr;               // data
+  void* sum = nullptr;             // data, x + residual; required with a residual
+  void* mean = nullptr;            // compute type [num_groups], null for RMS
+  void* rstd = nullptr;            // compute type [num_groups]
+};
+
+// `x` is the sum where there was a residual. `dx` may be dy, x or dsum.
+struct BackwardBuffers {
+  const void* dy = nullptr;     // data
+  const void* x = nullptr;      // data
+  const void* mean = nullptr;   // compute type [num_groups], null for RMS
+  const void* rstd = nullptr;   // compute type [num_groups]
+  const void* gamma = nullptr;  // param [G, K]
+  const void* beta = nullptr;   // param [G, K]
+  const void* dsum =
+      nullptr;  // data: gradient that reaches `sum` past this op, or null
+  const void* dmean = nullptr;  // compute type [num_groups], or null
+  const void* drstd = nullptr;  // compute type [num_groups], or null
+  void* dx = nullptr;           // data; the gradient of the residual is the same
+  void* dgamma = nullptr;       // param [G, K], or null
+  void* dbeta = nullptr;        // param [G, K], or null
+};
+
+}  // namespace fusednorm
