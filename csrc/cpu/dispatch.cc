@@ -1,0 +1,161 @@
+// Chooses the instruction set at run time and calls its kernels.
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "cpu/kernels.h"
+#include "cpu/norm.h"
+
+namespace fusednorm {
+namespace cpu {
+
+#define FUSEDNORM_DECLARE(isa)                    \
+  extern const Kernels kKernels_##isa##_float;    \
+  extern const Kernels kKernels_##isa##_half;     \
+  extern const Kernels kKernels_##isa##_bfloat16; \
+  extern const Kernels kKernels_##isa##_double;
+FUSEDNORM_DECLARE(baseline)
+FUSEDNORM_DECLARE(avx2)
+FUSEDNORM_DECLARE(avx512)
+#undef FUSEDNORM_DECLARE
+
+namespace {
+
+// In the order of DataType.
+#define FUSEDNORM_KERNELS(isa)                                                  \
+  {&kKernels_##isa##_float, &kKernels_##isa##_half, &kKernels_##isa##_bfloat16, \
+   &kKernels_##isa##_double}
+
+const Kernels& KernelsFor(Isa isa, DataType data) {
+  static const Kernels* const kTable[][4] = {
+      FUSEDNORM_KERNELS(baseline),
+#if defined(FUSEDNORM_HAVE_AVX2)
+      FUSEDNORM_KERNELS(avx2),
+#endif
+#if defined(FUSEDNORM_HAVE_AVX512)
+      FUSEDNORM_KERNELS(avx512),
+#endif
+  };
+  return *kTable[static_cast<int>(isa)][static_cast<int>(data)];
+}
+
+Status AllocateWorkspace(int64_t bytes, std::unique_ptr<double[]>* workspace) {
+  workspace->reset(new (std::nothrow) double[(bytes + 7) / 8]);
+  if (*workspace == nullptr) {
+    return Status::OutOfMemory("no memory for a workspace of " + std::to_string(bytes) +
+                               " bytes");
+  }
+  return Status();
+}
+
+// The statistics of no elements are not numbers, as NumPy has it.
+void FillWithNan(const NormProblem& problem, void* statistics) {
+  if (statistics == nullptr) return;
+  for (int64_t i = 0; i < problem.num_groups(); ++i) {
+    if (problem.data == DataType::kDouble) {
+      static_cast<double*>(statistics)[i] = std::numeric_limits<double>::quiet_NaN();
+    } else {
+      static_cast<float*>(statistics)[i] = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+}
+
+void FillWithZero(const NormProblem& problem, void* params) {
+  if (params == nullptr) return;
+  std::memset(params, 0, problem.num_params() * SizeOf(problem.param));
+}
+
+}  // namespace
+
+const char* Name(Isa isa) {
+  switch (isa) {
+    case Isa::kBaseline:
+      return "baseline";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+std::vector<Isa> UsableIsas() {
+  std::vector<Isa> isas = {Isa::kBaseline};
+#if defined(FUSEDNORM_HAVE_AVX2)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    isas.push_back(Isa::kAvx2);
+  }
+#endif
+#if defined(FUSEDNORM_HAVE_AVX512)
+  if (isas.back() == Isa::kAvx2 && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq")) {
+    isas.push_back(Isa::kAvx512);
+  }
+#endif
+  return isas;
+}
+
+Status IsaFromName(const std::string& name, Isa* isa) {
+  std::string usable;
+  for (const Isa candidate : UsableIsas()) {
+    if (name == Name(candidate)) {
+      *isa = candidate;
+      return Status();
+    }
+    usable += (usable.empty() ? "" : ", ") + std::string(Name(candidate));
+  }
+  return Status::InvalidArgument("isa must be one of " + usable + " here, got " + name);
+}
+
+Isa DefaultIsa() {
+  static const Isa isa = [] {
+    Isa chosen = UsableIsas().back();
+    if (const char* name = std::getenv("FUSEDNORM_ISA")) {
+      // A name that does not fit this machine is no reason to fail a training run;
+      // `info` shows what was chosen.
+      Isa asked;
+      if (IsaFromName(name, &asked).ok()) chosen = asked;
+    }
+    return chosen;
+  }();
+  return isa;
+}
+
+Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
+               const ParallelFor& parallel, Isa isa) {
+  if (problem.num_elements() == 0) {
+    FillWithNan(problem, buffers.mean);
+    FillWithNan(problem, buffers.rstd);
+    return Status();
+  }
+  const Partition partition = PartitionForward(problem);
+  std::unique_ptr<double[]> workspace;
+  FUSEDNORM_RETURN_IF_ERROR(AllocateWorkspace(partition.workspace_bytes, &workspace));
+  KernelsFor(isa, problem.data)
+      .forward(problem, partition, buffers, parallel,
+               reinterpret_cast<char*>(workspace.get()));
+  return Status();
+}
+
+Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
+                const ParallelFor& parallel, Isa isa) {
+  if (problem.num_elements() == 0) {
+    FillWithZero(problem, buffers.dgamma);
+    FillWithZero(problem, buffers.dbeta);
+    return Status();
+  }
+  const Partition partition = PartitionBackward(problem);
+  std::unique_ptr<double[]> workspace;
+  FUSEDNORM_RETURN_IF_ERROR(AllocateWorkspace(partition.workspace_bytes, &workspace));
+  KernelsFor(isa, problem.data)
+      .backward(problem, partition, buffers, parallel,
+                reinterpret_cast<char*>(workspace.get()));
+  return Status();
+}
+
+}  // namespace cpu
+}  // namespace fusednorm

@@ -1,0 +1,43 @@
+// From sums to statistics, and from a group's sums to its part of dx: scalar
+// arithmetic, in double, once a group.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+template <class Scalar>
+FUSEDNORM_INLINE Scalar MeanOf(Scalar shift, double shifted_sum, int64_t count) {
+  return static_cast<Scalar>(shift + shifted_sum / count);
+}
+
+// Corrects *mean by the sum of the deviations from it and returns rstd.
+template <class Scalar>
+FUSEDNORM_INLINE Scalar FinishStatistics(double sum, double squares, int64_t count,
+                                         double epsilon, bool centred, Scalar* mean) {
+  double variance = squares / count;
+  if (centred) {
+    const double correction = sum / count;
+    *mean = static_cast<Scalar>(*mean + correction);
+    variance -= correction * correction;
+    if (variance < 0) variance = 0;  // rounding; NaN stays
+  }
+  // Only epsilon = 0 gets here with zero: a constant group is then beta, not 0/0.
+  const double squared = variance + epsilon;
+  return static_cast<Scalar>(squared == 0 ? 0 : 1 / __builtin_sqrt(squared));
+}
+
+// dx = rstd * (dz * gamma - plain - xhat * xhat_term) + offset
+template <class Scalar>
+struct GroupCorrection {
+  Scalar plain, xhat, offset;
+};
+
+template <class Scalar>
+FUSEDNORM_INLINE GroupCorrection<Scalar> CorrectionOf(const SumPair& sums,
+                                                      int64_t count, bool centred,
+                                                      Scalar rstd, Scalar dmean,
+                                                      Scalar drstd) {
+  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) / count;
+  return {static_cast<Scalar>(centred ? sums.plain / count : 0),
+          static_cast<Scalar>(xhat),
+          static_cast<Scalar>(static_cast<double>(dmean) / count)};
+}

@@ -1,0 +1,73 @@
+// Every CPU kernel, for one instruction set (FUSEDNORM_ISA: baseline, avx2, avx512) and
+// one data type (FUSEDNORM_DATA: float, half, bfloat16, double); the build compiles
+// this file once for each pair.
+//
+// Everything below is in an unnamed namespace and calls no template of the standard
+// library, so that no code for a newer processor can be shared with the rest of the
+// program.
+#include "cpu/kernels.h"
+
+#include <math.h>
+#include <stdint.h>
+
+#include <type_traits>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fusednorm {
+namespace cpu {
+namespace {
+
+// Each builds on those before it.
+// clang-format off
+#include "cpu/float_environment.h"
+#include "cpu/wide.h"
+#include "cpu/vec.h"
+#include "cpu/vec_math.h"
+#include "cpu/segment.h"
+#include "cpu/params.h"
+#include "cpu/group.h"
+#include "cpu/rows.h"
+#include "cpu/lanes.h"
+#include "cpu/workspace.h"
+#include "cpu/forward.h"
+#include "cpu/backward.h"
+// clang-format on
+
+#define FUSEDNORM_JOIN_(a, b, c) a##_##b##_##c
+#define FUSEDNORM_JOIN(a, b, c) FUSEDNORM_JOIN_(a, b, c)
+
+namespace data {
+typedef FloatData type_float;
+typedef HalfData type_half;
+typedef Bfloat16Data type_bfloat16;
+typedef DoubleData type_double;
+}  // namespace data
+#define FUSEDNORM_TYPE_(name) type_##name
+#define FUSEDNORM_TYPE(name) FUSEDNORM_TYPE_(name)
+typedef data::FUSEDNORM_TYPE(FUSEDNORM_DATA) Data;
+
+// Pass<Data, walk>(problem, ...).Run(parallel)
+template <template <class, class> class Pass, class Buffers>
+void RunPass(const NormProblem& problem, const Partition& partition,
+             const Buffers& buffers, const ParallelFor& parallel, char* workspace) {
+  const DefaultFloatEnvironment environment;
+  const Workspace pieces(workspace);
+  if (partition.walk == Walk::kRows) {
+    Pass<Data, Rows<Data>>(problem, partition, buffers, pieces).Run(parallel);
+  } else {
+    Pass<Data, Lanes<Data>>(problem, partition, buffers, pieces).Run(parallel);
+  }
+}
+
+}  // namespace
+
+extern const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA);
+const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA) = {
+    RunPass<Forward, ForwardBuffers>, RunPass<Backward, BackwardBuffers>};
+
+}  // namespace cpu
+}  // namespace fusednorm

@@ -1,0 +1,266 @@
+// The walk across lines that hold many groups: vectors run over neighbouring lanes,
+// sums go down the rows. A lane is an element of a channel (groups interleaved over P:
+// parameters vary along the line, several lanes a group) or a column (Q not reduced:
+// parameters vary down the rows, one lane a group).
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+template <class Data>
+class Lanes {
+ public:
+  typedef typename Data::Vec Vec;
+  typedef typename Data::Storage Storage;
+  typedef typename Vec::Scalar Scalar;
+  static constexpr int64_t kMaxGroups = kMaxLanes;
+
+  Lanes(const NormProblem& problem, const Partition& part)
+      : problem_(problem),
+        segments_(Segments<Data>::For(problem.activation)),
+        part_(part),
+        lanes_per_group_(problem.reduces_q ? problem.k * problem.q : 1),
+        unfolded_rows_(problem.reduces_q ? problem.p : problem.k) {}
+
+  FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const {
+    const int64_t first = unit / part_.lane_blocks * part_.line + BlockBegin(unit);
+    return first / lanes_per_group_;
+  }
+  FUSEDNORM_INLINE int64_t NumGroups(int64_t unit) const {
+    return Min(part_.line - BlockBegin(unit), part_.lanes) / lanes_per_group_;
+  }
+
+  void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
+                Storage* sum) const {
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
+      AddResidual<Data>(x + offset, residual + offset, sum + offset, lanes);
+    });
+  }
+
+  FUSEDNORM_INLINE Scalar Shift(int64_t unit, int64_t group, const Storage* x) const {
+    return LoadOne<Data>(x + Base(unit) + group * lanes_per_group_);
+  }
+
+  void Sum(int64_t unit, int64_t slice, const Storage* x, double* sums) const {
+    Scalar shift[kMaxLanes];
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+      shift[lane] = Shift(unit, group, x);
+    });
+    LaneSums<1> total(*this, unit);
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+        AddTo<Vec>(
+            total.staged[0] + i,
+            Load<Data>(x + offset + i, width) - Operand<Vec>::Along(shift).At(i, width),
+            width);
+      });
+      total.EndRow();
+    });
+    total.ToGroups(0, sums);
+  }
+
+  void Squares(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
+               double* sums, double* squares) const {
+    Scalar lane_mean[kMaxLanes];
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+      lane_mean[lane] = mean == nullptr ? 0 : mean[FirstGroup(unit) + group];
+    });
+    LaneSums<2> total(*this, unit);
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+        const typename Vec::V d = Load<Data>(x + offset + i, width) -
+                                  Operand<Vec>::Along(lane_mean).At(i, width);
+        AddTo<Vec>(total.staged[0] + i, d, width);
+        AddTo<Vec>(total.staged[1] + i, d * d, width);
+      });
+      total.EndRow();
+    });
+    total.ToGroups(0, sums);
+    total.ToGroups(1, squares);
+  }
+
+  void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
+                 const Scalar* rstd, const Params<Scalar>& params, Storage* y) const {
+    const LaneTransform by(*this, unit, mean, rstd, params);
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+      segments_.apply(x + offset, y + offset, lanes, by.AtRow(row));
+    });
+  }
+
+  void ReduceGradients(int64_t unit, int64_t slice,
+                       const Gradients<Storage, Scalar>& in,
+                       ParamSums<Scalar>* params_sum, SumPair* sums) const {
+    const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
+    LaneSums<2> total(*this, unit);
+    if (problem_.reduces_q) {
+      ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+        segments_.reduce_lanes(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
+                               total.staged[0], total.staged[1]);
+        total.EndRow();
+      });
+    } else {
+      ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+        params_sum->Add(row, segments_.reduce_columns(
+                                 in.dy + offset, in.x + offset, lanes, by.AtRow(row),
+                                 total.staged[0], total.staged[1]));
+        total.EndRow();
+      });
+    }
+    total.Flush();
+    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
+      const SumPair lane_sums = {total.sums[0][lane], total.sums[1][lane]};
+      double gamma = 1;  // columns: already in the sums
+      if (problem_.reduces_q) {
+        params_sum->Add(param, lane_sums);
+        gamma = in.params.GammaAt(param);
+      }
+      sums[group].plain += gamma * lane_sums.plain;
+      sums[group].xhat += gamma * lane_sums.xhat;
+    });
+  }
+
+  void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
+                     const GroupCorrection<Scalar>* corrections, Storage* dx) const {
+    const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
+    Scalar plain[kMaxLanes], xhat[kMaxLanes], shift[kMaxLanes];
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+      plain[lane] = corrections[group].plain;
+      xhat[lane] = corrections[group].xhat;
+      shift[lane] = corrections[group].offset;
+    });
+    const Correction<Vec> correction = {Operand<Vec>::Along(plain),
+                                        Operand<Vec>::Along(xhat),
+                                        Operand<Vec>::Along(shift)};
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+      segments_.apply_gradient(in.dy + offset, in.x + offset,
+                               in.dsum == nullptr ? nullptr : in.dsum + offset,
+                               dx + offset, lanes, by.AtRow(row), correction);
+    });
+  }
+
+  FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,
+                                   int64_t* begin, int64_t* end) const {
+    if (problem_.reduces_q) {
+      const int64_t first = BlockBegin(inner);
+      *begin = first / problem_.q;
+      *end = (first + NumGroups(inner) * lanes_per_group_) / problem_.q;
+    } else {
+      *begin = slice_only ? SliceBegin(slice) : 0;
+      *end = slice_only ? SliceBegin(slice + 1) : problem_.k;
+    }
+  }
+
+ private:
+  // Sums per lane: in the compute type over a few rows, then in double.
+  template <int kSums>
+  struct LaneSums {
+    LaneSums(const Lanes& walk, int64_t unit)
+        : walk(walk), unit(unit), lanes(walk.part_.lanes) {
+      for (int s = 0; s < kSums; ++s) {
+        for (int64_t lane = 0; lane < lanes; ++lane)
+          staged[s][lane] = sums[s][lane] = 0;
+      }
+    }
+    FUSEDNORM_INLINE void EndRow() {
+      if (++rows == kRowsPerFlush) Flush();
+    }
+    void Flush() {
+      rows = 0;
+      for (int s = 0; s < kSums; ++s) {
+        for (int64_t lane = 0; lane < lanes; ++lane) {
+          sums[s][lane] += staged[s][lane];
+          staged[s][lane] = 0;
+        }
+      }
+    }
+    void ToGroups(int sum, double* groups) {
+      Flush();
+      for (int64_t group = 0; group < walk.NumGroups(unit); ++group) groups[group] = 0;
+      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+        groups[group] += sums[sum][lane];
+      });
+    }
+
+    const Lanes& walk;
+    const int64_t unit;
+    const int64_t lanes;
+    int64_t rows = 0;
+    Scalar staged[kSums][kMaxLanes];
+    double sums[kSums][kMaxLanes];
+  };
+
+  // What varies along the lanes, written out once per unit.
+  struct LaneTransform {
+    LaneTransform(const Lanes& walk, int64_t unit, const Scalar* all_mean,
+                  const Scalar* all_rstd, const Params<Scalar>& params)
+        : params(params), along_lanes(walk.problem_.reduces_q) {
+      const int64_t first = walk.FirstGroup(unit);
+      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
+        mean[lane] = all_mean == nullptr ? 0 : all_mean[first + group];
+        rstd[lane] = all_rstd[first + group];
+        if (along_lanes) {
+          gamma[lane] = params.GammaAt(param);
+          beta[lane] = params.BetaAt(param);
+        }
+      });
+    }
+    FUSEDNORM_INLINE Transform<Vec> AtRow(int64_t row) const {
+      typedef Operand<Vec> Op;
+      return {Op::Along(mean), Op::Along(rstd),
+              along_lanes ? Op::Along(gamma) : Op::Same(params.GammaAt(row)),
+              along_lanes ? Op::Along(beta) : Op::Same(params.BetaAt(row))};
+    }
+
+    const Params<Scalar> params;
+    const bool along_lanes;
+    Scalar mean[kMaxLanes], rstd[kMaxLanes], gamma[kMaxLanes], beta[kMaxLanes];
+  };
+
+  // The unit's first lane within its line.
+  FUSEDNORM_INLINE int64_t BlockBegin(int64_t unit) const {
+    return unit % part_.lane_blocks * part_.lanes;
+  }
+  FUSEDNORM_INLINE int64_t Base(int64_t unit) const {
+    return unit / part_.lane_blocks * unfolded_rows_ * part_.line + BlockBegin(unit);
+  }
+  FUSEDNORM_INLINE int64_t SliceBegin(int64_t slice) const {
+    return part_.rows * slice / part_.slices;
+  }
+
+  // function(offset in the tensor, row, lanes)
+  template <class Function>
+  FUSEDNORM_INLINE void ForEachRow(int64_t unit, int64_t slice,
+                                   Function&& function) const {
+    const int64_t base = Base(unit);
+    const bool folded = part_.stride != part_.line;
+    const int64_t lanes =
+        folded ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
+    const int64_t end = SliceBegin(slice + 1);
+    for (int64_t row = SliceBegin(slice); row < end; ++row) {
+      const int64_t left = unfolded_rows_ * part_.line - row * part_.stride;
+      function(base + row * part_.stride, row, folded ? Min(lanes, left) : lanes);
+    }
+  }
+
+  // function(lane, group in the unit, parameter; the last only where it varies by lane)
+  template <class Function>
+  FUSEDNORM_INLINE void ForEachLane(int64_t unit, Function&& function) const {
+    const int64_t begin = BlockBegin(unit);
+    const int64_t lanes = Min(part_.line - begin, part_.lanes);
+    // A folded row repeats the line.
+    for (int64_t copy = 0; copy < part_.lanes; copy += lanes) {
+      for (int64_t group = 0, lane = 0; lane < lanes; ++group) {
+        for (int64_t i = 0; i < lanes_per_group_; ++i, ++lane) {
+          function(copy + lane, group, (begin + lane) / problem_.q);
+        }
+      }
+      if (part_.stride == part_.line) break;
+    }
+  }
+
+  const NormProblem& problem_;
+  const Segments<Data> segments_;
+  const Partition& part_;
+  const int64_t lanes_per_group_;
+  const int64_t unfolded_rows_;
+};

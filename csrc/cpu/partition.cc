@@ -1,0 +1,133 @@
+#include "cpu/partition.h"
+
+#include <algorithm>
+
+namespace fusednorm {
+namespace cpu {
+namespace {
+
+// Enough tasks for any thread count met in practice to be balanced, few enough that
+// combining them costs nothing.
+constexpr int64_t kWantedTasks = 64;
+// Below this a task is not worth a thread.
+constexpr int64_t kMinTaskElements = 16384;
+// Groups narrower than this (times P > 1 chunks) are cheaper across lanes.
+constexpr int64_t kMinRowElements = 64;
+// dgamma/dbeta partials may take this much.
+constexpr int64_t kMaxSetBytes = int64_t{64} << 20;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Partition PartitionUnits(const NormProblem& problem) {
+  Partition part;
+  const int64_t chunk = problem.k * problem.q;
+  if (problem.reduces_q && (problem.p == 1 || chunk >= kMinRowElements)) {
+    part.walk = Walk::kRows;
+    part.outer = problem.n;
+    part.inner = problem.g;
+    part.unit_elements = problem.p * chunk;
+    return part;
+  }
+  part.walk = Walk::kLanes;
+  if (problem.reduces_q) {
+    part.line = problem.g * chunk;
+    const int64_t groups = std::min(problem.g, kMaxLanes / chunk);
+    part.lanes = groups * chunk;
+    part.max_groups = groups;
+    part.lane_blocks = CeilDiv(problem.g, groups);
+    part.rows = problem.p;
+    part.stride = part.line;
+    part.outer = problem.n;
+    part.inner = part.lane_blocks;
+    if (part.lane_blocks == 1) {
+      const int64_t fold = std::min(problem.p, kMaxLanes / part.line);
+      part.lanes *= fold;
+      part.stride *= fold;
+      part.rows = CeilDiv(problem.p, fold);
+    }
+  } else {
+    part.line = problem.q;
+    part.lanes = std::min(problem.q, kMaxLanes);
+    part.max_groups = part.lanes;
+    part.lane_blocks = CeilDiv(problem.q, part.lanes);
+    part.rows = problem.k;
+    part.stride = part.line;
+    part.outer = problem.n * part.lane_blocks;
+    part.inner = 1;
+  }
+  part.unit_elements = part.rows * part.lanes;
+  return part;
+}
+
+// How many slices a unit can be cut into.
+int64_t MaxSlices(const Partition& part) {
+  const int64_t by_size = part.unit_elements / kMinTaskElements;
+  return part.walk == Walk::kLanes ? std::min(by_size, part.rows) : by_size;
+}
+
+// Parameters that are not used as they come are copied in the compute type.
+int64_t ParamBytes(const NormProblem& problem) {
+  const DataType compute = ComputeType(problem.data);
+  if (problem.param == compute && !problem.zero_centered) return 0;
+  return 2 * problem.num_params() * static_cast<int64_t>(SizeOf(compute));
+}
+
+}  // namespace
+
+Partition PartitionForward(const NormProblem& problem) {
+  Partition part = PartitionUnits(problem);
+  if (part.units() < kWantedTasks / 2) {
+    part.slices = std::max<int64_t>(
+        1, std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units())));
+  }
+  if (part.slices > 1) {
+    part.workspace_bytes =
+        2 * part.units() * part.slices * part.max_groups * int64_t{sizeof(double)};
+  }
+  part.workspace_bytes += ParamBytes(problem);
+  return part;
+}
+
+Partition PartitionBackward(const NormProblem& problem) {
+  Partition part = PartitionUnits(problem);
+  const bool needs_sets = problem.has_gamma || problem.has_beta;
+  const int64_t params = problem.num_params();
+  const int64_t set_bytes =
+      2 * params *
+      static_cast<int64_t>(sizeof(double) + SizeOf(ComputeType(problem.data)));
+  const int64_t max_sets =
+      needs_sets ? std::max<int64_t>(1, kMaxSetBytes / std::max<int64_t>(1, set_bytes))
+                 : part.outer;
+  part.blocks = std::min({part.outer, max_sets, CeilDiv(kWantedTasks, part.inner)});
+  if (!needs_sets) part.blocks = part.outer;
+
+  if (part.blocks * part.inner < kWantedTasks / 2) {
+    const int64_t wanted =
+        std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units()));
+    if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
+      // A slice of a column's or of a plain row's elements has parameters of its own.
+      const int64_t slices =
+          std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.inner));
+      if (slices > part.blocks) {
+        part.slices = slices;
+        part.slices_own_params = true;
+      }
+    } else if (wanted > 1 && (!needs_sets || part.outer * wanted <= max_sets)) {
+      part.slices = wanted;
+    }
+  }
+  part.sets = !needs_sets              ? 0
+              : part.slices_own_params ? 1
+              : part.slices > 1        ? part.outer * part.slices
+                                       : part.blocks;
+  part.workspace_bytes = part.sets * set_bytes + ParamBytes(problem);
+  if (part.slices > 1) {
+    // Two sums a slice, and three corrections of at most that size, for each group.
+    part.workspace_bytes += part.units() * part.max_groups * (2 * part.slices + 3) *
+                            int64_t{sizeof(double)};
+  }
+  return part;
+}
+
+}  // namespace cpu
+}  // namespace fusednorm

@@ -1,0 +1,177 @@
+// The walk along groups whose elements are contiguous: x[N, P, G, K, Q] with vectors
+// along K * Q. One group a unit.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+template <class Data>
+class Rows {
+ public:
+  typedef typename Data::Vec Vec;
+  typedef typename Data::Storage Storage;
+  typedef typename Vec::Scalar Scalar;
+  static constexpr int64_t kMaxGroups = 1;
+
+  Rows(const NormProblem& problem, const Partition& part)
+      : problem_(problem),
+        segments_(Segments<Data>::For(problem.activation)),
+        slices_(part.slices),
+        chunk_(problem.k * problem.q),
+        stride_(problem.g * chunk_),
+        size_(problem.p * chunk_) {}
+
+  FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
+  FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
+
+  void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
+                Storage* sum) const {
+    ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
+      AddResidual<Data>(x + offset, residual + offset, sum + offset, count);
+    });
+  }
+
+  // Any element of the group would do as the shift; all slices take the same.
+  FUSEDNORM_INLINE Scalar Shift(int64_t unit, int64_t, const Storage* x) const {
+    return LoadOne<Data>(x + Base(unit));
+  }
+
+  void Sum(int64_t unit, int64_t slice, const Storage* x, double* sums) const {
+    const Scalar shift = Shift(unit, 0, x);
+    sums[0] = 0;
+    ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
+      sums[0] += SumShifted<Data>(x + offset, count, shift);
+    });
+  }
+
+  void Squares(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
+               double* sums, double* squares) const {
+    const Scalar group_mean = mean == nullptr ? 0 : mean[unit];
+    sums[0] = squares[0] = 0;
+    ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
+      SumSquares<Data>(x + offset, count, group_mean, &sums[0], &squares[0]);
+    });
+  }
+
+  void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
+                 const Scalar* rstd, const Params<Scalar>& params, Storage* y) const {
+    ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+      segments_.apply(x + offset, y + offset, count,
+                      TransformAt(unit, param, mean, rstd, params));
+    });
+  }
+
+  // Adds to params_sum and returns the group's sums in *sums.
+  void ReduceGradients(int64_t unit, int64_t slice,
+                       const Gradients<Storage, Scalar>& in,
+                       ParamSums<Scalar>* params_sum, SumPair* sums) const {
+    sums[0] = SumPair();
+    if (problem_.q == 1) {
+      ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+        const SumPair run = segments_.reduce_row(
+            in.dy + offset, in.x + offset, count,
+            TransformAt(unit, param, in.mean, in.rstd, in.params),
+            params_sum->StagedBeta(param), params_sum->StagedGamma(param));
+        sums[0].plain += run.plain;
+        sums[0].xhat += run.xhat;
+        params_sum->EndRow();
+      });
+    } else {
+      ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+        const SumPair run = segments_.reduce_run(
+            in.dy + offset, in.x + offset, count,
+            TransformAt(unit, param, in.mean, in.rstd, in.params), nullptr, nullptr);
+        const double gamma = in.params.GammaAt(param);
+        sums[0].plain += gamma * run.plain;
+        sums[0].xhat += gamma * run.xhat;
+        params_sum->Add(param, run);
+      });
+    }
+  }
+
+  void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
+                     const GroupCorrection<Scalar>* corrections, Storage* dx) const {
+    const Correction<Vec> correction = {Operand<Vec>::Same(corrections[0].plain),
+                                        Operand<Vec>::Same(corrections[0].xhat),
+                                        Operand<Vec>::Same(corrections[0].offset)};
+    ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+      segments_.apply_gradient(
+          in.dy + offset, in.x + offset,
+          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
+          TransformAt(unit, param, in.mean, in.rstd, in.params), correction);
+    });
+  }
+
+  // The parameters that a slice of the units with this `inner` sums into.
+  FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,
+                                   int64_t* begin, int64_t* end) const {
+    const int64_t first = inner * problem_.k;
+    *begin = first + (slice_only ? SliceBegin(slice) : 0);
+    *end = first + (slice_only ? SliceBegin(slice + 1) : problem_.k);
+  }
+
+ private:
+  FUSEDNORM_INLINE int64_t Base(int64_t unit) const {
+    const int64_t n = unit / problem_.g;
+    return n * problem_.p * stride_ + (unit - n * problem_.g) * chunk_;
+  }
+
+  FUSEDNORM_INLINE int64_t SliceBegin(int64_t slice) const {
+    if (slice == slices_) return size_;
+    return size_ / slices_ * slice / Vec::kLanes * Vec::kLanes;
+  }
+
+  // function(offset in the tensor, position in the chunk, count) over contiguous runs.
+  template <class Function>
+  FUSEDNORM_INLINE void ForEachRun(int64_t unit, int64_t slice,
+                                   Function&& function) const {
+    const int64_t base = Base(unit);
+    const int64_t end = SliceBegin(slice + 1);
+    for (int64_t position = SliceBegin(slice); position < end;) {
+      const int64_t p = position / chunk_;
+      const int64_t inside = position - p * chunk_;
+      const int64_t count = Min(chunk_ - inside, end - position);
+      function(base + p * stride_ + inside, inside, count);
+      position += count;
+    }
+  }
+
+  // function(offset in the tensor, first parameter, count) over runs along which the
+  // parameters are an array (Q = 1) or constant.
+  template <class Function>
+  FUSEDNORM_INLINE void ForEachParamRun(int64_t unit, int64_t slice,
+                                        Function&& function) const {
+    const int64_t first = unit % problem_.g * problem_.k;
+    ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {
+      if (problem_.q == 1) return function(offset, first + inside, count);
+      while (count > 0) {
+        const int64_t k = inside / problem_.q;
+        const int64_t run = Min((k + 1) * problem_.q - inside, count);
+        function(offset, first + k, run);
+        offset += run;
+        inside += run;
+        count -= run;
+      }
+    });
+  }
+
+  FUSEDNORM_INLINE Transform<Vec> TransformAt(int64_t unit, int64_t param,
+                                              const Scalar* mean, const Scalar* rstd,
+                                              const Params<Scalar>& params) const {
+    typedef Operand<Vec> Op;
+    Transform<Vec> by = {Op::Same(mean == nullptr ? 0 : mean[unit]),
+                         Op::Same(rstd[unit]), Op::Same(params.GammaAt(param)),
+                         Op::Same(params.BetaAt(param))};
+    if (problem_.q == 1 && params.gamma != nullptr)
+      by.gamma = Op::Along(params.gamma + param);
+    if (problem_.q == 1 && params.beta != nullptr)
+      by.beta = Op::Along(params.beta + param);
+    return by;
+  }
+
+  const NormProblem& problem_;
+  const Segments<Data> segments_;
+  const int64_t slices_;
+  const int64_t chunk_;   // contiguous elements of a group
+  const int64_t stride_;  // from one chunk of a group to the next
+  const int64_t size_;    // of a group
+};

@@ -1,0 +1,212 @@
+// SIMD vectors of 64 bytes: 16 floats or 8 doubles on every instruction set, so one
+// source serves all and, with -ffp-contract=off, gives the same bits on all. wide.h
+// makes them of the registers there are.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+struct FloatVector {
+  typedef Wide<float, 16> V;
+  typedef Wide<int32_t, 16> Mask;
+  typedef float Scalar;
+  static constexpr int64_t kLanes = 16;
+  static FUSEDNORM_INLINE V Splat(double value) {
+    return SplatTo<V>(static_cast<float>(value));
+  }
+  static FUSEDNORM_INLINE V Select(Mask mask, V yes, V no) {
+    return SelectLanes(mask, yes, no);
+  }
+  // All ones in the first `count` lanes.
+  static FUSEDNORM_INLINE Mask First(int64_t count) {
+    constexpr int32_t kLane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return Read<Mask>(kLane) < static_cast<int32_t>(count);
+  }
+};
+
+struct DoubleVector {
+  typedef Wide<double, 8> V;
+  typedef Wide<int64_t, 8> Mask;
+  typedef double Scalar;
+  static constexpr int64_t kLanes = 8;
+  static FUSEDNORM_INLINE V Splat(double value) { return SplatTo<V>(value); }
+  static FUSEDNORM_INLINE V Select(Mask mask, V yes, V no) {
+    return SelectLanes(mask, yes, no);
+  }
+  static FUSEDNORM_INLINE Mask First(int64_t count) {
+    constexpr int64_t kLane[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    return Read<Mask>(kLane) < count;
+  }
+};
+
+// How many elements a vector operation covers: all lanes, or the first few of a tail.
+template <class Vec>
+struct Full {
+  static constexpr int64_t count = Vec::kLanes;
+};
+struct Partial {
+  int64_t count;
+};
+
+typedef Wide<uint16_t, 16> U16x16;
+typedef Wide<uint32_t, 16> U32x16;
+
+// The storage types: how 16 (8) elements in memory become a vector and back.
+struct FloatData {
+  typedef float Storage;
+  typedef FloatVector Vec;
+  typedef Vec::V Packed;
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) { return packed; }
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) { return value; }
+};
+
+struct DoubleData {
+  typedef double Storage;
+  typedef DoubleVector Vec;
+  typedef Vec::V Packed;
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) { return packed; }
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) { return value; }
+};
+
+struct Bfloat16Data {
+  typedef uint16_t Storage;
+  typedef FloatVector Vec;
+  typedef U16x16 Packed;
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
+    return BitCast<Vec::V>(ConvertTo<U32x16>(packed) << 16);
+  }
+  // Round to nearest even; NaN stays NaN (quiet) instead of rounding up to infinity.
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
+    const U32x16 bits = BitCast<U32x16>(value);
+    const U32x16 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const U32x16 quiet = (bits >> 16) | 0x40;
+    return ConvertTo<U16x16>(SelectLanes(value == value, rounded, quiet));
+  }
+};
+
+struct HalfData {
+  typedef uint16_t Storage;
+  typedef FloatVector Vec;
+  typedef U16x16 Packed;
+#if defined(__AVX512F__)
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
+    return BitCast<Vec::V>(_mm512_maskz_cvtph_ps(0xffff, BitCast<__m256i>(packed)));
+  }
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
+    return BitCast<Packed>(_mm512_maskz_cvtps_ph(0xffff, BitCast<__m512>(value),
+                                                 _MM_FROUND_TO_NEAREST_INT));
+  }
+#elif defined(__F16C__)
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
+    const __m256i all = BitCast<__m256i>(packed);
+    typedef decltype(Vec::V::low) Half;
+    return {BitCast<Half>(_mm256_cvtph_ps(_mm256_castsi256_si128(all))),
+            BitCast<Half>(_mm256_cvtph_ps(_mm256_extracti128_si256(all, 1)))};
+  }
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT;
+    return BitCast<Packed>(
+        _mm256_set_m128i(_mm256_cvtps_ph(BitCast<__m256>(value.high), kNearest),
+                         _mm256_cvtps_ph(BitCast<__m256>(value.low), kNearest)));
+  }
+#else
+  // Integer arithmetic that never makes a float32 subnormal: TensorFlow's threads flush
+  // those to zero, and a float16 subnormal must survive.
+  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
+    const U32x16 half = ConvertTo<U32x16>(packed);
+    const U32x16 sign = (half & 0x8000) << 16;
+    const U32x16 magnitude = (half & 0x7fff) << 13;
+    const U32x16 exponent = magnitude & 0x0f800000;
+    // 2^-14 has the exponent field 113; a subnormal is (2^-14 + fraction) - 2^-14.
+    const U32x16 smallest = SplatTo<U32x16>(113u << 23);
+    const U32x16 normal = magnitude + (112u << 23);
+    const U32x16 infinite = magnitude + (224u << 23);
+    const U32x16 subnormal = BitCast<U32x16>(BitCast<Vec::V>(magnitude + smallest) -
+                                             BitCast<Vec::V>(smallest));
+    U32x16 bits = SelectLanes(exponent == 0x0f800000, infinite, normal);
+    bits = SelectLanes(exponent == 0, subnormal, bits);
+    return BitCast<Vec::V>(bits | sign);
+  }
+  static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
+    const U32x16 all = BitCast<U32x16>(value);
+    const U32x16 sign = all & 0x80000000u;
+    const U32x16 bits = all ^ sign;
+    // Adding 0.5 aligns the bits of a subnormal result at the bottom, rounded to even.
+    const U32x16 half = SplatTo<U32x16>(126u << 23);
+    const U32x16 subnormal =
+        BitCast<U32x16>(BitCast<Vec::V>(bits) + BitCast<Vec::V>(half)) - half;
+    const U32x16 odd = (bits >> 13) & 1;
+    const U32x16 normal = (bits - (112u << 23) + 0xfff + odd) >> 13;
+    U32x16 result = SelectLanes(bits < (113u << 23), subnormal, normal);
+    // From 65520 on: infinity. NaN keeps its upper payload bits and becomes quiet, as
+    // the conversion instructions do.
+    result = SelectLanes(bits >= 0x477ff000u, SplatTo<U32x16>(0x7c00u), result);
+    result = SelectLanes(bits > 0x7f800000u, ((bits >> 13) & 0x3ff) | 0x7e00, result);
+    return ConvertTo<Packed>(result | (sign >> 16));
+  }
+#endif
+};
+
+template <class Data>
+FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
+                                            Full<typename Data::Vec>) {
+  return Data::Unpack(Read<typename Data::Packed>(from));
+}
+
+// Lanes past the tail read as zero.
+template <class Data>
+FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
+                                            Partial width) {
+  typename Data::Storage lanes[Data::Vec::kLanes] = {};
+  __builtin_memcpy(lanes, from, width.count * sizeof(typename Data::Storage));
+  return Data::Unpack(Read<typename Data::Packed>(lanes));
+}
+
+template <class Data>
+FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V value,
+                            Full<typename Data::Vec>) {
+  Write(to, Data::Pack(value));
+}
+
+template <class Data>
+FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V value,
+                            Partial width) {
+  typename Data::Storage lanes[Data::Vec::kLanes];
+  Write(lanes, Data::Pack(value));
+  __builtin_memcpy(to, lanes, width.count * sizeof(typename Data::Storage));
+}
+
+template <class Data>
+FUSEDNORM_INLINE typename Data::Vec::Scalar LoadOne(
+    const typename Data::Storage* from) {
+  typename Data::Vec::Scalar lanes[Data::Vec::kLanes];
+  Write(lanes, Load<Data>(from, Partial{1}));
+  return lanes[0];
+}
+
+// Zero in the lanes past the tail, so that a sum over lanes is a sum over elements.
+template <class Vec>
+FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Full<Vec>) {
+  return value;
+}
+template <class Vec>
+FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Partial width) {
+  return Vec::Select(Vec::First(width.count), value, typename Vec::V{});
+}
+
+// In lane order, in double: the same for every instruction set.
+template <class Vec>
+FUSEDNORM_INLINE double SumLanes(typename Vec::V value) {
+  typename Vec::Scalar lanes[Vec::kLanes];
+  Write(lanes, value);
+  double sum = 0;
+  for (const typename Vec::Scalar lane : lanes) sum += lane;
+  return sum;
+}
+
+// Calls body(offset, width) over [0, count) in vectors, the tail last.
+template <class Vec, class Body>
+FUSEDNORM_INLINE void ForEachVector(int64_t count, Body&& body) {
+  int64_t i = 0;
+  for (; i + Vec::kLanes <= count; i += Vec::kLanes) body(i, Full<Vec>());
+  if (i < count) body(i, Partial{count - i});
+}
