@@ -1,0 +1,135 @@
+#include "tensorflow/shape_functions.h"
+
+#include <string>
+#include <vector>
+
+#include "tensorflow/attributes.h"
+
+namespace fusednorm {
+namespace {
+
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+// The handles of a list input (0 or 1 of them).
+absl::Status ListInput(InferenceContext* c, const char* name,
+                       std::vector<ShapeHandle>* handles) {
+  return c->input(name, handles);
+}
+
+// Merges `into` with the input called `name`, or says which input did not fit.
+absl::Status MergeInput(InferenceContext* c, const char* name, ShapeHandle* into) {
+  std::vector<ShapeHandle> handles;
+  TF_RETURN_IF_ERROR(ListInput(c, name, &handles));
+  for (const ShapeHandle handle : handles) {
+    const ShapeHandle expected = *into;
+    if (!c->Merge(expected, handle, into).ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ",
+                                                     c->DebugString(expected), ", got ",
+                                                     c->DebugString(handle)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Merges the shapes of gamma and beta into *params.
+absl::Status MergeParams(InferenceContext* c, const NodeAttributes& attributes,
+                         ShapeHandle* params) {
+  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", params));
+  if (attributes.centred) TF_RETURN_IF_ERROR(MergeInput(c, "beta", params));
+  return absl::OkStatus();
+}
+
+// Outputs y, sum, [mean,] rstd.
+void SetOutputs(InferenceContext* c, const NodeAttributes& attributes, ShapeHandle x,
+                ShapeHandle statistics) {
+  int output = 0;
+  c->set_output(output++, x);
+  if (attributes.options.has_residual) c->set_output(output++, x);
+  if (attributes.centred) c->set_output(output++, statistics);
+  c->set_output(output++, statistics);
+}
+
+absl::Status AxesNormShape(InferenceContext* c, bool centred) {
+  NodeAttributes attributes;
+  TF_RETURN_IF_ERROR(ReadAttributes(c, /*is_group_norm=*/false, centred, &attributes));
+  ShapeHandle x = c->input(0);
+  TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
+  const int64_t count = static_cast<int64_t>(attributes.axes.size());
+  if (!c->RankKnown(x)) {
+    ShapeHandle params = c->UnknownShapeOfRank(count);
+    TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+    SetOutputs(c, attributes, x, c->UnknownShape());
+    return absl::OkStatus();
+  }
+  int64_t first = 0;
+  TF_RETURN_IF_ERROR(ToTensorFlow(ResolveAxes(c->Rank(x), attributes.axes, &first)));
+  ShapeHandle outer, params, inner;
+  TF_RETURN_IF_ERROR(c->Subshape(x, 0, first, &outer));
+  TF_RETURN_IF_ERROR(c->Subshape(x, first, first + count, &params));
+  TF_RETURN_IF_ERROR(c->Subshape(x, first + count, &inner));
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  ShapeHandle statistics;
+  TF_RETURN_IF_ERROR(c->Concatenate(outer, inner, &statistics));
+  TF_RETURN_IF_ERROR(c->Concatenate(outer, params, &x));
+  TF_RETURN_IF_ERROR(c->Concatenate(x, inner, &x));
+  SetOutputs(c, attributes, x, statistics);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status GroupNormShape(InferenceContext* c) {
+  NodeAttributes attributes;
+  TF_RETURN_IF_ERROR(
+      ReadAttributes(c, /*is_group_norm=*/true, /*centred=*/true, &attributes));
+  ShapeHandle x = c->input(0);
+  TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
+  ShapeHandle params = c->Vector(InferenceContext::kUnknownDim);
+  DimensionHandle batch = c->UnknownDim();
+  int64_t axis = 0;
+  if (c->RankKnown(x)) {
+    TF_RETURN_IF_ERROR(
+        ToTensorFlow(ResolveChannelAxis(c->Rank(x), attributes.axis, &axis)));
+    batch = c->Dim(x, 0);
+    params = c->Vector(c->Dim(x, axis));
+  }
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  const DimensionHandle channels = c->Dim(params, 0);
+  int64_t groups = attributes.groups;
+  if (c->ValueKnown(channels)) {
+    TF_RETURN_IF_ERROR(
+        ToTensorFlow(ResolveGroups(c->Value(channels), groups, &groups)));
+  }
+  if (c->RankKnown(x)) TF_RETURN_IF_ERROR(c->ReplaceDim(x, axis, channels, &x));
+  const DimensionHandle group_dim = groups == -1 ? channels : c->MakeDim(groups);
+  SetOutputs(c, attributes, x, c->Matrix(batch, group_dim));
+  return absl::OkStatus();
+}
+
+absl::Status LayerNormShape(InferenceContext* c) {
+  return AxesNormShape(c, /*centred=*/true);
+}
+
+absl::Status RmsNormShape(InferenceContext* c) {
+  return AxesNormShape(c, /*centred=*/false);
+}
+
+absl::Status NormGradShape(InferenceContext* c) {
+  ShapeHandle x;
+  TF_RETURN_IF_ERROR(c->Merge(c->input(0), c->input(1), &x));
+  TF_RETURN_IF_ERROR(MergeInput(c, "dsum", &x));
+  int output = 0;
+  c->set_output(output++, x);
+  std::vector<ShapeHandle> params, beta;
+  TF_RETURN_IF_ERROR(ListInput(c, "gamma", &params));
+  // RMSNormGrad has no beta.
+  if (ListInput(c, "beta", &beta).ok()) {
+    params.insert(params.end(), beta.begin(), beta.end());
+  }
+  for (const ShapeHandle param : params) c->set_output(output++, param);
+  return absl::OkStatus();
+}
+
+}  // namespace fusednorm
