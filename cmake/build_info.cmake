@@ -1,0 +1,23 @@
+# fusednorm/_build_info.py: what the package knows of its own build.
+
+function(fusednorm_python_literal output value)
+  if(value)
+    set(${output} "\"${value}\"" PARENT_SCOPE)
+  else()
+    set(${output} None PARENT_SCOPE)
+  endif()
+endfunction()
+
+fusednorm_python_literal(tensorflow_version "${FUSEDNORM_TENSORFLOW_VERSION}")
+set(cuda_version "")
+set(cuda_architectures "")
+if(FUSEDNORM_WITH_CUDA)
+  set(cuda_version "${CUDAToolkit_VERSION_MAJOR}.${CUDAToolkit_VERSION_MINOR}")
+  list(TRANSFORM FUSEDNORM_CUDA_ARCHITECTURES REPLACE "(.+)" "\"\\1\""
+    OUTPUT_VARIABLE cuda_architectures)
+  list(JOIN cuda_architectures ", " cuda_architectures)
+endif()
+fusednorm_python_literal(cuda_version "${cuda_version}")
+
+configure_file(cmake/_build_info.py.in _build_info.py @ONLY)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/_build_info.py" DESTINATION fusednorm)

@@ -1,0 +1,37 @@
+# What all of our own targets are compiled and linked with.
+
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+# TensorFlow's libraries are in the process before ours is loaded: a path to where
+# they were at build time would be wrong on every other machine.
+set(CMAKE_SKIP_RPATH ON)
+
+# Sets warnings, include roots and paths as they appear in error messages. Not for
+# targets with .cu files, whose compiler knows other flags.
+function(fusednorm_compile_options target)
+  target_include_directories(${target} PRIVATE
+    "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${target} PRIVATE
+    -Wall -Wextra
+    $<$<BOOL:${FUSEDNORM_WERROR}>:-Werror>
+    "-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=")
+endfunction()
+
+# Exports nothing but the given symbols. Hidden visibility is not enough: templates of
+# the C++ library are exported all the same, and would take the place of, or be
+# replaced by, those of other libraries in the process.
+function(fusednorm_export_only target)
+  set(script "${CMAKE_CURRENT_BINARY_DIR}/${target}.map")
+  set(globals "")
+  foreach(symbol IN LISTS ARGN)
+    string(APPEND globals "global: ${symbol}; ")
+  endforeach()
+  file(CONFIGURE OUTPUT "${script}" CONTENT "{ ${globals}local: *; };\n")
+  target_link_options(${target} PRIVATE
+    "-Wl,--version-script=${script}" $<$<CONFIG:Release>:-s>)
+endfunction()

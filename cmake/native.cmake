@@ -1,0 +1,22 @@
+# fusednorm._native: the kernels for NumPy arrays.
+
+find_package(pybind11 3.0 CONFIG QUIET)
+if(NOT pybind11_FOUND)
+  execute_process(COMMAND "${Python_EXECUTABLE}" -m pybind11 --cmakedir
+    OUTPUT_VARIABLE pybind11_folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  find_package(pybind11 3.0 CONFIG QUIET PATHS "${pybind11_folder}" NO_DEFAULT_PATH)
+endif()
+if(NOT pybind11_FOUND)
+  message(FATAL_ERROR
+    "No pybind11 >= 3.0 found. Install it: ${Python_EXECUTABLE} -m pip install pybind11")
+endif()
+
+pybind11_add_module(_native MODULE csrc/python/module.cc)
+fusednorm_compile_options(_native)
+fusednorm_export_only(_native PyInit__native)
+target_link_libraries(_native PRIVATE fusednorm_core)
+if(FUSEDNORM_WITH_CUDA)
+  target_link_libraries(_native PRIVATE fusednorm_cuda)
+  target_compile_definitions(_native PRIVATE FUSEDNORM_WITH_CUDA=1)
+endif()
+install(TARGETS _native LIBRARY DESTINATION fusednorm)

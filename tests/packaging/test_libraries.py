@@ -1,0 +1,88 @@
+"""The compiled libraries of the installed package: what they need and export."""
+
+import re
+from pathlib import Path
+
+import fusednorm
+import pytest
+from elftools.elf.elffile import ELFFile
+from fusednorm import _build_info
+
+PACKAGE = Path(fusednorm.__file__).parent
+(NATIVE,) = PACKAGE.glob("_native*.so")
+OPS = PACKAGE / "libfusednorm_ops.so"
+
+# Of every Linux with a C++ library.
+SYSTEM_LIBRARIES = {
+    "ld-linux-aarch64.so.1",
+    "ld-linux-x86-64.so.2",
+    "libc.so.6",
+    "libdl.so.2",
+    "libgcc_s.so.1",
+    "libm.so.6",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libstdc++.so.6",
+}
+TENSORFLOW_LIBRARIES = {"libtensorflow_cc.so.2", "libtensorflow_framework.so.2"}
+
+
+def dynamic_section(library: Path) -> list:
+    """Returns the entries of the library's dynamic section."""
+    with library.open("rb") as file:
+        return list(ELFFile(file).get_section_by_name(".dynamic").iter_tags())
+
+
+def needed(library: Path) -> set[str]:
+    """Returns the names of the libraries that a library is linked with."""
+    tags = dynamic_section(library)
+    return {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"}
+
+
+def exported(library: Path) -> set[str]:
+    """Returns the names of the symbols that a library defines for others."""
+    with library.open("rb") as file:
+        symbols = list(ELFFile(file).get_section_by_name(".dynsym").iter_symbols())
+    return {
+        symbol.name
+        for symbol in symbols
+        if symbol.name
+        and symbol.entry.st_shndx != "SHN_UNDEF"
+        and symbol.entry.st_info.bind != "STB_LOCAL"
+    }
+
+
+@pytest.mark.parametrize("library", [NATIVE, OPS], ids=["native", "ops"])
+def test_no_search_path(library):
+    tags = {tag.entry.d_tag for tag in dynamic_section(library)}
+    assert not tags & {"DT_RPATH", "DT_RUNPATH"}
+
+
+def test_native_module_needs_the_system_only():
+    assert needed(NATIVE) <= SYSTEM_LIBRARIES
+
+
+def test_ops_need_the_system_and_tensorflow_only():
+    libraries = needed(OPS)
+    assert libraries <= SYSTEM_LIBRARIES | TENSORFLOW_LIBRARIES
+    assert libraries & TENSORFLOW_LIBRARIES
+
+
+def test_native_module_exports_its_entry_point_only():
+    assert exported(NATIVE) == {"PyInit__native"}
+
+
+def test_ops_export_nothing():
+    # Loading the library registers the ops; nobody looks for a symbol in it.
+    assert exported(OPS) == set()
+
+
+def test_build_info():
+    assert _build_info.BUILD_TYPE == "Release"
+    assert re.fullmatch(r"2\.2[01]\.\d+.*", _build_info.TENSORFLOW_VERSION)
+    assert re.fullmatch(r"\w+ \d+\.\d+.*", _build_info.COMPILER)
+    if _build_info.CUDA_VERSION is None:
+        assert _build_info.CUDA_ARCHITECTURES == []
+    else:
+        assert re.fullmatch(r"\d+\.\d+", _build_info.CUDA_VERSION)
+        assert all(name.isdigit() for name in _build_info.CUDA_ARCHITECTURES)
