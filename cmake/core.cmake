@@ -18,7 +18,7 @@ function(fusednorm_add_cpu_kernels isa)
     # instruction sets differ by the order of their sums and nothing else. Neither
     # errno nor traps: nobody reads them, and both keep loops from being vectorised.
     target_compile_options(${kernels} PRIVATE
-      -O2 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-psabi ${ARGN})
+      -O2 -fvect-cost-model=dynamic -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-psabi ${ARGN})
     target_sources(fusednorm_core PRIVATE $<TARGET_OBJECTS:${kernels}>)
   endforeach()
 endfunction()

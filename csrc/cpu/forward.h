@@ -31,16 +31,13 @@ class Forward {
 
   void Run(const ParallelFor& parallel) const {
     if (part_.slices == 1) {
-      ForEachTask(parallel, part_.units(), part_.unit_elements, [&](int64_t unit) {
-        double sums[WalkType::kMaxGroups], squares[WalkType::kMaxGroups];
-        Prologue(unit, 0);
-        if (problem_.centred) {
-          walk_.Sum(unit, 0, x_, sums);
-          FinishMean(unit, sums, 1);
+      const int64_t units = part_.units();
+      const int64_t elements = part_.unit_elements * units / part_.blocks;
+      ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
+        const int64_t end = units * (block + 1) / part_.blocks;
+        for (int64_t unit = units * block / part_.blocks; unit < end; ++unit) {
+          RunUnit(unit);
         }
-        walk_.Squares(unit, 0, x_, mean_, sums, squares);
-        FinishRstd(unit, sums, squares, 1);
-        Normalize(unit, 0);
       });
       return;
     }
@@ -71,6 +68,18 @@ class Forward {
   }
 
  private:
+  void RunUnit(int64_t unit) const {
+    double sums[WalkType::kMaxGroups], squares[WalkType::kMaxGroups];
+    Prologue(unit, 0);
+    if (problem_.centred) {
+      walk_.Sum(unit, 0, x_, sums);
+      FinishMean(unit, sums, 1);
+    }
+    walk_.Squares(unit, 0, x_, mean_, sums, squares);
+    FinishRstd(unit, sums, squares, 1);
+    Normalize(unit, 0);
+  }
+
   void Prologue(int64_t unit, int64_t slice) const {
     if (!problem_.has_residual) return;
     walk_.Prologue(unit, slice, static_cast<const Storage*>(buffers_.x),

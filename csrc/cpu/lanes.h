@@ -41,9 +41,12 @@ class Lanes {
   }
 
   void Sum(int64_t unit, int64_t slice, const Storage* x, double* sums) const {
-    Scalar shift[kMaxLanes];
+    Scalar group_shift[kMaxGroups], shift[kMaxLanes];
+    for (int64_t group = 0; group < NumGroups(unit); ++group) {
+      group_shift[group] = Shift(unit, group, x);
+    }
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      shift[lane] = Shift(unit, group, x);
+      shift[lane] = group_shift[group];
     });
     LaneSums<1> total(*this, unit);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
@@ -140,13 +143,15 @@ class Lanes {
 
   FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,
                                    int64_t* begin, int64_t* end) const {
-    if (problem_.reduces_q) {
-      const int64_t first = BlockBegin(inner);
-      *begin = first / problem_.q;
-      *end = (first + NumGroups(inner) * lanes_per_group_) / problem_.q;
+    if (slice_only) {
+      *begin = SliceBegin(slice);
+      *end = SliceBegin(slice + 1);
+    } else if (part_.inner == 1) {
+      *begin = 0;
+      *end = problem_.num_params();
     } else {
-      *begin = slice_only ? SliceBegin(slice) : 0;
-      *end = slice_only ? SliceBegin(slice + 1) : problem_.k;
+      *begin = BlockBegin(inner) / problem_.q;
+      *end = *begin + NumGroups(inner) * problem_.k;
     }
   }
 
@@ -245,16 +250,25 @@ class Lanes {
   // function(lane, group in the unit, parameter; the last only where it varies by lane)
   template <class Function>
   FUSEDNORM_INLINE void ForEachLane(int64_t unit, Function&& function) const {
-    const int64_t begin = BlockBegin(unit);
-    const int64_t lanes = Min(part_.line - begin, part_.lanes);
-    // A folded row repeats the line.
-    for (int64_t copy = 0; copy < part_.lanes; copy += lanes) {
-      for (int64_t group = 0, lane = 0; lane < lanes; ++group) {
-        for (int64_t i = 0; i < lanes_per_group_; ++i, ++lane) {
-          function(copy + lane, group, (begin + lane) / problem_.q);
+    const int64_t groups = NumGroups(unit);
+    const int64_t copies =
+        part_.stride == part_.line ? 1 : part_.lanes / part_.line;  // folded
+    const int64_t channels = problem_.reduces_q ? problem_.k : 1;
+    const int64_t repeats = problem_.reduces_q ? problem_.q : 1;
+    int64_t lane = 0;
+    for (int64_t copy = 0; copy < copies; ++copy) {
+      int64_t g = FirstGroup(unit) % problem_.g;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t param = g * problem_.k;
+        if (repeats == 1) {
+          for (int64_t k = 0; k < channels; ++k) function(lane++, group, param + k);
+        } else {
+          for (int64_t i = 0; i < lanes_per_group_; ++i) {
+            function(lane++, group, param + i / repeats);
+          }
         }
+        if (++g == problem_.g) g = 0;
       }
-      if (part_.stride == part_.line) break;
     }
   }
 

@@ -31,8 +31,8 @@ struct Partition {
   int64_t inner = 1;
   // A unit's rows (kLanes) or positions (kRows) are cut into this many tasks.
   int64_t slices = 1;
-  // Backward: consecutive outer indices are summed into one set of dgamma/dbeta
-  // partials.
+  // Uncut units are dealt out in this many blocks: forward of units, backward of outer
+  // indices, each block summed into one set of dgamma/dbeta partials.
   int64_t blocks = 1;
   // Backward: every slice has parameters of its own, so one set serves all slices, and
   // a task takes its slice of all outer units.

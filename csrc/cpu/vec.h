@@ -178,9 +178,14 @@ FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V va
 template <class Data>
 FUSEDNORM_INLINE typename Data::Vec::Scalar LoadOne(
     const typename Data::Storage* from) {
-  typename Data::Vec::Scalar lanes[Data::Vec::kLanes];
-  Write(lanes, Load<Data>(from, Partial{1}));
-  return lanes[0];
+  typedef typename Data::Vec::Scalar Scalar;
+  if constexpr (std::is_same<typename Data::Storage, Scalar>::value) {
+    return *from;
+  } else {
+    Scalar lanes[Data::Vec::kLanes];
+    Write(lanes, Load<Data>(from, Partial{1}));
+    return lanes[0];
+  }
 }
 
 // Zero in the lanes past the tail, so that a sum over lanes is a sum over elements.
@@ -193,14 +198,17 @@ FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Partial width) 
   return Vec::Select(Vec::First(width.count), value, typename Vec::V{});
 }
 
-// In lane order, in double: the same for every instruction set.
+// In double, in an order that is the same for every instruction set: four sums at a
+// time, since one after the other would wait for each addition.
 template <class Vec>
 FUSEDNORM_INLINE double SumLanes(typename Vec::V value) {
   typename Vec::Scalar lanes[Vec::kLanes];
   Write(lanes, value);
-  double sum = 0;
-  for (const typename Vec::Scalar lane : lanes) sum += lane;
-  return sum;
+  double sums[4] = {};
+  for (int64_t lane = 0; lane < Vec::kLanes; lane += 4) {
+    for (int64_t i = 0; i < 4; ++i) sums[i] += lanes[lane + i];
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 // Calls body(offset, width) over [0, count) in vectors, the tail last.
