@@ -1,0 +1,94 @@
+"""Fused normalization layers for TensorFlow and Keras 3.
+
+GroupNorm, InstanceNorm, LayerNorm and RMSNorm, each one op forward and one
+backward, with the scale and offset, an activation and a residual add inside.
+
+Example:
+```python
+import fusednorm
+
+layer = fusednorm.GroupNormalization(groups=8, activation="silu")
+y = fusednorm.layer_norm(x, gamma, beta, axis=-1)
+```
+
+`fusednorm._native`, the same kernels on NumPy arrays, needs no TensorFlow; all
+other names do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fusednorm import _compat
+from fusednorm._compat import build_info
+
+if TYPE_CHECKING:
+    from fusednorm import layers, ops
+    from fusednorm._library import load_op_library
+    from fusednorm.layers import (
+        GroupNormalization,
+        InstanceNormalization,
+        LayerNormalization,
+        RMSNormalization,
+    )
+    from fusednorm.ops import group_norm, instance_norm, layer_norm, rms_norm
+
+__all__ = [
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+    "__version__",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "layers",
+    "load_op_library",
+    "ops",
+    "rms_norm",
+]
+__version__ = build_info().VERSION
+
+# Where the names are that need TensorFlow.
+_MODULES = {
+    **dict.fromkeys(
+        ("group_norm", "instance_norm", "layer_norm", "rms_norm"), "fusednorm.ops"
+    ),
+    **dict.fromkeys(
+        (
+            "GroupNormalization",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "RMSNormalization",
+        ),
+        "fusednorm.layers",
+    ),
+    "layers": "fusednorm.layers",
+    "load_op_library": "fusednorm._library",
+    "ops": "fusednorm.ops",
+}
+
+
+def _load(name: str) -> Any:
+    module = importlib.import_module(_MODULES[name])
+    return globals().setdefault(name, getattr(module, name, module))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _compat.check_tensorflow(f"fusednorm.{name}")
+    return _load(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
+# The layers are imported at once so that their names are registered with Keras:
+# `import fusednorm; keras.models.load_model(...)` must find them.
+if _compat.tensorflow_version() is not None and not _compat.running_as_command():
+    _compat.check_tensorflow("fusednorm")
+    for _name in _MODULES:
+        _load(_name)

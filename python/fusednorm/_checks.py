@@ -1,0 +1,228 @@
+"""Checks of arguments against static shapes: the messages a user meets.
+
+The functional API and the layers raise the same errors from here, as early as
+the shapes are known. What is unknown until a graph runs, the ops check.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Shape = Sequence[int | None]
+
+_FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
+_FLOAT32_MAX = float(tf.float32.max)
+_TENSOR_OR_VARIABLE = (tf.Tensor, tf.Variable)
+
+
+def as_tuple(shape: Shape) -> str:
+    """Returns a shape as errors print it: a tuple, with None where unknown."""
+    return str(tuple(shape))
+
+
+def static_shape(x: tf.Tensor) -> list[int | None] | None:
+    """Returns the static shape of a tensor, or `None` if its rank is unknown."""
+    shape = x.shape
+    return None if shape.rank is None else shape.as_list()
+
+
+def data(x: Any) -> tf.Tensor:
+    """Returns `x` as a dense floating-point tensor."""
+    if not isinstance(x, tf.Tensor):
+        if isinstance(x, tf.RaggedTensor | tf.SparseTensor):
+            raise ValueError(
+                "Argument `x` must be a dense tensor; convert it with "
+                "`x.to_tensor()` or `tf.sparse.to_dense(x)`, or normalize its "
+                f"values. Received: x={x}"
+            )
+        x = tf.convert_to_tensor(x)
+    if x.dtype not in _FLOATS:
+        raise ValueError(
+            "Argument `x` must have a floating-point dtype (float16, bfloat16, "
+            f"float32 or float64). Received: dtype={x.dtype.name}"
+        )
+    return x
+
+
+def epsilon(value: Any) -> float:
+    """Returns `epsilon` as a float that the kernels can use."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number <= _FLOAT32_MAX:  # Also false for NaN.
+        raise ValueError(
+            "Argument `epsilon` must be a finite number >= 0. Received: "
+            f"epsilon={value!r}"
+        )
+    return number
+
+
+def groups(value: Any) -> int:
+    """Returns `groups` as an int: positive, or -1."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 and number != -1:
+        raise ValueError(
+            "Argument `groups` must be a positive integer, or -1 for one group per "
+            f"channel. Received: groups={value!r}"
+        )
+    return number
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def integer_axis(axis: Any) -> int:
+    """Returns a single `axis` as an int."""
+    # A tensor or array of one element also has `__index__`; taking it is harmless.
+    if not _is_integer(axis):
+        raise TypeError(f"Argument `axis` must be an integer. Received: axis={axis!r}")
+    return operator.index(axis)
+
+
+def integer_axes(axis: Any) -> int | list[int] | tuple[int, ...]:
+    """Returns an `axis` that may also be a list or tuple, with plain ints in it."""
+    if _is_integer(axis):
+        return operator.index(axis)
+    # `list` covers the wrappers in which TensorFlow and Keras track lists.
+    if not isinstance(axis, list | tuple) or not all(map(_is_integer, axis)):
+        raise TypeError(
+            "Argument `axis` must be an integer or a list or tuple of integers. "
+            f"Received: axis={axis!r}"
+        )
+    if not axis:
+        raise ValueError(
+            f"Argument `axis` must name at least one axis. Received: axis={axis!r}"
+        )
+    kind = tuple if isinstance(axis, tuple) else list
+    return kind(operator.index(each) for each in axis)
+
+
+def channel_axis(axis: int, shape: Shape) -> int:
+    """Returns the position of a channel axis, counted from the front."""
+    rank = len(shape)
+    position = axis + rank if axis < 0 else axis
+    if not 0 < position < rank:
+        raise ValueError(
+            "Argument `axis` must name a channel axis, not the batch axis 0, of an "
+            f"input of rank {rank}. Received: axis={axis}"
+        )
+    return position
+
+
+def channels(groups: int, axis: int, shape: Shape) -> int | None:
+    """Returns the number of channels, which `groups` must divide."""
+    count = shape[channel_axis(axis, shape)]
+    if count is not None and groups != -1 and count % groups:
+        raise ValueError(
+            "Argument `groups` must divide the number of channels. Received: "
+            f"groups={groups} for {count} channels (axis {axis} of shape "
+            f"{as_tuple(shape)})"
+        )
+    return count
+
+
+def normalized_axes(
+    axis: int | Sequence[int], rank: int | None
+) -> tuple[tuple[int, ...], bool]:
+    """Resolves the axes of a layer or RMS norm.
+
+    Returns:
+        The axes in increasing order, and whether they are one contiguous run.
+        They count from the front, or stay as given where the rank is unknown.
+    """
+    given = (axis,) if isinstance(axis, int) else axis
+    if rank is None:
+        axes = sorted(given)
+        same_end = axes[0] >= 0 or axes[-1] < 0
+    else:
+        if any(not -rank <= each < rank for each in given):
+            raise ValueError(
+                f"Argument `axis` is out of range for an input of rank {rank}. "
+                f"Received: axis={axis}"
+            )
+        axes = sorted(each % rank for each in given)
+        same_end = True
+    if len(set(axes)) < len(axes):
+        raise ValueError(
+            "Argument `axis` must not name an axis twice. Received: "
+            f"axis={axis} for an input of rank {'unknown' if rank is None else rank}"
+        )
+    contiguous = axes[-1] - axes[0] == len(axes) - 1
+    if rank is None and not (same_end and contiguous):
+        raise ValueError(
+            "Argument `axis` must name one contiguous run of axes, all counted from "
+            "the same end, of an input of unknown rank. Received: "
+            f"axis={axis}"
+        )
+    return tuple(axes), contiguous
+
+
+def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
+    """Returns the dimensions a layer's weights take, which must all be known."""
+    if any(dimension is None for dimension in dimensions):
+        raise ValueError(
+            "The normalized axes of the input must have known dimensions. Received: "
+            f"axis={axis}, shape={as_tuple(shape)}"
+        )
+    return tuple(dimensions)
+
+
+def _compatible(shape: Shape, expected: Shape) -> bool:
+    return len(shape) == len(expected) and all(
+        size == wanted or size is None or wanted is None
+        for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def parameter(
+    name: str, value: Any, x: tf.Tensor, expected: Shape | None
+) -> tf.Tensor | tf.Variable:
+    """Returns gamma or beta as a tensor of an allowed dtype and shape.
+
+    A variable stays one: TensorFlow reads it inside the op call, in C++, in a
+    fraction of the time of a conversion here.
+    """
+    if not isinstance(value, _TENSOR_OR_VARIABLE):
+        # Plain Python numbers have no dtype of their own; whatever has one keeps it.
+        dtype = None if hasattr(value, "dtype") else tf.float32
+        value = tf.convert_to_tensor(value, dtype=dtype)
+    if value.dtype is not tf.float32 and value.dtype is not x.dtype:
+        raise ValueError(
+            f"Argument `{name}` must have dtype float32 or the dtype of `x`, "
+            f"{x.dtype.name}. Received: dtype={value.dtype.name}"
+        )
+    if expected is not None:
+        shape = static_shape(value)
+        if shape is not None and shape != expected and not _compatible(shape, expected):
+            raise ValueError(
+                f"Argument `{name}` must have shape {as_tuple(expected)}. Received: "
+                f"shape={as_tuple(shape)}"
+            )
+    return value
+
+
+def residual(value: Any, x: tf.Tensor) -> tf.Tensor:
+    """Returns the residual as a tensor of the dtype and shape of `x`."""
+    if not isinstance(value, tf.Tensor):
+        dtype = None if hasattr(value, "dtype") else x.dtype
+        value = tf.convert_to_tensor(value, dtype=dtype)
+    if value.dtype is not x.dtype or not value.shape.is_compatible_with(x.shape):
+        raise ValueError(
+            "Argument `residual` must have the shape and dtype of `x`, "
+            f"{_described(x)}. Received: {_described(value)}"
+        )
+    return value
+
+
+def _described(x: tf.Tensor) -> str:
+    shape = static_shape(x)
+    return f"{'unknown' if shape is None else as_tuple(shape)} {x.dtype.name}"

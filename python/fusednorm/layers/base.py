@@ -1,0 +1,171 @@
+"""What the normalization layers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import constraints, initializers, regularizers
+
+from fusednorm import _checks
+from fusednorm._activations import activation_name
+
+
+class Normalization(keras.layers.Layer):
+    """Base of the fused normalization layers.
+
+    Holds what all of them have: the axis, epsilon and activation, their checks and
+    configuration, and the rules for dtypes.
+
+    Args:
+        axis: Integer or list/tuple of integers, already checked by the subclass.
+        epsilon: Float added to the variance.
+        activation: Fused activation: `None`, its name, or its Keras function.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
+    """
+
+    def __init__(
+        self,
+        *,
+        axis: int | Sequence[int],
+        epsilon: float,
+        activation: Any,
+        **kwargs: Any,
+    ) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise RuntimeError(
+                "fusednorm's layers are TensorFlow ops and need Keras's TensorFlow "
+                "backend; set the environment variable KERAS_BACKEND=tensorflow "
+                "before importing keras. Received: KERAS_BACKEND="
+                f"{keras.backend.backend()}"
+            )
+        super().__init__(**kwargs)
+        self.axis = axis
+        self.epsilon = _checks.epsilon(epsilon)
+        name = activation_name(activation)
+        self.activation = None if name == "none" else name
+        self.supports_masking = True
+        # A float32 input of a float16 layer is normalized in float32, where 1e5 is
+        # not yet infinite, and only the result is cast.
+        self.autocast = False
+        # `fit` would turn XLA on by itself on a GPU, and the ops have no XLA kernel.
+        self.supports_jit = False
+
+    def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
+        """Returns the shape of the layer's weights, checking the axes on the way."""
+        axes, _ = _checks.normalized_axes(self.axis, len(input_shape))
+        dimensions = [input_shape[axis] for axis in axes]
+        return _checks.known(dimensions, self.axis, input_shape)
+
+    def _operands(self, inputs: Any, *weights: Any) -> list[Any]:
+        """Returns the input and the weights in dtypes the ops take together.
+
+        The norm is computed in the wider of the dtypes of the input and the layer.
+        """
+        x = _checks.data(inputs)
+        compute_dtype = tf.as_dtype(self.compute_dtype)
+        if x.dtype.size < compute_dtype.size:
+            x = tf.cast(x, compute_dtype)
+        return [x, *(_matching(weight, x) for weight in weights)]
+
+    def _result(self, y: tf.Tensor) -> tf.Tensor:
+        """Returns the output of the op in the layer's compute dtype."""
+        return tf.cast(y, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """Returns the shape of the output, which is that of the input."""
+        _checks.normalized_axes(self.axis, len(input_shape))
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration that `from_config` makes the same layer of."""
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "epsilon": self.epsilon,
+            "activation": self.activation,
+        }
+
+
+class AffineNormalization(Normalization):
+    """Base of the layers with a scale `gamma` and an offset `beta`.
+
+    Args:
+        axis: Integer or list/tuple of integers, already checked by the subclass.
+        epsilon: Float added to the variance.
+        center: If `True`, add offset of `beta` to normalized tensor.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer: Initializer for the beta weight.
+        gamma_initializer: Initializer for the gamma weight.
+        beta_regularizer: Optional regularizer for the beta weight.
+        gamma_regularizer: Optional regularizer for the gamma weight.
+        beta_constraint: Optional constraint for the beta weight.
+        gamma_constraint: Optional constraint for the gamma weight.
+        activation: Fused activation: `None`, its name, or its Keras function.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
+    """
+
+    def __init__(
+        self,
+        *,
+        center: bool,
+        scale: bool,
+        beta_initializer: Any,
+        gamma_initializer: Any,
+        beta_regularizer: Any,
+        gamma_regularizer: Any,
+        beta_constraint: Any,
+        gamma_constraint: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
+        shape = self._weight_shape(input_shape)
+        self.gamma = self._add("gamma", shape) if self.scale else None
+        self.beta = self._add("beta", shape) if self.center else None
+
+    def _add(self, name: str, shape: tuple[int, ...]) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+            autocast=False,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration that `from_config` makes the same layer of."""
+        return {
+            **super().get_config(),
+            "center": self.center,
+            "scale": self.scale,
+            "beta_initializer": initializers.serialize(self.beta_initializer),
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+            "beta_regularizer": regularizers.serialize(self.beta_regularizer),
+            "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
+            "beta_constraint": constraints.serialize(self.beta_constraint),
+            "gamma_constraint": constraints.serialize(self.gamma_constraint),
+        }
+
+
+def _matching(weight: Any, x: tf.Tensor) -> Any:
+    """Returns a weight in a dtype that the ops take together with `x`."""
+    if weight is None:
+        return None
+    value = weight.value
+    if value.dtype is x.dtype or value.dtype is tf.float32:
+        return value
+    return tf.cast(value, tf.float32)

@@ -1,0 +1,162 @@
+"""The LayerNormalization layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fusednorm import _checks, ops
+from fusednorm._activations import activation_name, apply_activation
+from fusednorm.layers.base import AffineNormalization
+
+
+@keras.saving.register_keras_serializable(package="fusednorm")
+class LayerNormalization(AffineNormalization):
+    """Layer normalization layer (Ba et al., 2016), fused.
+
+    Normalize the activations of the previous layer for each given example in a
+    batch independently, rather than across a batch like Batch Normalization.
+    i.e. applies a transformation that maintains the mean activation within each
+    example close to 0 and the activation standard deviation close to 1.
+
+    A drop-in for `keras.layers.LayerNormalization`: the same arguments, weights
+    and results, computed by one op forward and one backward, which also applies
+    the activation.
+
+    `gamma` and `beta` span the axes of `inputs` specified in `axis`, in increasing
+    order, whatever the order in `axis`, and this part of the inputs' shape must be
+    fully defined.
+
+    Args:
+        axis: Integer or List/Tuple. The axis or axes to normalize across.
+            Typically, this is the features axis/axes. The left-out axes are
+            typically the batch axis/axes. `-1` is the last dimension in the
+            input. Axes that are not one contiguous run cost two transpositions.
+            Defaults to `-1`.
+        epsilon: Small float added to variance to avoid dividing by zero.
+            Defaults to 1e-3.
+        center: If True, add offset of `beta` to normalized tensor. If False,
+            `beta` is ignored. Defaults to `True`.
+        scale: If True, multiply by `gamma`. If False, `gamma` is not used.
+            When the next layer is linear (also e.g. `nn.relu`), this can be
+            disabled since the scaling will be done by the next layer.
+            Defaults to `True`.
+        beta_initializer: Initializer for the beta weight. Defaults to zeros.
+        gamma_initializer: Initializer for the gamma weight. Defaults to ones.
+        beta_regularizer: Optional regularizer for the beta weight.
+            None by default.
+        gamma_regularizer: Optional regularizer for the gamma weight.
+            None by default.
+        beta_constraint: Optional constraint for the beta weight.
+            None by default.
+        gamma_constraint: Optional constraint for the gamma weight.
+            None by default.
+        activation: Activation applied to the output within the same op; see
+            `fusednorm.GroupNormalization`. None by default.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
+            `rms_scaling`, which Keras has deprecated: with `rms_scaling=True` the
+            output is `inputs * rsqrt(variance + epsilon) * gamma`, without `beta`,
+            in a few ops. For a true RMS norm use `fusednorm.RMSNormalization`.
+
+    Input shape: Arbitrary.
+
+    Output shape: Same shape as input.
+
+    Raises:
+        ValueError: if an argument is not among what is described here, or does not
+            fit the input.
+        TypeError: if `axis` is neither an integer nor a list or tuple of integers.
+
+    Example:
+    >>> layer = fusednorm.LayerNormalization(axis=[1, 2, 3])
+    >>> layer.build([5, 20, 30, 40])
+    >>> layer.gamma.shape
+    TensorShape([20, 30, 40])
+
+    Reference:
+
+    - [Lei Ba et al., 2016](https://arxiv.org/abs/1607.06450)
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        activation: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        rms_scaling = kwargs.pop("rms_scaling", False)
+        if rms_scaling:
+            warnings.warn(
+                "`rms_scaling=True` is deprecated: it scales the input by its standard "
+                "deviation, not by its root mean square. Use "
+                "`fusednorm.RMSNormalization` instead.",
+                stacklevel=2,
+            )
+        super().__init__(
+            axis=_checks.integer_axes(axis),
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+            activation=activation,
+            **kwargs,
+        )
+        self.rms_scaling = rms_scaling
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates `gamma` and `beta`; with `rms_scaling` always just `gamma`."""
+        if not self.rms_scaling:
+            super().build(input_shape)
+            return
+        self.gamma = self._add("gamma", self._weight_shape(input_shape))
+        self.beta = None
+
+    def call(self, inputs: Any) -> Any:
+        """Normalizes `inputs`."""
+        x, gamma, beta = self._operands(inputs, self.gamma, self.beta)
+        if self.rms_scaling:
+            return self._result(self._scaled(x, gamma))
+        y = ops.layer_norm(
+            x,
+            gamma,
+            beta,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+        )
+        return self._result(y)
+
+    def _scaled(self, x: tf.Tensor, gamma: Any) -> tf.Tensor:
+        """Returns what Keras computes for `rms_scaling=True`."""
+        axes, _ = _checks.normalized_axes(self.axis, x.shape.rank)
+        _, _, rstd = ops.layer_norm(
+            x, axis=axes, epsilon=self.epsilon, return_stats=True
+        )
+        for axis in axes:
+            rstd = tf.expand_dims(rstd, axis)
+        spread = [size if d in axes else 1 for d, size in enumerate(x.shape)]
+        gamma = tf.reshape(tf.cast(gamma, rstd.dtype), spread)
+        y = tf.cast(x, rstd.dtype) * rstd * gamma
+        return apply_activation(activation_name(self.activation), y)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration that `from_config` makes the same layer of."""
+        return {**super().get_config(), "rms_scaling": self.rms_scaling}

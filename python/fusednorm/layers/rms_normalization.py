@@ -1,0 +1,102 @@
+"""The RMSNormalization layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from fusednorm import _checks, ops
+from fusednorm.layers.base import Normalization
+
+
+@keras.saving.register_keras_serializable(package="fusednorm")
+class RMSNormalization(Normalization):
+    """Root Mean Square (RMS) Normalization layer, fused.
+
+    This layer normalizes the input tensor based on its RMS value, as in
+    [Root Mean Square Layer Normalization](https://arxiv.org/abs/1910.07467)
+    by Biao Zhang & Rico Sennrich:
+
+    ```python
+    y = activation(x * rsqrt(mean(square(x)) + epsilon) * scale)
+    ```
+
+    A drop-in for `keras.layers.RMSNormalization`: the same arguments, weight and
+    results, computed by one op forward and one backward. It also takes axes that
+    are not the last, passes masks on, and in mixed precision computes in float32.
+
+    Args:
+        axis: Integer or List/Tuple. The axis or axes to normalize across. Axes that
+            are not one contiguous run cost two transpositions. Defaults to `-1`.
+        epsilon: Small float added to the mean square to avoid dividing by zero.
+            Defaults to 1e-6.
+        activation: Activation applied to the output within the same op; see
+            `fusednorm.GroupNormalization`. None by default.
+        zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
+            to zeros, so that weight decay pulls towards no scaling (as in Gemma).
+            Defaults to `False`: multiply by `scale`, initialized to ones.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
+
+    Input shape: Arbitrary; the dimensions of the normalized axes must be known.
+
+    Output shape: Same shape as input.
+
+    Raises:
+        ValueError: if an argument is not among what is described here, or does not
+            fit the input.
+        TypeError: if `axis` is neither an integer nor a list or tuple of integers.
+
+    Example:
+    >>> layer = fusednorm.RMSNormalization()
+    >>> layer.build([5, 20, 30, 10])
+    >>> layer.scale.shape
+    TensorShape([10])
+
+    Reference:
+
+    - [Biao Zhang & Rico Sennrich, 2019](https://arxiv.org/abs/1910.07467)
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 1e-6,
+        activation: Any = None,
+        zero_centered: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            axis=_checks.integer_axes(axis),
+            epsilon=epsilon,
+            activation=activation,
+            **kwargs,
+        )
+        self.zero_centered = zero_centered
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates the weight `scale`."""
+        self.scale = self.add_weight(
+            name="scale",
+            shape=self._weight_shape(input_shape),
+            initializer="zeros" if self.zero_centered else "ones",
+            autocast=False,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Normalizes `inputs`."""
+        x, scale = self._operands(inputs, self.scale)
+        y = ops.rms_norm(
+            x,
+            scale,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            zero_centered=self.zero_centered,
+            activation=self.activation,
+        )
+        return self._result(y)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration that `from_config` makes the same layer of."""
+        return {**super().get_config(), "zero_centered": self.zero_centered}

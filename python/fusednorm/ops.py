@@ -1,0 +1,420 @@
+"""The functional API: four norms, each one op forward and one backward.
+
+```python
+y = fusednorm.group_norm(x, gamma, beta, groups=8, activation="silu")
+y, s = fusednorm.rms_norm(x, scale, residual=skip)
+y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
+```
+
+All of them compute in float32 whatever the data (float64 for float64 data), so
+float16 data neither overflows nor vanishes, and all outputs are differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fusednorm import _checks
+from fusednorm._activations import activation_name
+from fusednorm._library import load_op_library
+
+Outputs = tf.Tensor | tuple[tf.Tensor, ...]
+
+
+def group_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    groups: int,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+    activation: Any = None,
+    residual: Any = None,
+    return_stats: bool = False,
+) -> Outputs:
+    """Group normalization (Wu & He, 2018), fused.
+
+    Splits the channels of each sample into groups and normalizes each group, over
+    its channels and all positions, to mean 0 and variance 1:
+
+    ```python
+    y = activation((x - mean) * rsqrt(variance + epsilon) * gamma + beta)
+    ```
+
+    Args:
+        x: Floating-point tensor of rank 2 or more, `[N, ...]`, float16, bfloat16,
+            float32 or float64. With the channels last or first it is read as it
+            lies; so it is with the channel axis anywhere between.
+        gamma: Optional scale per channel, of shape `[C]`, float32 or the dtype of
+            `x`.
+        beta: Optional offset per channel, as `gamma`.
+        groups: Number of groups, which must divide the number of channels; -1 for
+            one group per channel.
+        axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
+        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
+            `1e-3`.
+        activation: Applied to the result: `None`, or one of `"relu"`,
+            `"leaky_relu"` (slope 0.2), `"silu"`, `"gelu"` (exact), `"gelu_tanh"`,
+            `"tanh"` and `"sigmoid"`, or the Keras function of that name.
+        residual: Optional tensor of the shape and dtype of `x`, added to `x` before
+            the norm.
+        return_stats: Whether to return also the mean and the reciprocal standard
+            deviation of each group.
+
+    Returns:
+        `y`, of the shape and dtype of `x`. With `residual`, `(y, sum)` with
+        `sum = x + residual`. With `return_stats`, followed by `mean` and `rstd`,
+        both of shape `[N, groups]`, float32 (float64 for float64 data).
+
+    Raises:
+        ValueError: if an argument does not fit the others, as far as the shapes are
+            known; `tf.errors.InvalidArgumentError` when the op runs, otherwise.
+        TypeError: if `axis` is not an integer.
+
+    Example:
+    >>> x = tf.random.normal([8, 32, 32, 64])
+    >>> fusednorm.group_norm(x, groups=8, activation="silu").shape
+    TensorShape([8, 32, 32, 64])
+
+    Reference:
+
+    - [Yuxin Wu & Kaiming He, 2018](https://arxiv.org/abs/1803.08494)
+    """
+    x = _checks.data(x)
+    groups = _checks.groups(groups)
+    axis = _checks.integer_axis(axis)
+    shape = _checks.static_shape(x)
+    return _fused(
+        "group_norm",
+        x,
+        {"gamma": gamma, "beta": beta},
+        None if shape is None else [_checks.channels(groups, axis, shape)],
+        epsilon,
+        activation,
+        residual,
+        return_stats,
+        groups=groups,
+        axis=axis,
+    )
+
+
+def instance_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+    activation: Any = None,
+    residual: Any = None,
+    return_stats: bool = False,
+) -> Outputs:
+    """Instance normalization (Ulyanov et al., 2016), fused.
+
+    Normalizes each channel of each sample over all its positions: `group_norm` with
+    one group per channel.
+
+    Args:
+        x: Floating-point tensor of rank 2 or more, `[N, ...]`.
+        gamma: Optional scale per channel, of shape `[C]`, float32 or the dtype of
+            `x`.
+        beta: Optional offset per channel, as `gamma`.
+        axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
+        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
+            `1e-3`.
+        activation: Applied to the result; see `fusednorm.group_norm`.
+        residual: Optional tensor of the shape and dtype of `x`, added to `x` before
+            the norm.
+        return_stats: Whether to return also the mean and the reciprocal standard
+            deviation of each channel.
+
+    Returns:
+        `y`, of the shape and dtype of `x`. With `residual`, `(y, sum)` with
+        `sum = x + residual`. With `return_stats`, followed by `mean` and `rstd`,
+        both of shape `[N, C]`, float32 (float64 for float64 data).
+
+    Raises:
+        ValueError: if an argument does not fit the others, as far as the shapes are
+            known; `tf.errors.InvalidArgumentError` when the op runs, otherwise.
+        TypeError: if `axis` is not an integer.
+
+    Example:
+    >>> x = tf.random.normal([8, 3, 128, 128])
+    >>> y, mean, rstd = fusednorm.instance_norm(x, axis=1, return_stats=True)
+    >>> mean.shape
+    TensorShape([8, 3])
+
+    Reference:
+
+    - [Dmitry Ulyanov et al., 2016](https://arxiv.org/abs/1607.08022)
+    """
+    return group_norm(
+        x,
+        gamma,
+        beta,
+        groups=-1,
+        axis=axis,
+        epsilon=epsilon,
+        activation=activation,
+        residual=residual,
+        return_stats=return_stats,
+    )
+
+
+def layer_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-3,
+    activation: Any = None,
+    residual: Any = None,
+    return_stats: bool = False,
+) -> Outputs:
+    """Layer normalization (Ba et al., 2016), fused.
+
+    Normalizes over the given axes, for each index of the others, to mean 0 and
+    variance 1:
+
+    ```python
+    y = activation((x - mean) * rsqrt(variance + epsilon) * gamma + beta)
+    ```
+
+    One contiguous run of axes, trailing or in the middle, is read as it lies. Any
+    other choice, such as `axis=[1, 3]` of rank 4, is transposed in and out: that
+    works, and is the slow way.
+
+    Args:
+        x: Floating-point tensor: float16, bfloat16, float32 or float64.
+        gamma: Optional scale per normalized position, with the normalized
+            dimensions of `x` in increasing order of their axes as its shape; float32
+            or the dtype of `x`.
+        beta: Optional offset per normalized position, as `gamma`.
+        axis: The axis or axes to normalize over, in any order. Defaults to `-1`.
+        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
+            `1e-3`.
+        activation: Applied to the result; see `fusednorm.group_norm`.
+        residual: Optional tensor of the shape and dtype of `x`, added to `x` before
+            the norm.
+        return_stats: Whether to return also the means and the reciprocal standard
+            deviations.
+
+    Returns:
+        `y`, of the shape and dtype of `x`. With `residual`, `(y, sum)` with
+        `sum = x + residual`. With `return_stats`, followed by `mean` and `rstd`, both
+        of the shape of `x` without the normalized axes, float32 (float64 for float64
+        data).
+
+    Raises:
+        ValueError: if an argument does not fit the others, as far as the shapes are
+            known; `tf.errors.InvalidArgumentError` when the op runs, otherwise.
+        TypeError: if `axis` is neither an integer nor a list or tuple of integers.
+
+    Example:
+    >>> x = tf.random.normal([8, 128, 512])
+    >>> y, s = fusednorm.layer_norm(x, residual=tf.ones_like(x))
+    >>> y.shape, s.shape
+    (TensorShape([8, 128, 512]), TensorShape([8, 128, 512]))
+
+    Reference:
+
+    - [Lei Ba et al., 2016](https://arxiv.org/abs/1607.06450)
+    """
+    return _over_axes(
+        "layer_norm",
+        x,
+        {"gamma": gamma, "beta": beta},
+        axis,
+        epsilon,
+        activation,
+        residual,
+        return_stats,
+    )
+
+
+def rms_norm(
+    x: Any,
+    gamma: Any = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-6,
+    zero_centered: bool = False,
+    activation: Any = None,
+    residual: Any = None,
+    return_stats: bool = False,
+) -> Outputs:
+    """Root mean square normalization (Zhang & Sennrich, 2019), fused.
+
+    Divides by the root mean square over the given axes, without taking the mean
+    away:
+
+    ```python
+    y = activation(x * rsqrt(mean(square(x)) + epsilon) * gamma)
+    ```
+
+    Args:
+        x: Floating-point tensor: float16, bfloat16, float32 or float64.
+        gamma: Optional scale per normalized position, with the normalized
+            dimensions of `x` in increasing order of their axes as its shape; float32
+            or the dtype of `x`.
+        axis: The axis or axes to normalize over, in any order; one contiguous run is
+            fast, see `fusednorm.layer_norm`. Defaults to `-1`.
+        epsilon: Added to the mean square, to avoid dividing by zero. Defaults to
+            `1e-6`.
+        zero_centered: Whether the scale is `1 + gamma`, as in Gemma, instead of
+            `gamma`. Defaults to `False`.
+        activation: Applied to the result; see `fusednorm.group_norm`.
+        residual: Optional tensor of the shape and dtype of `x`, added to `x` before
+            the norm.
+        return_stats: Whether to return also the reciprocal root mean squares.
+
+    Returns:
+        `y`, of the shape and dtype of `x`. With `residual`, `(y, sum)` with
+        `sum = x + residual`. With `return_stats`, followed by `rstd`, of the shape of
+        `x` without the normalized axes, float32 (float64 for float64 data).
+
+    Raises:
+        ValueError: if an argument does not fit the others, as far as the shapes are
+            known; `tf.errors.InvalidArgumentError` when the op runs, otherwise.
+        TypeError: if `axis` is neither an integer nor a list or tuple of integers.
+
+    Example:
+    >>> x = tf.random.normal([8, 128, 512])
+    >>> scale = tf.zeros([512])
+    >>> fusednorm.rms_norm(x, scale, zero_centered=True).shape
+    TensorShape([8, 128, 512])
+
+    Reference:
+
+    - [Biao Zhang & Rico Sennrich, 2019](https://arxiv.org/abs/1910.07467)
+    """
+    return _over_axes(
+        "rms_norm",
+        x,
+        {"gamma": gamma},
+        axis,
+        epsilon,
+        activation,
+        residual,
+        return_stats,
+        zero_centered=bool(zero_centered),
+    )
+
+
+def _over_axes(
+    kind: str,
+    x: Any,
+    parameters: dict[str, Any],
+    axis: int | Sequence[int],
+    epsilon: float,
+    activation: Any,
+    residual: Any,
+    return_stats: bool,
+    **attributes: Any,
+) -> Outputs:
+    """Calls `layer_norm` or `rms_norm` over any set of axes."""
+    x = _checks.data(x)
+    axis = _checks.integer_axes(axis)
+    shape = _checks.static_shape(x)
+    rank = None if shape is None else len(shape)
+    axes, contiguous = _checks.normalized_axes(axis, rank)
+    order = None
+    parameter_shape = None if shape is None else [shape[each] for each in axes]
+    if not contiguous:
+        order = [each for each in range(rank) if each not in axes] + list(axes)
+        axes = range(rank - len(axes), rank)
+    return _fused(
+        kind,
+        x,
+        parameters,
+        parameter_shape,
+        epsilon,
+        activation,
+        residual,
+        return_stats,
+        order=order,
+        axes=list(axes),
+        **attributes,
+    )
+
+
+def _fused(
+    kind: str,
+    x: tf.Tensor,
+    parameters: dict[str, Any],
+    parameter_shape: list[int | None] | None,
+    epsilon: float,
+    activation: Any,
+    residual: Any,
+    return_stats: bool,
+    order: list[int] | None = None,
+    **attributes: Any,
+) -> Outputs:
+    """Calls one of the ops and picks the outputs that were asked for.
+
+    Args:
+        kind: "group_norm", "layer_norm" or "rms_norm".
+        x: The checked data.
+        parameters: Name -> gamma or beta, or `None`.
+        parameter_shape: What their shape must be, as far as it is known.
+        epsilon: As the user gave it; so are the next three.
+        activation: See `epsilon`.
+        residual: See `epsilon`.
+        return_stats: See `epsilon`.
+        order: Permutation of the axes to call the op under, if any.
+        **attributes: The attributes that only this op has.
+
+    Returns:
+        `y`, or a tuple of it with the sum and the statistics.
+    """
+    epsilon = _checks.epsilon(epsilon)
+    # Attributes are float32. The second carries the rest of the double, so that
+    # float64 data meets the epsilon the user wrote and not its float32 rounding.
+    epsilon_high = float(np.float32(epsilon))
+    residuals = [] if residual is None else [_checks.residual(residual, x)]
+    inputs = _parameter_lists(parameters, x, parameter_shape)
+    if order is not None:
+        x = tf.transpose(x, order)
+        residuals = [tf.transpose(each, order) for each in residuals]
+    y, sums, *statistics = getattr(load_op_library(), "fusednorm_" + kind)(
+        x=x,
+        residual=residuals,
+        epsilon=epsilon_high,
+        epsilon_low=epsilon - epsilon_high,
+        activation=activation_name(activation),
+        S=tf.float64 if x.dtype is tf.float64 else tf.float32,
+        name=kind,
+        **inputs,
+        **attributes,
+    )
+    if order is not None:
+        inverse = np.argsort(order)
+        y = tf.transpose(y, inverse)
+        sums = [tf.transpose(each, inverse) for each in sums]
+    if return_stats:
+        return (y, *sums, *statistics)
+    return (y, *sums) if sums else y
+
+
+def _parameter_lists(
+    parameters: dict[str, Any], x: tf.Tensor, shape: list[int | None] | None
+) -> dict[str, list[tf.Tensor]]:
+    """Returns gamma and beta as lists of at most one tensor, of one dtype."""
+    lists = {
+        name: [] if value is None else [_checks.parameter(name, value, x, shape)]
+        for name, value in parameters.items()
+    }
+    dtypes = {each.dtype for values in lists.values() for each in values}
+    if x.dtype is tf.float64:
+        dtype = tf.float64
+    elif len(dtypes) > 1:
+        dtype = tf.float32
+    else:
+        return lists
+    return {name: [tf.cast(v, dtype) for v in values] for name, values in lists.items()}
