@@ -1,0 +1,84 @@
+# Every target sets up what it needs, in .venv, and the second time has nothing to do.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+# Passed on to the build (docs/building.md).
+export FUSEDNORM_TENSORFLOW_VERSION FUSEDNORM_CUDA FUSEDNORM_WERROR
+# Two processes with two threads each fill the two cores that the tests are timed on
+# and still test what threads do.
+TEST_ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=2 TF_NUM_INTRAOP_THREADS=2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+
+# The stamps carry the choices they were made with, so that another choice starts over.
+CREATED := $(VENV)/.created-$(notdir $(PYTHON))
+TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
+WHEEL := dist/.built
+SOURCES := CMakeLists.txt MANIFEST.in README.md pyproject.toml setup.py \
+	$(shell find build_backend cmake csrc cuda python -type f \
+		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name '*.so' ! -name _build_info.py)
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@echo 'Variables: PYTHON=python3.12 PYTEST_ARGS="-k layer" DEMO_ARGS="--epochs 1"'
+
+.PHONY: demo
+demo: $(VENV)/.demo ## Train the tutorial's models with fused and with Keras layers
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/train_digits.py $(DEMO_ARGS)
+
+.PHONY: test
+test: $(VENV)/.test ## Run the whole test suite against the installed wheel
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+.PHONY: wheel
+wheel: $(WHEEL) ## Build the sdist and from it the wheel, into dist/
+	@ls dist/*
+
+.PHONY: lint
+lint: $(VENV)/.lint ## Check the style of Python and C++
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	find csrc cuda -name '*.[ch]*' | xargs $(BIN)/clang-format --dry-run --Werror
+
+.PHONY: format
+format: $(VENV)/.lint ## Rewrite Python and C++ in style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	find csrc cuda -name '*.[ch]*' | xargs $(BIN)/clang-format -i
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
+	rm -f python/fusednorm/*.so train_digits.png
+
+$(CREATED):
+	rm -rf $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
+	touch $@
+
+# Before the wheel, whose build then compiles against it instead of fetching its own.
+$(TENSORFLOW): $(CREATED)
+	rm -f $(VENV)/.tensorflow-*
+	$(PIP) install "$$($(BIN)/python build_backend/tensorflow_location.py --requirement)"
+	touch $@
+
+# The wheel comes out of the sdist, so the sdist has all that it takes.
+$(WHEEL): $(TENSORFLOW) $(SOURCES)
+	$(PIP) install --group build
+	rm -rf dist
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/python -m build
+	touch $@
+
+# Twice: pip takes an equal version for installed, and the extra for the same wheel.
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(WHEEL)
+	$(PIP) install "$$(ls dist/*.whl)[$*]"
+	$(PIP) install --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+$(VENV)/.lint: $(CREATED) pyproject.toml
+	$(PIP) install --group lint
+	touch $@
