@@ -87,8 +87,13 @@ def __dir__() -> list[str]:
 
 
 # The layers are imported at once so that their names are registered with Keras:
-# `import fusednorm; keras.models.load_model(...)` must find them.
-if _compat.tensorflow_version() is not None and not _compat.running_as_command():
+# `import fusednorm; keras.models.load_model(...)` must find them. A build without
+# TensorFlow has none, whatever is installed.
+if (
+    build_info().TENSORFLOW_VERSION is not None
+    and _compat.tensorflow_version() is not None
+    and not _compat.running_as_command()
+):
     _compat.check_tensorflow("fusednorm")
     for _name in _MODULES:
         _load(_name)

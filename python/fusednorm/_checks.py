@@ -40,12 +40,18 @@ def data(x: Any) -> tf.Tensor:
                 f"values. Received: x={x}"
             )
         x = tf.convert_to_tensor(x)
-    if x.dtype not in _FLOATS:
+    floating(x.dtype)
+    return x
+
+
+def floating(dtype: Any) -> None:
+    """Checks the dtype of the data."""
+    dtype = tf.as_dtype(dtype)
+    if dtype not in _FLOATS:
         raise ValueError(
             "Argument `x` must have a floating-point dtype (float16, bfloat16, "
-            f"float32 or float64). Received: dtype={x.dtype.name}"
+            f"float32 or float64). Received: dtype={dtype.name}"
         )
-    return x
 
 
 def epsilon(value: Any) -> float:

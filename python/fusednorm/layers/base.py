@@ -74,6 +74,11 @@ class Normalization(keras.layers.Layer):
         """Returns the output of the op in the layer's compute dtype."""
         return tf.cast(y, self.compute_dtype)
 
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the symbolic output, refusing integers while a model is built."""
+        _checks.floating(inputs.dtype)
+        return super().compute_output_spec(inputs, *args, **kwargs)
+
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
         _checks.normalized_axes(self.axis, len(input_shape))
