@@ -21,17 +21,9 @@ int64_t Product(const std::vector<int64_t>& shape, int64_t begin, int64_t end) {
   return product;
 }
 
-NormProblem FromOptions(const NormOptions& options, bool centred) {
+NormProblem WithOptions(const NormOptions& options) {
   NormProblem problem;
-  problem.centred = centred;
-  problem.data = options.data;
-  problem.param = options.param;
-  problem.epsilon = options.epsilon;
-  problem.activation = options.activation;
-  problem.has_gamma = options.has_gamma;
-  problem.has_beta = options.has_beta;
-  problem.has_residual = options.has_residual;
-  problem.zero_centered = options.zero_centered;
+  static_cast<NormOptions&>(problem) = options;
   return problem;
 }
 
@@ -106,7 +98,7 @@ Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t gr
   FUSEDNORM_RETURN_IF_ERROR(ResolveChannelAxis(rank, axis, &axis));
   const int64_t channels = shape[axis];
   FUSEDNORM_RETURN_IF_ERROR(ResolveGroups(channels, groups, &groups));
-  *problem = FromOptions(options, /*centred=*/true);
+  *problem = WithOptions(options);
   problem->n = shape[0];
   problem->p = Product(shape, 1, axis);
   problem->g = groups;
@@ -125,7 +117,8 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   int64_t first = 0;
   FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, &first));
   const int64_t end = first + static_cast<int64_t>(axes.size());
-  *problem = FromOptions(options, centred);
+  *problem = WithOptions(options);
+  problem->centred = centred;
   problem->n = Product(shape, 0, first);
   problem->k = Product(shape, first, end);
   problem->q = Product(shape, end, rank);

@@ -11,35 +11,6 @@
 
 namespace fusednorm {
 
-// A dense row-major tensor seen as x[N, P, G, K, Q].
-//
-// Statistics are over (P, K, Q) for each (N, G), or, where Q is not reduced, over (P,
-// K) for each (N, G, Q). gamma and beta are indexed by (G, K).
-struct NormProblem {
-  int64_t n = 1;
-  int64_t p = 1;
-  int64_t g = 1;
-  int64_t k = 1;
-  int64_t q = 1;
-  bool reduces_q = true;
-
-  bool centred = true;  // false: root mean square, no mean
-  DataType data = DataType::kFloat;
-  DataType param = DataType::kFloat;
-  double epsilon = 1e-3;
-  Activation activation = Activation::kNone;
-  bool has_gamma = false;
-  bool has_beta = false;
-  bool has_residual = false;
-  bool zero_centered = false;  // scale by 1 + gamma
-
-  FUSEDNORM_INLINE int64_t num_elements() const { return n * p * g * k * q; }
-  FUSEDNORM_INLINE int64_t num_groups() const { return n * g * (reduces_q ? 1 : q); }
-  FUSEDNORM_INLINE int64_t num_params() const { return g * k; }
-  // Elements that share one mean and rstd.
-  FUSEDNORM_INLINE int64_t group_size() const { return p * k * (reduces_q ? q : 1); }
-};
-
 // What the norms have in common: everything of a problem but its view.
 struct NormOptions {
   DataType data = DataType::kFloat;
@@ -49,7 +20,27 @@ struct NormOptions {
   bool has_gamma = false;
   bool has_beta = false;
   bool has_residual = false;
-  bool zero_centered = false;
+  bool zero_centered = false;  // scale by 1 + gamma
+};
+
+// A dense row-major tensor seen as x[N, P, G, K, Q].
+//
+// Statistics are over (P, K, Q) for each (N, G), or, where Q is not reduced, over (P,
+// K) for each (N, G, Q). gamma and beta are indexed by (G, K).
+struct NormProblem : NormOptions {
+  int64_t n = 1;
+  int64_t p = 1;
+  int64_t g = 1;
+  int64_t k = 1;
+  int64_t q = 1;
+  bool reduces_q = true;
+  bool centred = true;  // false: root mean square, no mean
+
+  FUSEDNORM_INLINE int64_t num_elements() const { return n * p * g * k * q; }
+  FUSEDNORM_INLINE int64_t num_groups() const { return n * g * (reduces_q ? 1 : q); }
+  FUSEDNORM_INLINE int64_t num_params() const { return g * k; }
+  // Elements that share one mean and rstd.
+  FUSEDNORM_INLINE int64_t group_size() const { return p * k * (reduces_q ? q : 1); }
 };
 
 // Checks that need no shape: epsilon finite and >= 0, a parameter type that the data's

@@ -71,7 +71,13 @@ class NormOpBase : public OpKernel {
                    ReadAttributes(context, is_group_norm, centred, &attributes_));
   }
 
+  void Compute(OpKernelContext* context) override {
+    OP_REQUIRES_OK(context, Run(context));
+  }
+
  protected:
+  virtual absl::Status Run(OpKernelContext* context) const = 0;
+
   // The one tensor of a list input, null if the list is empty.
   static absl::Status Optional(OpKernelContext* context, const char* name,
                                const Tensor** tensor) {
@@ -139,12 +145,8 @@ class NormOp : public NormOpBase {
  public:
   using NormOpBase::NormOpBase;
 
-  void Compute(OpKernelContext* context) override {
-    OP_REQUIRES_OK(context, Run(context));
-  }
-
  private:
-  absl::Status Run(OpKernelContext* context) const {
+  absl::Status Run(OpKernelContext* context) const override {
     const Tensor& x = context->input(0);
     NormProblem problem;
     Shapes shapes;
@@ -180,12 +182,8 @@ class NormGradOp : public NormOpBase {
  public:
   using NormOpBase::NormOpBase;
 
-  void Compute(OpKernelContext* context) override {
-    OP_REQUIRES_OK(context, Run(context));
-  }
-
  private:
-  absl::Status Run(OpKernelContext* context) const {
+  absl::Status Run(OpKernelContext* context) const override {
     const Tensor& dy = context->input(0);
     const Tensor& x = context->input(1);
     NormProblem problem;
