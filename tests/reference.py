@@ -1,0 +1,158 @@
+"""What every norm must compute, in a few obvious lines of NumPy.
+
+Everything is in `WIDE`: more than float64, so that float64 results can be judged too.
+Arrays of any dtype go in; what the op stores in the data's dtype on the way (the sum of
+a residual) is rounded to it here as well.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDE = np.longdouble
+
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+erf = np.vectorize(math.erf, otypes=[WIDE])
+
+
+def sigmoid(z):
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, small) / (1 + small)
+
+
+def normal_cdf(z):
+    return (1 + erf(z / math.sqrt(2))) / 2
+
+
+def gelu_tanh_parts(z):
+    t = np.tanh(SQRT_2_OVER_PI * (z + 0.044715 * z**3))
+    return t, SQRT_2_OVER_PI * (1 + 3 * 0.044715 * z**2)
+
+
+def gelu_tanh(z):
+    return z * (1 + gelu_tanh_parts(z)[0]) / 2
+
+
+def gelu_tanh_derivative(z):
+    t, inner = gelu_tanh_parts(z)
+    return (1 + t) / 2 + z * (1 - t**2) * inner / 2
+
+
+# name -> (function, derivative)
+ACTIVATIONS = {
+    "none": (lambda z: z, np.ones_like),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1, 0)),
+    "leaky_relu": (
+        lambda z: np.where(z > 0, z, z * WIDE(0.2)),
+        lambda z: np.where(z > 0, 1, WIDE(0.2)),
+    ),
+    "silu": (
+        lambda z: z * sigmoid(z),
+        lambda z: sigmoid(z) * (1 + z * (1 - sigmoid(z))),
+    ),
+    "gelu": (
+        lambda z: z * normal_cdf(z),
+        lambda z: normal_cdf(z) + z * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi),
+    ),
+    "gelu_tanh": (gelu_tanh, gelu_tanh_derivative),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z))),
+}
+
+
+@dataclass
+class Norm:
+    """Which norm: as the functional API says it."""
+
+    op: str  # group_norm, layer_norm or rms_norm
+    axes: tuple[int, ...] = (-1,)  # the channel axis of group_norm
+    groups: int = -1
+    epsilon: float = 1e-3
+    activation: str = "none"
+    zero_centered: bool = False
+
+    @property
+    def centred(self):
+        return self.op != "rms_norm"
+
+
+@dataclass
+class Forward:
+    """Outputs, and what the bounds are made of. Statistics keep their axes."""
+
+    y: np.ndarray
+    sum: np.ndarray
+    mean: np.ndarray
+    rstd: np.ndarray
+    xhat: np.ndarray
+    z: np.ndarray
+    gamma: np.ndarray
+
+
+@dataclass
+class Backward:
+    """Gradients, and what the bounds are made of."""
+
+    dx: np.ndarray
+    dgamma: np.ndarray
+    dbeta: np.ndarray
+    dz: np.ndarray
+
+
+def view(norm, shape):
+    """Returns the shape to normalize in, its reduced axes and its parameter axes."""
+    rank = len(shape)
+    axes = sorted(axis % rank for axis in norm.axes)
+    if norm.op != "group_norm":
+        return shape, tuple(axes), tuple(axes)
+    channel = axes[0]
+    groups = shape[channel] if norm.groups == -1 else norm.groups
+    split = (groups, shape[channel] // groups if groups else 0)
+    viewed = shape[:channel] + split + shape[channel + 1 :]
+    reduced = tuple(i for i in range(1, rank + 1) if i != channel)
+    return viewed, reduced, (channel, channel + 1)
+
+
+def forward(norm, x, gamma=None, beta=None, residual=None):
+    """Returns the outputs for `x`, in its shape."""
+    total = x if residual is None else (x + residual).astype(x.dtype)
+    shape, reduced, parameter_axes = view(norm, x.shape)
+    s = total.astype(WIDE).reshape(shape)
+    broadcast = [shape[i] if i in parameter_axes else 1 for i in range(len(shape))]
+    g = np.ones(broadcast, WIDE)  # without gamma, zero-centered or not
+    if gamma is not None:
+        g = gamma.astype(WIDE).reshape(broadcast) + (1 if norm.zero_centered else 0)
+    b = np.zeros(broadcast, WIDE) if beta is None else beta.astype(WIDE)
+
+    mean = s.mean(reduced, keepdims=True)
+    if not norm.centred:
+        mean = np.zeros_like(mean)
+    variance = ((s - mean) ** 2).mean(reduced, keepdims=True)
+    rstd = 1 / np.sqrt(variance + WIDE(norm.epsilon))
+    xhat = (s - mean) * rstd
+    z = xhat * g + b.reshape(broadcast)
+    y = ACTIVATIONS[norm.activation][0](z)
+    return Forward(y.reshape(x.shape), total, mean, rstd, xhat, z, g)
+
+
+def backward(norm, of, dy, dsum=0.0):
+    """Returns the gradients at the result `of` of `forward`."""
+    shape, reduced, parameter_axes = view(norm, dy.shape)
+    dz = dy.astype(WIDE).reshape(shape) * ACTIVATIONS[norm.activation][1](of.z)
+    dxhat = dz * of.gamma
+    plain = dxhat.mean(reduced, keepdims=True) if norm.centred else 0
+    with_xhat = (dxhat * of.xhat).mean(reduced, keepdims=True)
+    dx = of.rstd * (dxhat - plain - of.xhat * with_xhat)
+    others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
+    parameter_shape = tuple(dy.shape[axis] for axis in sorted_axes(norm, dy.ndim))
+    return Backward(
+        dx.reshape(dy.shape) + np.asarray(dsum).astype(WIDE),
+        (dz * of.xhat).sum(others).reshape(parameter_shape),
+        dz.sum(others).reshape(parameter_shape),
+        dz,
+    )
+
+
+def sorted_axes(norm, rank):
+    return sorted(axis % rank for axis in norm.axes)
