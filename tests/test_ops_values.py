@@ -282,6 +282,9 @@ LARGE = {
     "few_columns": (Norm("layer_norm", (1,)), (1, 9000, 70)),
     "rms_long_rows": (Norm("rms_norm"), (3, 200_001)),
     "many_rows": (Norm("layer_norm"), (30_000, 17)),
+    # 64 blocks of 64 and 128 rows: as many as are summed before the total in float64.
+    "whole_blocks_of_rows": (Norm("layer_norm"), (4096, 17)),
+    "two_blocks_of_rows": (Norm("layer_norm"), (8192, 70)),
     "many_short_rows": (Norm("rms_norm"), (60_000, 7)),
     "many_instances": (Norm("group_norm", (1,)), (64, 64, 9, 9)),
     "wide_columns": (Norm("layer_norm", (1,)), (2, 3, 60_000)),
