@@ -1,0 +1,252 @@
+"""The command line, and what importing does: with, without and beside TensorFlow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fusednorm
+import keras
+import pytest
+import tensorflow as tf
+from fusednorm import _build_info, _native
+
+PACKAGE = Path(fusednorm.__file__).parent
+OPS = "libfusednorm_ops.so"
+LIBRARY = Path(_build_info.__file__).with_name(OPS)
+REBUILD = "pip install --no-cache-dir --force-reinstall --no-deps ."
+# To Python, a module that is None is one that is not installed.
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None\n"
+
+
+def python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def output(*arguments, **environment):
+    """Returns what a Python process that must succeed prints."""
+    done = python(*arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def last_error(code, **environment):
+    """Returns the text of the exception that ends a Python process."""
+    done = python("-c", code, **environment)
+    assert done.returncode == 1, done.stderr
+    return done.stderr.rpartition("\nImportError: ")[2]
+
+
+@pytest.fixture
+def doctored(tmp_path):
+    """Returns how to make a copy of the package, changed, and to run Python with it."""
+
+    def make(*ignored, **constants):
+        copied = tmp_path / "fusednorm"
+        shutil.copytree(
+            PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__", *ignored)
+        )
+        with (copied / "_build_info.py").open("a") as build_info:
+            build_info.writelines(f"{k} = {v!r}\n" for k, v in constants.items())
+        return {"PYTHONPATH": str(tmp_path)}
+
+    return make
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["--help"], "usage: fusednorm "),
+        (["info", "--help"], "usage: fusednorm info "),
+        (["--version"], f"fusednorm {fusednorm.__version__}\n"),
+    ],
+)
+def test_command_line(arguments, printed):
+    assert output("-m", "fusednorm", *arguments).startswith(printed)
+
+
+@pytest.mark.parametrize("arguments", [[], ["inform"], ["info", "--xml"]])
+def test_wrong_command_line(arguments):
+    done = python("-m", "fusednorm", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: fusednorm ")
+
+
+def test_info_as_json():
+    report = json.loads(output("-m", "fusednorm", "info", "--json"))
+    assert report["fusednorm"]["version"] == fusednorm.__version__
+    assert report["fusednorm"]["compiler"] == _build_info.COMPILER
+    tensorflow = report["tensorflow"]
+    assert tensorflow["built_against"] == _build_info.TENSORFLOW_VERSION
+    assert tensorflow["running"] == tf.__version__
+    assert tensorflow["error"] is None
+    assert [device["name"] for device in tensorflow["devices"]] == [
+        device.name for device in tf.config.list_physical_devices()
+    ]
+    assert report["keras"] == {
+        "running": keras.__version__,
+        "backend": "tensorflow",
+        "error": None,
+    }
+    assert report["cpu"]["instruction_set"] == _native.isa()
+    assert report["cpu"]["available"] == list(_native.isas())
+    assert report["cuda"]["version"] == _build_info.CUDA_VERSION
+    assert report["cuda"]["architectures"] == _build_info.CUDA_ARCHITECTURES
+    assert report["libraries"] == {
+        "package": str(PACKAGE),
+        "op_library": {"path": str(LIBRARY), "error": None},
+        "native_module": {"path": _native.__file__, "error": None},
+    }
+
+
+def test_info_as_text():
+    text = output("-m", "fusednorm", "info", FUSEDNORM_ISA="baseline")
+    lines = {line[:20].strip(): line[20:] for line in text.splitlines()}
+    assert lines["fusednorm"].startswith(f"{fusednorm.__version__} (")
+    assert lines["TensorFlow"] == (
+        f"{tf.__version__} (built against {_build_info.TENSORFLOW_VERSION})"
+    )
+    assert lines["Keras"] == f"{keras.__version__} (backend tensorflow)"
+    assert lines["Instruction set"].startswith("baseline (usable here: ")
+    assert lines["Instruction set"].endswith("; FUSEDNORM_ISA=baseline)")
+    assert "CUDA" in lines
+    assert lines["Op library"] == str(LIBRARY)
+    assert lines["Native module"] == _native.__file__
+
+
+# ---------------------------------------------------------------- another TensorFlow
+
+OTHER = "2.1.7"
+DOES_NOT_FIT = (
+    f"fusednorm was built against TensorFlow {OTHER} and cannot run with the installed "
+    f"TensorFlow {tf.__version__}. Either install a matching TensorFlow:\n"
+    '    pip install "tensorflow==2.1.*"\n'
+    "or rebuild fusednorm against the installed one, in its source checkout:\n"
+    f"    {REBUILD}\n"
+)
+
+
+def test_import_names_both_versions_when_they_do_not_fit(doctored):
+    environment = doctored("*.so", TENSORFLOW_VERSION=OTHER)
+    assert last_error("import fusednorm", **environment) == DOES_NOT_FIT
+
+
+def test_info_reports_a_tensorflow_that_does_not_fit(doctored):
+    environment = doctored(OPS, TENSORFLOW_VERSION=OTHER)
+    report = json.loads(output("-m", "fusednorm", "info", "--json", **environment))
+    assert report["tensorflow"] == {
+        "built_against": OTHER,
+        "running": tf.__version__,
+        "devices": [],
+        "error": f"ImportError: {DOES_NOT_FIT.strip()}",
+    }
+    assert report["libraries"]["op_library"]["error"] == "not tried, see TensorFlow"
+    assert report["cpu"]["available"] == list(_native.isas())
+
+
+def test_another_patch_release_fits(doctored):
+    minor = _build_info.TENSORFLOW_VERSION.rpartition(".")[0]
+    environment = doctored(TENSORFLOW_VERSION=f"{minor}.99")
+    code = "import fusednorm; print(fusednorm.rms_norm([[0.0]]).numpy())"
+    assert output("-c", code, **environment) == "[[0.]]\n"
+
+
+# ---------------------------------------------------------------- missing parts
+
+
+def test_missing_op_library_is_a_readable_error(doctored, tmp_path):
+    code = (
+        "import fusednorm\n"
+        "layer = fusednorm.RMSNormalization()\n"
+        "layer.build((None, 4))\n"
+        "print('still fine')\n"
+        "fusednorm.rms_norm([[1.0, 2.0]])"
+    )
+    done = python("-c", code, **doctored(OPS))
+    assert done.stdout == "still fine\n"
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "\nImportError: fusednorm's op library is missing: "
+        f"{tmp_path / 'fusednorm' / OPS}. Reinstall the package; in a source "
+        "checkout:\n    pip install --force-reinstall --no-deps .\n"
+    )
+
+
+def test_unbuilt_package_is_a_readable_error(doctored, tmp_path):
+    environment = doctored("*.so")
+    (tmp_path / "fusednorm" / "_build_info.py").unlink()
+    assert last_error("import fusednorm", **environment) == (
+        "fusednorm has not been built: its compiled libraries are missing from "
+        f"{tmp_path / 'fusednorm'}. In a source checkout, build and install it with:\n"
+        "    pip install .\n"
+    )
+
+
+def test_op_library_loads_on_first_use():
+    # What is loaded into a process is in its memory map.
+    code = (
+        "import fusednorm, numpy as np\n"
+        f"loaded = lambda: {OPS!r} in open('/proc/self/maps').read()\n"
+        "layer = fusednorm.LayerNormalization()\n"
+        "layer.build((None, 2))\n"
+        "before = loaded()\n"
+        "layer(np.ones((1, 2)))\n"
+        "print(before, loaded())"
+    )
+    assert output("-c", code) == "False True\n"
+
+
+# ---------------------------------------------------------------- no TensorFlow
+
+
+def test_native_module_needs_no_tensorflow():
+    code = WITHOUT_TENSORFLOW + (
+        "import fusednorm, fusednorm._native, numpy as np\n"
+        "x = np.array([[1, 3], [5, 5]], np.float32)\n"
+        "y, _, mean, _ = fusednorm._native.forward(\n"
+        "    'layer_norm', x, axes=[-1], epsilon=0.0625)\n"
+        "print(fusednorm.__version__, mean.tolist(), y[1].tolist())\n"
+        "print({'keras', 'fusednorm.ops'} & set(sys.modules))"
+    )
+    assert output("-c", code) == (
+        f"{fusednorm.__version__} [2.0, 5.0] [0.0, 0.0]\nset()\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["LayerNormalization", "group_norm", "ops"])
+def test_other_names_say_that_they_need_tensorflow(name):
+    minor = _build_info.TENSORFLOW_VERSION.rpartition(".")[0]
+    code = WITHOUT_TENSORFLOW + f"import fusednorm; fusednorm.{name}"
+    assert last_error(code) == (
+        f"fusednorm.{name} needs TensorFlow, which is not installed. Install the "
+        "version fusednorm was built against:\n"
+        f'    pip install "tensorflow=={minor}.*"\n'
+    )
+
+
+def test_a_build_without_tensorflow_imports_beside_one(doctored):
+    environment = doctored(OPS, TENSORFLOW_VERSION=None)
+    code = "import sys, fusednorm._native; print('tensorflow' in sys.modules)"
+    assert output("-c", code, **environment) == "False\n"
+    text = last_error("import fusednorm; fusednorm.rms_norm", **environment)
+    assert text == (
+        "fusednorm.rms_norm needs TensorFlow, and this fusednorm was built without it. "
+        "Install TensorFlow, then rebuild fusednorm from its source checkout:\n"
+        f"    {REBUILD}\n"
+    )
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="has no attribute 'batch_norm'"):
+        fusednorm.batch_norm  # noqa: B018
+    assert {"LayerNormalization", "ops", "__version__"} <= set(dir(fusednorm))
