@@ -1,0 +1,349 @@
+"""The kernels without TensorFlow: the same bits whatever the processor and threads.
+
+What they compute is checked through TensorFlow in test_ops_values.py and, by equality
+with that, here.
+"""
+
+# Messages stay on one line, so that they can be searched for.
+# ruff: noqa: E501
+
+import os
+import re
+import subprocess
+import sys
+
+import bounds
+import fusednorm
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from fusednorm import _native
+from reference import Norm
+
+DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
+
+# Every path through the partition: (op, shape, axes, groups).
+PATHS = {
+    "rows": ("layer_norm", (70, 40), [-1], 0),
+    "short rows": ("layer_norm", (700, 7), [-1], 0),
+    "rms rows": ("rms_norm", (70, 40), [-1], 0),
+    "interleaved, folded": ("group_norm", (3, 90, 10), [-1], 5),
+    "interleaved, several blocks of lanes": ("group_norm", (2, 20, 1100), [-1], 50),
+    "interleaved with inner positions": ("group_norm", (2, 30, 6, 5), [2], 3),
+    "chunks": ("group_norm", (2, 9, 200), [-1], 2),
+    "channels first": ("group_norm", (2, 8, 77), [1], 2),
+    "columns": ("layer_norm", (3, 30, 50), [1], 0),
+    "many columns": ("layer_norm", (2, 9, 1300), [1], 0),
+    "sliced rows": ("layer_norm", (2, 70_001), [-1], 0),
+    "sliced group, channels first": ("group_norm", (1, 2, 50_001), [1], 1),
+    "sliced chunks": ("group_norm", (1, 700, 100), [-1], 1),
+    "sliced lanes": ("group_norm", (1, 20_000, 6), [-1], 3),
+    "sliced columns": ("layer_norm", (1, 1700, 40), [1], 0),
+}
+
+
+def arrays(path, dtype, rng):
+    op, shape, axes, _ = PATHS[path]
+    wide = np.float64 if dtype == np.float64 else np.float32
+    parameters = [shape[axis] for axis in axes]
+    return {
+        "x": (rng.normal(size=shape) + 0.5).astype(dtype),
+        "dy": rng.normal(size=shape).astype(dtype),
+        "gamma": rng.uniform(0.5, 2, parameters).astype(wide),
+        "beta": None if op == "rms_norm" else rng.normal(size=parameters).astype(wide),
+        "residual": rng.normal(size=shape).astype(dtype),
+    }
+
+
+def run(path, data, activation="none", **how):
+    """Returns all outputs of forward and backward."""
+    op, _, axes, groups = PATHS[path]
+    options = {"axes": axes, "groups": groups, "epsilon": 1e-3}
+    options |= {"activation": activation, **how}
+    y, total, mean, rstd = _native.forward(
+        op, data["x"], data["gamma"], data["beta"], data["residual"], **options
+    )
+    gradients = _native.backward(
+        op,
+        data["dy"],
+        total,
+        mean,
+        rstd,
+        data["gamma"],
+        data["beta"],
+        dsum=data["dy"],
+        dmean=None if mean is None else np.cos(mean),
+        drstd=np.sin(rstd),
+        **options,
+    )
+    return [each for each in (y, total, mean, rstd, *gradients) if each is not None]
+
+
+def assert_same_bits(got, expected):
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("path", PATHS)
+def test_threads_do_not_change_a_bit(path, dtype, rng):
+    data = arrays(path, dtype, rng)
+    expected = run(path, data, num_threads=1)
+    for num_threads in (2, 3, 7):
+        assert_same_bits(run(path, data, num_threads=num_threads), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("path", PATHS)
+def test_instruction_sets_do_not_change_a_bit(path, dtype, rng):
+    data = arrays(path, dtype, rng)
+    expected = run(path, data, isa="baseline")
+    for isa in _native.isas():
+        assert_same_bits(run(path, data, isa=isa), expected)
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("path", ["rows", "columns"])
+def test_nor_do_they_in_activations(path, dtype, activation, rng):
+    data = arrays(path, dtype, rng)
+    expected = run(path, data, activation, isa="baseline")
+    for isa in _native.isas():
+        assert_same_bits(run(path, data, activation, isa=isa), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("isa", _native.isas())
+def test_every_16_bit_number_is_converted_exactly(isa, dtype):
+    x = np.arange(2**16, dtype=np.uint16).view(dtype)
+    finite = x[np.isfinite(x.astype(np.float32))]
+    # A constant group is beta, so y = x exactly, stored and loaded again.
+    y = _native.forward(
+        "group_norm",
+        np.zeros((1, finite.size), dtype),
+        None,
+        finite,
+        axes=[-1],
+        groups=-1,
+        epsilon=1e-3,
+        isa=isa,
+    )[0][0]
+    np.testing.assert_array_equal(y, finite)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("isa", _native.isas())
+def test_results_are_rounded_to_nearest_even(isa, dtype, rng):
+    # Every magnitude, ties, the edge of overflow, infinity.
+    bits = np.concatenate(
+        [
+            rng.integers(0, 0x7F800000, 20_000, dtype=np.uint32),
+            np.arange(2**15, dtype=np.uint32) << 16 | 0x8000,  # ties of bfloat16
+            np.arange(2**17, dtype=np.uint32) << 13 | 0x1000,  # ties of float16
+            np.array([0, 0x477FEFFF, 0x477FF000, 0x7F800000], np.uint32),
+        ]
+    )
+    beta = bits.view(np.float32)
+    beta = beta[~np.isnan(beta)]
+    y = _native.forward(
+        "group_norm",
+        np.zeros((1, beta.size), dtype),
+        None,
+        beta,
+        axes=[-1],
+        groups=-1,
+        epsilon=1e-3,
+        isa=isa,
+    )[0][0]
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(y, beta.astype(dtype))
+
+
+# Exact in float32: TensorFlow's attributes keep 48 bits of an epsilon.
+EPSILON = 2.0**-10
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("path", PATHS)
+def test_equal_to_the_tensorflow_op(path, dtype, rng):
+    op, _, axes, groups = PATHS[path]
+    data = arrays(path, dtype, rng)
+    if dtype == np.float32:
+        data["x"].flat[::7] = 2.0**-140  # TensorFlow's threads flush subnormals
+    options = {"activation": "silu", "residual": data["residual"]}
+    x = tf.constant(data["x"])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        function = getattr(fusednorm, op)
+        if op == "group_norm":
+            options |= {"groups": groups}
+        arguments = [data["gamma"]]
+        if op != "rms_norm":
+            arguments.append(data["beta"])
+        y, total = function(x, *arguments, axis=axes[0], epsilon=EPSILON, **options)
+    dx = tape.gradient([y, total], x, output_gradients=[data["dy"], data["dy"]])
+
+    native = {"axes": axes, "groups": groups, "epsilon": EPSILON, "activation": "silu"}
+    expected = _native.forward(
+        op, data["x"], data["gamma"], data["beta"], data["residual"], **native
+    )
+    expected_dx = _native.backward(
+        op,
+        data["dy"],
+        *expected[1:],
+        data["gamma"],
+        data["beta"],
+        dsum=data["dy"],
+        **native,
+    )[0]
+    assert_same_bits([y.numpy(), dx.numpy()], [expected[0], expected_dx])
+
+
+def test_strided_arrays(rng):
+    x = rng.normal(size=(6, 40)).astype(np.float32)[::2, ::-1]
+    expected = _native.forward(
+        "rms_norm", np.ascontiguousarray(x), axes=[-1], epsilon=1e-3
+    )
+    for view in (x, np.asfortranarray(x)):
+        got = _native.forward("rms_norm", view, axes=[-1], epsilon=1e-3)
+        assert_same_bits([got[0], got[3]], [expected[0], expected[3]])
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_within_the_bounds_on_every_instruction_set(isa, dtype, rng):
+    norm = Norm("layer_norm", activation="gelu")
+    x = rng.normal(size=(9, 77)).astype(dtype)
+    y = _native.forward(
+        "layer_norm", x, axes=[-1], epsilon=1e-3, activation="gelu", isa=isa
+    )[0]
+    of = reference.forward(norm, x)
+    assert bounds.relative_to(bounds.forward(norm, of, dtype), y, of.y) <= 1
+
+
+X = np.ones((4, 6), np.float32)
+VECTOR = np.ones(6, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (
+            ("batch_norm", X),
+            {},
+            "op must be group_norm, layer_norm or rms_norm, got batch_norm",
+        ),
+        (
+            ("layer_norm", X.astype(int)),
+            {},
+            "x must have dtype float16, bfloat16, float32 or float64, got int64",
+        ),
+        (("layer_norm", X, VECTOR[:3]), {}, "gamma must have shape (6,), got (3,)"),
+        (
+            ("layer_norm", X, None, VECTOR[:3]),
+            {},
+            "beta must have shape (6,), got (3,)",
+        ),
+        (
+            ("layer_norm", X, VECTOR, VECTOR.astype(np.float64)),
+            {},
+            "beta must have dtype float32, got float64",
+        ),
+        (
+            ("layer_norm", X, VECTOR.astype(np.float64)),
+            {},
+            "gamma and beta must have dtype float32 or the dtype of x, float32, got float64",
+        ),
+        (
+            ("layer_norm", X, None, None, X[:2]),
+            {},
+            "residual must have shape (4, 6), got (2, 6)",
+        ),
+        (("rms_norm", X, None, VECTOR), {}, "beta must be None for rms_norm"),
+        (
+            ("layer_norm", X),
+            {"axes": [2]},
+            "axes are out of range for an input of rank 2, got [2]",
+        ),
+        (("layer_norm", X), {"axes": []}, "axes must name at least one axis, got []"),
+        (
+            ("layer_norm", X),
+            {"axes": [1, 0]},
+            "axes must be consecutive and increasing (transpose the input for any other list), got [1, 0] for an input of rank 2",
+        ),
+        (
+            ("group_norm", X),
+            {"groups": 4},
+            "groups must divide the number of channels, got groups = 4 for 6 channels",
+        ),
+        (
+            ("group_norm", X),
+            {"groups": 0},
+            "groups must be a positive integer, or -1 for one group per channel, got 0",
+        ),
+        (
+            ("group_norm", X),
+            {"groups": 2, "axes": [0]},
+            "axis must name a channel axis, not the batch axis 0, of an input of rank 2, got axis = 0",
+        ),
+        (
+            ("group_norm", X),
+            {"groups": 2, "axes": [0, 1]},
+            "axes must be the one channel axis for group_norm, got 2 axes",
+        ),
+        (
+            ("layer_norm", X),
+            {"epsilon": -1.0},
+            "epsilon must be a finite number >= 0, got -1.000000",
+        ),
+        (
+            ("layer_norm", X),
+            {"activation": "mish"},
+            "activation must be one of none, relu, leaky_relu, silu, gelu, gelu_tanh, tanh, sigmoid, got mish",
+        ),
+        (("layer_norm", X), {"num_threads": 0}, "num_threads must be positive, got 0"),
+        (
+            ("layer_norm", X),
+            {"isa": "avx3"},
+            f"isa must be one of {', '.join(_native.isas())} here, got avx3",
+        ),
+    ],
+)
+def test_bad_input(arguments, options, message):
+    options = {"axes": [-1], "epsilon": 1e-3, **options}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _native.forward(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dy": X[:2]}, "dy must have shape (4, 6), got (2, 6)"),
+        ({"mean": X[0, :1]}, "mean must have shape (4,), got (1,)"),
+        (
+            {"rstd": X[:, 0].astype(np.float64)},
+            "rstd must have dtype float32, got float64",
+        ),
+        ({"mean": None}, "mean must not be None"),
+        ({"dsum": X[:1]}, "dsum must have shape (4, 6), got (1, 6)"),
+    ],
+)
+def test_bad_input_of_backward(changes, message):
+    arguments = {"dy": X, "x": X, "mean": X[:, 0], "rstd": X[:, 0], **changes}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _native.backward("layer_norm", **arguments, axes=[-1], epsilon=1e-3)
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_environment_chooses_the_instruction_set(isa):
+    chosen = subprocess.run(
+        [sys.executable, "-c", "from fusednorm import _native; print(_native.isa())"],
+        env={**os.environ, "FUSEDNORM_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert chosen.stdout.split()[-1] == isa
