@@ -75,9 +75,8 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
                     bool centred, const NormOptions& options, NormProblem* problem,
                     NormShapes* shapes);
 
-// Buffers are dense and row-major. Outputs may be null where nobody asks for them
-// (`y` excepted), inputs only where the problem does not have them. `y` may be x or the
-// residual, `sum` may be the other of the two.
+// Buffers are dense and row-major; null only where the problem does not have them. `y`
+// may be x or the residual, `sum` may be the other of the two.
 struct ForwardBuffers {
   const void* x = nullptr;         // data
   const void* residual = nullptr;  // data

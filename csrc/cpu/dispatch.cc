@@ -41,12 +41,18 @@ const Kernels& KernelsFor(Isa isa, DataType data) {
   return *kTable[static_cast<int>(isa)][static_cast<int>(data)];
 }
 
-Status AllocateWorkspace(int64_t bytes, std::unique_ptr<double[]>* workspace) {
-  workspace->reset(new (std::nothrow) double[(bytes + 7) / 8]);
-  if (*workspace == nullptr) {
+// Gives a kernel its workspace.
+template <class Kernel, class Buffers>
+Status Call(Kernel kernel, const Partition& partition, const NormProblem& problem,
+            const Buffers& buffers, const ParallelFor& parallel) {
+  const int64_t bytes = partition.workspace_bytes;
+  const std::unique_ptr<double[]> workspace(new (std::nothrow) double[(bytes + 7) / 8]);
+  if (workspace == nullptr) {
     return Status::OutOfMemory("no memory for a workspace of " + std::to_string(bytes) +
                                " bytes");
   }
+  kernel(problem, partition, buffers, parallel,
+         reinterpret_cast<char*>(workspace.get()));
   return Status();
 }
 
@@ -132,13 +138,8 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
     FillWithNan(problem, buffers.rstd);
     return Status();
   }
-  const Partition partition = PartitionForward(problem);
-  std::unique_ptr<double[]> workspace;
-  FUSEDNORM_RETURN_IF_ERROR(AllocateWorkspace(partition.workspace_bytes, &workspace));
-  KernelsFor(isa, problem.data)
-      .forward(problem, partition, buffers, parallel,
-               reinterpret_cast<char*>(workspace.get()));
-  return Status();
+  return Call(KernelsFor(isa, problem.data).forward, PartitionForward(problem), problem,
+              buffers, parallel);
 }
 
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
@@ -148,13 +149,8 @@ Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
     FillWithZero(problem, buffers.dbeta);
     return Status();
   }
-  const Partition partition = PartitionBackward(problem);
-  std::unique_ptr<double[]> workspace;
-  FUSEDNORM_RETURN_IF_ERROR(AllocateWorkspace(partition.workspace_bytes, &workspace));
-  KernelsFor(isa, problem.data)
-      .backward(problem, partition, buffers, parallel,
-                reinterpret_cast<char*>(workspace.get()));
-  return Status();
+  return Call(KernelsFor(isa, problem.data).backward, PartitionBackward(problem),
+              problem, buffers, parallel);
 }
 
 }  // namespace cpu

@@ -21,6 +21,33 @@ namespace {
           "'tanh', 'sigmoid'} = 'none'")                                             \
       .Attr("zero_centered: bool = false")
 
+// Inputs and outputs of the norms with a mean and a beta.
+#define FUSEDNORM_CENTRED_FORWARD          \
+  Input("x: T")                            \
+      .Input("gamma: num_gamma * U")       \
+      .Input("beta: num_beta * U")         \
+      .Input("residual: num_residual * T") \
+      .Output("y: T")                      \
+      .Output("sum: num_residual * T")     \
+      .Output("mean: S")                   \
+      .Output("rstd: S")                   \
+      .Attr("num_beta: int >= 0")
+
+#define FUSEDNORM_CENTRED_BACKWARD     \
+  Input("dy: T")                       \
+      .Input("x: T")                   \
+      .Input("mean: S")                \
+      .Input("rstd: S")                \
+      .Input("gamma: num_gamma * U")   \
+      .Input("beta: num_beta * U")     \
+      .Input("dsum: num_residual * T") \
+      .Input("dmean: S")               \
+      .Input("drstd: S")               \
+      .Output("dx: T")                 \
+      .Output("dgamma: num_gamma * U") \
+      .Output("dbeta: num_beta * U")   \
+      .Attr("num_beta: int >= 0")
+
 constexpr char kDocOfCommonAttributes[] = R"doc(
 T: type of the data; arithmetic is in S.
 U: type of gamma and beta: S or T.
@@ -32,17 +59,8 @@ zero_centered: multiply by 1 + gamma instead of gamma.
 )doc";
 
 REGISTER_OP("Fusednorm>GroupNorm")
-    .Input("x: T")
-    .Input("gamma: num_gamma * U")
-    .Input("beta: num_beta * U")
-    .Input("residual: num_residual * T")
-    .Output("y: T")
-    .Output("sum: num_residual * T")
-    .Output("mean: S")
-    .Output("rstd: S")
-    .Attr("groups: int")
+    .FUSEDNORM_CENTRED_FORWARD.Attr("groups: int")
     .Attr("axis: int = -1")
-    .Attr("num_beta: int >= 0")
     .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(GroupNormShape)
     .Doc(std::string(R"doc(
 y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
@@ -61,16 +79,7 @@ axis: the channel axis, not 0.
 )doc") + kDocOfCommonAttributes);
 
 REGISTER_OP("Fusednorm>LayerNorm")
-    .Input("x: T")
-    .Input("gamma: num_gamma * U")
-    .Input("beta: num_beta * U")
-    .Input("residual: num_residual * T")
-    .Output("y: T")
-    .Output("sum: num_residual * T")
-    .Output("mean: S")
-    .Output("rstd: S")
-    .Attr("axes: list(int)")
-    .Attr("num_beta: int >= 0")
+    .FUSEDNORM_CENTRED_FORWARD.Attr("axes: list(int)")
     .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(LayerNormShape)
     .Doc(std::string(R"doc(
 y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
@@ -117,40 +126,14 @@ dgamma: gradient of gamma.
 )doc";
 
 REGISTER_OP("Fusednorm>GroupNormGrad")
-    .Input("dy: T")
-    .Input("x: T")
-    .Input("mean: S")
-    .Input("rstd: S")
-    .Input("gamma: num_gamma * U")
-    .Input("beta: num_beta * U")
-    .Input("dsum: num_residual * T")
-    .Input("dmean: S")
-    .Input("drstd: S")
-    .Output("dx: T")
-    .Output("dgamma: num_gamma * U")
-    .Output("dbeta: num_beta * U")
-    .Attr("groups: int")
+    .FUSEDNORM_CENTRED_BACKWARD.Attr("groups: int")
     .Attr("axis: int = -1")
-    .Attr("num_beta: int >= 0")
     .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of GroupNorm; attributes as there.\n") +
          kDocOfGradients);
 
 REGISTER_OP("Fusednorm>LayerNormGrad")
-    .Input("dy: T")
-    .Input("x: T")
-    .Input("mean: S")
-    .Input("rstd: S")
-    .Input("gamma: num_gamma * U")
-    .Input("beta: num_beta * U")
-    .Input("dsum: num_residual * T")
-    .Input("dmean: S")
-    .Input("drstd: S")
-    .Output("dx: T")
-    .Output("dgamma: num_gamma * U")
-    .Output("dbeta: num_beta * U")
-    .Attr("axes: list(int)")
-    .Attr("num_beta: int >= 0")
+    .FUSEDNORM_CENTRED_BACKWARD.Attr("axes: list(int)")
     .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of LayerNorm; attributes as there.\n") +
          kDocOfGradients);
