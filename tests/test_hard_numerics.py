@@ -116,11 +116,21 @@ def forward_norm(form):
 
 def check_forward(form, x, gamma, beta):
     norm = forward_norm(form)
-    y = FORMS[form][2](x, gamma, beta)
+    y, mean, rstd = FORMS[form][2](x, gamma, beta, return_stats=True)
     of = reference.forward(norm, x, gamma, beta)
-    ratio = bounds.relative_to(bounds.forward(norm, of, x.dtype), y, of.y)
-    print("error / bound:", ratio)
-    assert ratio <= 1
+    unit = bounds.PRECISIONS[x.dtype].compute
+    ratios = {
+        "y": bounds.relative_to(bounds.forward(norm, of, x.dtype), y, of.y),
+        "mean": bounds.relative_to(
+            bounds.of_mean(of, unit).ravel(), np.ravel(mean), of.mean.ravel()
+        ),
+        # Also where the mean has no digit left for the deviations.
+        "rstd": bounds.relative_to(
+            bounds.of_rstd(norm, of, unit).ravel(), np.ravel(rstd), of.rstd.ravel()
+        ),
+    }
+    print("error / bound:", ratios)
+    assert max(ratios.values()) <= 1, ratios
     return y
 
 
