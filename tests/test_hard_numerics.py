@@ -179,6 +179,15 @@ def test_subnormal_float16_data_are_not_flushed(rng):
     assert np.max(np.abs(y - exact)) < 2.0**-9
 
 
+@pytest.mark.parametrize("rows", [1, 4000])
+def test_subnormal_float32_data_are_not_flushed(rows, rng):
+    # Mean 0 and epsilon 1 leave x as it is. Many rows go to TensorFlow's threads, which
+    # flush subnormals.
+    half = (rng.integers(1, 2**20, (rows, 32)) * 2.0**-149).astype(np.float32)
+    x = np.concatenate([half, -half], axis=1)
+    np.testing.assert_array_equal(fusednorm.layer_norm(x, epsilon=1.0), x)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "one_large_group"])
