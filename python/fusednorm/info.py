@@ -193,10 +193,11 @@ def _instruction_set(cpu: dict[str, Any]) -> str:
 def _cuda(cuda: dict[str, Any]) -> str:
     if cuda["version"] is None:
         return "not built, CPU only"
-    devices = "" if cuda["devices"] else "; no device found"
-    text = (
-        f"built with {cuda['version']} for {', '.join(cuda['architectures'])}{devices}"
-    )
+    text = f"built with {cuda['version']} for {', '.join(cuda['architectures'])}"
+    # This version only lists devices; the ops run on the CPU.
+    text += "; norm kernels to come"
+    if not cuda["devices"]:
+        text += "; no device found"
     return _present(text, cuda["error"])
 
 
