@@ -116,6 +116,95 @@ def test_nor_do_they_in_activations(path, dtype, activation, rng):
         assert_same_bits(run(path, data, activation, isa=isa), expected)
 
 
+# What is done to gamma and beta: (which are kept, in the data's dtype, zero-centered).
+AFFINE = {
+    "both": ({"gamma", "beta"}, False, False),
+    "none": (set(), False, False),
+    "scale": ({"gamma"}, False, False),
+    "shift": ({"beta"}, False, False),
+    "in the data's dtype": ({"gamma", "beta"}, True, False),
+    "zero-centered": ({"gamma", "beta"}, False, True),
+}
+every_affine = pytest.mark.parametrize(
+    ("affine", "dtype"),
+    [("both", dtype) for dtype in DTYPES]
+    + [(name, np.float32) for name in ("none", "scale", "shift", "zero-centered")]
+    + [("in the data's dtype", dtype) for dtype in (np.float16, ml_dtypes.bfloat16)],
+)
+
+
+def affine_arrays(path, affine, dtype, rng):
+    """Returns the arrays, and the option that goes with them."""
+    kept, narrow, zero_centered = AFFINE[affine]
+    data = arrays(path, dtype, rng)
+    for name in ("gamma", "beta"):
+        if name not in kept:
+            data[name] = None
+        elif narrow and data[name] is not None:
+            data[name] = data[name].astype(dtype)
+    return data, {"zero_centered": zero_centered}
+
+
+@every_affine
+@pytest.mark.parametrize("path", PATHS)
+def test_nor_do_they_together_with_any_parameters(path, affine, dtype, rng):
+    data, option = affine_arrays(path, affine, dtype, rng)
+    expected = run(path, data, "silu", isa="baseline", **option)
+    for isa in _native.isas():
+        got = run(path, data, "silu", isa=isa, num_threads=3, **option)
+        assert_same_bits(got, expected)
+
+
+@every_affine
+@pytest.mark.parametrize("path", PATHS)
+def test_gradients_through_every_output(path, affine, dtype, rng):
+    """Through y, the sum, mean and rstd at once; above, all processors agree on them.
+
+    To the bound on dx come a share of the error of xhat and 16 units (rstd squared is
+    off by twice its 5, the rest is rounding) of the terms that dmean and drstd add.
+    """
+    op, _, axes, groups = PATHS[path]
+    data, option = affine_arrays(path, affine, dtype, rng)
+    x, dy, gamma, beta, residual = data.values()
+    options = {"axes": axes, "groups": groups, "epsilon": 1e-3, "activation": "silu"}
+    options |= option
+    _, total, mean, rstd = _native.forward(op, x, gamma, beta, residual, **options)
+    # As much larger as a group has elements: each changes dx by about 1.
+    size = x.size / rstd.size
+    drstd = (size * rng.normal(size=rstd.shape)).astype(rstd.dtype)
+    dmean = None if mean is None else np.cos(drstd) * rstd.dtype.type(size)
+    gradients = {"dsum": dy, "dmean": dmean, "drstd": drstd}
+    got = _native.backward(
+        op, dy, total, mean, rstd, gamma, beta, **gradients, **options
+    )
+
+    norm = Norm(op, tuple(axes), groups, activation="silu", **option)
+    of = reference.forward(norm, x, gamma, beta, residual)
+    exact = reference.backward(norm, of, dy, dy)
+    from_mean = reference.WIDE(0)
+    if mean is not None:
+        from_mean = dmean.astype(reference.WIDE).reshape(of.mean.shape) / size
+    slope = -drstd.astype(reference.WIDE).reshape(of.rstd.shape) * of.rstd**2 / size
+    exact.dx = exact.dx + (from_mean + slope * of.xhat).reshape(x.shape)
+    unit = bounds.PRECISIONS[np.dtype(dtype)].compute
+    extra = np.abs(slope) * bounds.of_xhat(norm, of, unit)
+    extra = extra + 16 * unit * (np.abs(from_mean) + np.abs(slope * of.xhat))
+
+    param_dtype = next((p.dtype for p in (gamma, beta) if p is not None), rstd.dtype)
+    limits = bounds.backward(norm, of, exact, dy, dtype, param_dtype)
+    limits = (limits[0] + extra.reshape(x.shape), *limits[1:])
+    ratios = [
+        bounds.relative_to(limit, value, wanted)
+        for limit, value, wanted in zip(
+            limits, got, (exact.dx, exact.dgamma, exact.dbeta), strict=True
+        )
+        if value is not None
+    ]
+    print("error / bound:", ratios)
+    assert len(ratios) == 1 + (gamma is not None) + (beta is not None)
+    assert max(ratios) <= 1
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("isa", _native.isas())
 def test_every_16_bit_number_is_converted_exactly(isa, dtype):
@@ -192,6 +281,19 @@ def test_strided_arrays(rng):
     for view in (x, np.asfortranarray(x)):
         got = _native.forward("rms_norm", view, axes=[-1], epsilon=1e-3)
         assert_same_bits([got[0], got[3]], [expected[0], expected[3]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_argument_may_be_strided(dtype, rng):
+    dense = arrays("columns", dtype, rng)
+    strided = {
+        name: np.asfortranarray(np.repeat(value, 2, axis=-1)[..., ::2])
+        if value.ndim > 1
+        else np.repeat(value, 3)[::3]
+        for name, value in dense.items()
+    }
+    assert not any(each.flags.c_contiguous for each in strided.values())
+    assert_same_bits(run("columns", strided), run("columns", dense))
 
 
 @pytest.mark.parametrize("isa", _native.isas())
@@ -319,8 +421,12 @@ def test_bad_input_of_backward(changes, message):
         _native.backward("layer_norm", **arguments, axes=[-1], epsilon=1e-3)
 
 
-@pytest.mark.parametrize("isa", _native.isas())
-def test_environment_chooses_the_instruction_set(isa):
+@pytest.mark.parametrize(
+    ("isa", "chosen_isa"),
+    # A name that this machine does not know is no reason to fail.
+    [*((isa, isa) for isa in _native.isas()), ("avx3", _native.isas()[-1])],
+)
+def test_environment_chooses_the_instruction_set(isa, chosen_isa):
     chosen = subprocess.run(
         [sys.executable, "-c", "from fusednorm import _native; print(_native.isa())"],
         env={**os.environ, "FUSEDNORM_ISA": isa},
@@ -328,4 +434,4 @@ def test_environment_chooses_the_instruction_set(isa):
         text=True,
         check=True,
     )
-    assert chosen.stdout.split()[-1] == isa
+    assert chosen.stdout.split()[-1] == chosen_isa

@@ -139,6 +139,42 @@ def test_what_only_running_shows_is_an_invalid_argument(function, argument):
         graph(tf.ones((2, 4)), tf.ones((5,)))
 
 
+@pytest.mark.parametrize(
+    ("function", "specs", "message"),
+    [
+        (
+            lambda x, p: fusednorm.group_norm(x, p, groups=2),
+            (spec(None, None, 6), spec(4)),
+            r"`gamma` must have shape \(6,\). Received: shape=\(4,\)",
+        ),
+        (
+            lambda x, p: fusednorm.layer_norm(x, None, p, axis=[1, 2]),
+            (spec(None, None, 6), spec(3, 4)),
+            r"`beta` must have shape \(None, 6\). Received: shape=\(3, 4\)",
+        ),
+        (
+            lambda x, p: fusednorm.rms_norm(x, residual=p),
+            (spec(None, 6), spec(2, None, None)),
+            r"`residual` .* \(None, 6\) float32. Received: \(2, None, None\) float32",
+        ),
+        (
+            lambda x, p: fusednorm.group_norm(x, groups=4),
+            (spec(None, None, 6), UNKNOWN),
+            "`groups` must divide the number of channels",
+        ),
+        # Only gamma knows how many channels there are.
+        (
+            lambda x, p: fusednorm.group_norm(x, p, groups=4),
+            (UNKNOWN, spec(6)),
+            "groups must divide the number of channels, got groups = 4 for 6",
+        ),
+    ],
+)
+def test_what_tracing_shows_is_refused_there(function, specs, message):
+    with pytest.raises(ValueError, match=message):
+        tf.function(function, autograph=False).get_concrete_function(*specs)
+
+
 def test_attributes_in_the_graph():
     graph = tf.function(
         lambda x: fusednorm.group_norm(x, groups=2, axis=1, epsilon=0.5)
@@ -245,6 +281,49 @@ def test_taken_over_buffers(size, rng):
         np.testing.assert_array_equal(one, other)
 
 
+# One shape for each way of walking memory; the large ones are cut into slices, of
+# which one may write where another still reads.
+IN_PLACE = {
+    "rows": (lambda x: fusednorm.layer_norm(x), (70, 40)),
+    "short rows": (lambda x: fusednorm.rms_norm(x), (700, 7)),
+    "interleaved": (lambda x: fusednorm.group_norm(x, groups=5), (3, 90, 10)),
+    "chunks": (lambda x: fusednorm.group_norm(x, groups=2), (2, 9, 200)),
+    "columns": (lambda x: fusednorm.layer_norm(x, axis=1), (3, 30, 50)),
+    "sliced rows": (lambda x: fusednorm.layer_norm(x), (2, 150_001)),
+    "sliced chunks": (lambda x: fusednorm.group_norm(x, groups=1), (1, 1500, 100)),
+    "sliced lanes": (lambda x: fusednorm.group_norm(x, groups=3), (1, 40_000, 6)),
+    "sliced columns": (lambda x: fusednorm.layer_norm(x, axis=1), (1, 3000, 60)),
+}
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize("place", ["y over x", "dx over dy", "dx over x"])
+@pytest.mark.parametrize("path", IN_PLACE)
+def test_results_in_the_place_of_inputs(path, place, dtype, rng):
+    call, shape = IN_PLACE[path]
+    # Products exist for the op alone, which may take over their buffers; arguments and
+    # eager tensors with a name belong to the caller.
+    x, dy, doubled_x, doubled_dy = (
+        tf.cast(values, dtype)
+        for a, b in [(data(rng, *shape), data(rng, *shape))]
+        for values in (a, b, 2 * a, 2 * b)
+    )
+
+    def gradient(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = call(x)
+        return tape.gradient(y, x, output_gradients=dy)
+
+    in_place, expected = {
+        "y over x": (lambda x, dy: call(x * 2), call(doubled_x)),
+        "dx over dy": (lambda x, dy: gradient(x, dy * 2), gradient(x, doubled_dy)),
+        "dx over x": (lambda x, dy: gradient(x * 2, dy), gradient(doubled_x, dy)),
+    }[place]
+    got = tf.function(in_place)(x, dy)
+    assert got.numpy().tobytes() == expected.numpy().tobytes()
+
+
 def test_x_as_its_own_residual(rng):
     x = tf.constant(data(rng, 3, 7))
     y, total = fusednorm.layer_norm(x, residual=x)
@@ -259,6 +338,24 @@ def test_many_python_threads(rng):
         concurrent = list(pool.map(lambda each: each[0](each[1]).numpy(), calls))
     for got, expected in zip(concurrent, serial, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_many_python_threads_share_the_pool(rng):
+    # Large enough that each call asks for TensorFlow's own threads as well.
+    calls = [(call, data(rng, *shape)) for call, shape in IN_PLACE.values()] * 5
+
+    def forward_and_backward(each):
+        call, x = each
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = call(x)
+        dx = tape.gradient(y, x, output_gradients=tf.cos(x))
+        return y.numpy().tobytes(), dx.numpy().tobytes()
+
+    serial = list(map(forward_and_backward, calls))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(forward_and_backward, calls)) == serial
 
 
 HASH_PROGRAM = """
