@@ -1,0 +1,234 @@
+// gamma, beta and the activation on the elements of one access.
+#pragma once
+
+#include "cuda/args.h"
+#include "cuda/math.cuh"
+#include "cuda/number.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+template <class T>
+FUSEDNORM_DEVICE typename Number<T>::Compute ParamAt(const void* params, bool narrow,
+                                                     int64_t i) {
+  typedef typename Number<T>::Compute Compute;
+  return narrow ? Number<T>::ToCompute(device::Load(static_cast<const T*>(params) + i))
+                : device::Load(static_cast<const Compute*>(params) + i);
+}
+
+template <class T>
+FUSEDNORM_DEVICE typename Number<T>::Compute GammaAt(const Affine& affine, int64_t i) {
+  typedef typename Number<T>::Compute Compute;
+  if (affine.gamma == nullptr) return 1;
+  return ParamAt<T>(affine.gamma, affine.narrow, i) + Compute(affine.zero_centered);
+}
+template <class T>
+FUSEDNORM_DEVICE typename Number<T>::Compute BetaAt(const Affine& affine, int64_t i) {
+  return affine.beta == nullptr ? 0 : ParamAt<T>(affine.beta, affine.narrow, i);
+}
+
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void LoadParams(const void* params, bool narrow, int64_t i,
+                                 typename Number<T>::Compute (&values)[kWidth]) {
+  typedef typename Number<T>::Compute Compute;
+  if constexpr (kWidth == 1) {
+    values[0] = ParamAt<T>(params, narrow, i);
+  } else if (narrow || sizeof(T) == sizeof(Compute)) {
+    Pack<T, kWidth>::LoadFrom(static_cast<const T*>(params) + i).Get(values);
+  } else {
+    constexpr int kStep = kFullWidth<Compute>;
+#pragma unroll
+    for (int step = 0; step < kWidth; step += kStep) {
+      Compute some[kStep];
+      Pack<Compute, kStep>::LoadFrom(static_cast<const Compute*>(params) + i + step)
+          .Get(some);
+#pragma unroll
+      for (int j = 0; j < kStep; ++j) values[step + j] = some[j];
+    }
+  }
+}
+
+template <class C, int kWidth>
+struct AffineValues {
+  C gamma[kWidth];
+  C beta[kWidth];
+};
+
+// gamma and beta of an access that may lie across runs. A call, like Activated below.
+template <class T, int kWidth>
+FUSEDNORM_DEVICE_CALL AffineValues<typename Number<T>::Compute, kWidth> AffineOfRuns(
+    const Affine affine, const Divider q, bool whole_runs, int64_t first, int64_t i) {
+  AffineValues<typename Number<T>::Compute, kWidth> values;
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    if (e > 0 && whole_runs) {
+      values.gamma[e] = values.gamma[0];
+      values.beta[e] = values.beta[0];
+      continue;
+    }
+    const int64_t at = first + q.Divide(i + e);
+    values.gamma[e] = GammaAt<T>(affine, at);
+    values.beta[e] = BetaAt<T>(affine, at);
+  }
+  return values;
+}
+
+// gamma and beta of the elements of an access at element `i` of a row whose first
+// parameter is `first`.
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void AffineOfRow(const Affine& affine, const Rows& rows, int64_t first,
+                                  int64_t i,
+                                  typename Number<T>::Compute (&gamma)[kWidth],
+                                  typename Number<T>::Compute (&beta)[kWidth]) {
+  typedef typename Number<T>::Compute Compute;
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    gamma[e] = 1;
+    beta[e] = 0;
+  }
+  if (affine.gamma == nullptr && affine.beta == nullptr) return;
+  if (rows.mode == ParamMode::kAlong) {
+    if (affine.gamma != nullptr) {
+      LoadParams<T, kWidth>(affine.gamma, affine.narrow, first + i, gamma);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) gamma[e] += Compute(affine.zero_centered);
+    }
+    if (affine.beta != nullptr) {
+      LoadParams<T, kWidth>(affine.beta, affine.narrow, first + i, beta);
+    }
+    return;
+  }
+  // A constant is one run.
+  const AffineValues<Compute, kWidth> values =
+      AffineOfRuns<T, kWidth>(affine, rows.q, rows.whole_runs, first, i);
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    gamma[e] = values.gamma[e];
+    beta[e] = values.beta[e];
+  }
+}
+
+// The elements of an access, as a function takes and returns them in registers.
+template <class C, int kWidth>
+struct Values {
+  C at[kWidth];
+};
+template <class C, int kWidth>
+struct ForwardVisitor {
+  Values<C, kWidth>* z;
+  template <class Function>
+  FUSEDNORM_INLINE void operator()(Function) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      z->at[e] = Function::template Forward<Math<C>>(z->at[e]);
+    }
+  }
+};
+
+template <class C, int kWidth>
+struct DerivativeVisitor {
+  Values<C, kWidth>* z;
+  template <class Function>
+  FUSEDNORM_INLINE void operator()(Function) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      z->at[e] = Function::template Derivative<Math<C>>(z->at[e]);
+    }
+  }
+};
+
+// Elements that a call takes: few, since registers hold all that lives across it.
+template <int kWidth>
+constexpr int kCallWidth = kWidth < 4 ? kWidth : 4;
+
+// Functions that are called, not inlined: eight activations in every unrolled step
+// would be a third to a half of the code. A call is nothing against an access to memory.
+template <class C, int kWidth>
+FUSEDNORM_DEVICE_CALL Values<C, kWidth> Activated(Activation activation,
+                                                  Values<C, kWidth> z) {
+  VisitActivation(activation, ForwardVisitor<C, kWidth>{&z});
+  return z;
+}
+template <class C, int kWidth>
+FUSEDNORM_DEVICE_CALL Values<C, kWidth> Derivatives(Activation activation,
+                                                    Values<C, kWidth> z) {
+  VisitActivation(activation, DerivativeVisitor<C, kWidth>{&z});
+  return z;
+}
+
+// values: x on entry, y on return. mean and rstd are numbers or arrays of kWidth.
+FUSEDNORM_DEVICE float At(float value, int) { return value; }
+FUSEDNORM_DEVICE double At(double value, int) { return value; }
+template <class C, int kWidth>
+FUSEDNORM_DEVICE C At(const C (&values)[kWidth], int e) {
+  return values[e];
+}
+
+template <class C, int kWidth, class Stat>
+FUSEDNORM_DEVICE void Normalize(const NormArgs& args, const Stat& mean,
+                                const Stat& rstd, const C (&gamma)[kWidth],
+                                const C (&beta)[kWidth], C (&values)[kWidth]) {
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    values[e] = (values[e] - At(mean, e)) * At(rstd, e) * gamma[e] + beta[e];
+  }
+  if (args.activation == Activation::kNone) return;
+  constexpr int kCall = kCallWidth<kWidth>;
+#pragma unroll
+  for (int part = 0; part < kWidth; part += kCall) {
+    Values<C, kCall> z;
+#pragma unroll
+    for (int e = 0; e < kCall; ++e) z.at[e] = values[part + e];
+    z = Activated(args.activation, z);
+#pragma unroll
+    for (int e = 0; e < kCall; ++e) values[part + e] = z.at[e];
+  }
+}
+
+// xhat: x on entry, the normalized x on return; dz: dy on entry, the gradient before
+// the activation on return.
+template <class C, int kWidth, class Stat>
+FUSEDNORM_DEVICE void Differentiate(const NormArgs& args, const Stat& mean,
+                                    const Stat& rstd, const C (&gamma)[kWidth],
+                                    const C (&beta)[kWidth], C (&xhat)[kWidth],
+                                    C (&dz)[kWidth]) {
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) xhat[e] = (xhat[e] - At(mean, e)) * At(rstd, e);
+  if (args.activation == Activation::kNone) return;
+  constexpr int kCall = kCallWidth<kWidth>;
+#pragma unroll
+  for (int part = 0; part < kWidth; part += kCall) {
+    Values<C, kCall> z;
+#pragma unroll
+    for (int e = 0; e < kCall; ++e) {
+      z.at[e] = xhat[part + e] * gamma[part + e] + beta[part + e];
+    }
+    z = Derivatives(args.activation, z);
+#pragma unroll
+    for (int e = 0; e < kCall; ++e) dz[part + e] *= z.at[e];
+  }
+}
+
+// What a group's sums of dz * gamma and dz * gamma * xhat contribute to dx:
+// dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset
+template <class C>
+struct Correction {
+  C plain, with_xhat, offset;
+};
+
+template <class C>
+FUSEDNORM_DEVICE Correction<C> CorrectionOf(const NormArgs& args, C plain, C with_xhat,
+                                            C rstd, const void* dmean,
+                                            const void* drstd, int64_t group) {
+  const C inverse_count = static_cast<C>(args.inverse_count);
+  if (drstd != nullptr) {
+    with_xhat += device::Load(static_cast<const C*>(drstd) + group) * rstd;
+  }
+  const C offset =
+      dmean == nullptr ? C(0) : device::Load(static_cast<const C*>(dmean) + group);
+  return {args.centred ? plain * inverse_count : C(0), with_xhat * inverse_count,
+          offset * inverse_count};
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

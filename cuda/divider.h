@@ -1,0 +1,49 @@
+// Division by a number that the host knows, by multiplication: a 64-bit division is a
+// hundred instructions on a GPU.
+#pragma once
+
+#include <cstdint>
+
+#include "core/portability.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Granlund and Montgomery, "Division by invariant integers using multiplication", 1994;
+// for dividends in [0, 2^63).
+class Divider {
+ public:
+  Divider() : Divider(1) {}
+  explicit Divider(int64_t divisor) : divisor_(divisor) {
+    while (shift_ < 63 && (uint64_t{1} << shift_) < static_cast<uint64_t>(divisor)) {
+      ++shift_;
+    }
+    const uint64_t rest = (uint64_t{1} << shift_) - static_cast<uint64_t>(divisor);
+    multiplier_ = static_cast<uint64_t>((static_cast<unsigned __int128>(rest) << 64) /
+                                        static_cast<uint64_t>(divisor)) +
+                  1;
+  }
+
+  FUSEDNORM_INLINE int64_t Divide(int64_t dividend) const {
+    const uint64_t u = static_cast<uint64_t>(dividend);
+#if defined(__CUDA_ARCH__)
+    const uint64_t high = __umul64hi(multiplier_, u);
+#else
+    const uint64_t high =
+        static_cast<uint64_t>((static_cast<unsigned __int128>(multiplier_) * u) >> 64);
+#endif
+    return static_cast<int64_t>((high + u) >> shift_);
+  }
+  FUSEDNORM_INLINE int64_t Remainder(int64_t dividend) const {
+    return dividend - Divide(dividend) * divisor_;
+  }
+  FUSEDNORM_INLINE int64_t divisor() const { return divisor_; }
+
+ private:
+  int64_t divisor_;
+  uint64_t multiplier_;
+  uint32_t shift_ = 0;
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,175 @@
+// From a problem and its plan to the arguments of kernels.
+#include <string>
+
+#include "cuda/args.h"
+#include "cuda/kernels.h"
+#include "cuda/launch.cuh"
+#include "cuda/norm.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamma,
+                  const void* beta) {
+  NormArgs args;
+  args.affine.gamma = gamma;
+  args.affine.beta = beta;
+  args.affine.narrow = problem.param == problem.data;
+  args.affine.zero_centered = problem.zero_centered;
+  args.activation = problem.activation;
+  args.centred = problem.centred;
+  args.stream = plan.stream;
+  args.epsilon = problem.epsilon;
+  args.inverse_count = 1.0 / static_cast<double>(problem.group_size());
+
+  Rows& rows = args.rows;
+  rows.count = problem.n * problem.g;
+  rows.length = problem.k * problem.q;
+  rows.k = problem.k;
+  rows.g = Divider(problem.g);
+  rows.q = Divider(problem.q);
+  rows.whole_runs = problem.k == 1 || problem.q % plan.width == 0;
+  const bool runs =
+      plan.variant == Variant::kRuns || plan.variant == Variant::kSplitRuns;
+  rows.mode = runs             ? ParamMode::kRuns
+              : problem.q == 1 ? ParamMode::kAlong
+              : problem.k == 1 ? ParamMode::kConstant
+                               : ParamMode::kRuns;
+
+  Tiles& tiles = args.tiles;
+  tiles.outer = problem.n;
+  tiles.columns = !problem.reduces_q;
+  tiles.rows = tiles.columns ? problem.k : problem.p;
+  tiles.line = tiles.columns ? problem.q : problem.g * problem.k * problem.q;
+  tiles.groups = tiles.columns ? problem.q : problem.g;
+  tiles.group_lanes = tiles.columns ? 1 : problem.k * problem.q;
+  tiles.q = Divider(problem.q);
+  tiles.lanes = static_cast<int>(plan.lanes);
+  tiles.lane_blocks = Divider(plan.lane_blocks);
+  tiles.parts = Divider(plan.parts);
+  tiles.slabs = Divider(plan.slices);
+  tiles.slab_rows = (tiles.rows + plan.slices - 1) / plan.slices;
+  tiles.slots = plan.slots;
+
+  args.team = plan.team;
+  args.slices = Divider(plan.slices);
+  args.slice = plan.slice;
+  args.slots = plan.slots;
+  args.pieces = Divider(plan.pieces);
+  args.piece = plan.piece;
+  return args;
+}
+
+Status Fill(const NormProblem& problem, void* statistic, Stream stream) {
+  if (statistic == nullptr || problem.num_groups() == 0) return Status();
+  const int64_t bytes =
+      problem.num_groups() * static_cast<int64_t>(SizeOf(ComputeType(problem.data)));
+  return device::FillBytes(statistic, 0xFF, bytes, stream);  // NaN
+}
+
+Status FillZero(const NormProblem& problem, void* gradient, Stream stream) {
+  if (gradient == nullptr || problem.num_params() == 0) return Status();
+  const int64_t bytes =
+      problem.num_params() * static_cast<int64_t>(SizeOf(problem.param));
+  return device::FillBytes(gradient, 0, bytes, stream);
+}
+
+Status WithPlan(const Status& status, const NormProblem& problem, const Plan& plan) {
+  if (status.ok()) return status;
+  const std::string message =
+      status.message() + "; plan " + Name(plan.variant) + " for [N, P, G, K, Q] = [" +
+      std::to_string(problem.n) + ", " + std::to_string(problem.p) + ", " +
+      std::to_string(problem.g) + ", " + std::to_string(problem.k) + ", " +
+      std::to_string(problem.q) + "] of " + Name(problem.data);
+  return status.out_of_memory() ? Status::OutOfMemory(message)
+                                : Status::Internal(message);
+}
+
+}  // namespace
+
+Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
+               const Plan& plan, void* workspace, Stream stream) {
+  if (plan.variant == Variant::kEmpty) {
+    FUSEDNORM_RETURN_IF_ERROR(Fill(problem, buffers.mean, stream));
+    return Fill(problem, buffers.rstd, stream);
+  }
+  ForwardArgs args;
+  static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, buffers.beta);
+  args.x = buffers.x;
+  args.residual = buffers.residual;
+  args.y = buffers.y;
+  args.sum = buffers.sum;
+  args.mean = buffers.mean;
+  args.rstd = buffers.rstd;
+  args.partial = workspace;
+  Status (*run)(const ForwardArgs&, const Plan&, Stream) = nullptr;
+  switch (problem.data) {
+    case DataType::kFloat:
+      run = ForwardFloat;
+      break;
+    case DataType::kHalf:
+      run = ForwardHalf;
+      break;
+    case DataType::kBfloat16:
+      run = ForwardBfloat16;
+      break;
+    case DataType::kDouble:
+      run = ForwardDouble;
+      break;
+  }
+  return WithPlan(run(args, plan, stream), problem, plan);
+}
+
+Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
+                const Plan& plan, void* workspace, Stream stream) {
+  if (plan.variant == Variant::kEmpty) {
+    FUSEDNORM_RETURN_IF_ERROR(FillZero(problem, buffers.dgamma, stream));
+    return FillZero(problem, buffers.dbeta, stream);
+  }
+  // Without an activation the gradient does not depend on beta.
+  const bool needs_beta = problem.activation != Activation::kNone;
+  BackwardArgs args;
+  static_cast<NormArgs&>(args) =
+      MakeArgs(problem, plan, buffers.gamma, needs_beta ? buffers.beta : nullptr);
+  args.dy = buffers.dy;
+  args.x = buffers.x;
+  args.mean = buffers.mean;
+  args.rstd = buffers.rstd;
+  args.dsum = buffers.dsum;
+  args.dmean = buffers.dmean;
+  args.drstd = buffers.drstd;
+  args.dx = buffers.dx;
+  args.partial = workspace;
+  char* sums = static_cast<char*>(workspace) + plan.partial_bytes;
+  args.params.dgamma = buffers.dgamma;
+  args.params.dbeta = buffers.dbeta;
+  if (buffers.dgamma != nullptr) args.params.gamma = sums;
+  if (buffers.dbeta != nullptr) args.params.beta = sums + plan.param_bytes;
+  args.params.sets = plan.sets;
+  args.params.params = problem.num_params();
+  // Only tiles of groups leave a sum for each element of a line.
+  const bool lanes =
+      plan.variant == Variant::kTile || plan.variant == Variant::kSplitTile;
+  args.params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
+  args.params.narrow = args.affine.narrow;
+  Status (*run)(const BackwardArgs&, const Plan&, Stream) = nullptr;
+  switch (problem.data) {
+    case DataType::kFloat:
+      run = BackwardFloat;
+      break;
+    case DataType::kHalf:
+      run = BackwardHalf;
+      break;
+    case DataType::kBfloat16:
+      run = BackwardBfloat16;
+      break;
+    case DataType::kDouble:
+      run = BackwardDouble;
+      break;
+  }
+  return WithPlan(run(args, plan, stream), problem, plan);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

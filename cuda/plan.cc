@@ -1,0 +1,134 @@
+#include "cuda/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "cuda/plan_rows.h"
+#include "cuda/plan_tile.h"
+#include "cuda/planning.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+template <class... Pointers>
+bool AllAligned(Pointers... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+// What each kernel reaches of the bandwidth of a copy when it fills the device. The
+// targets of the design until they are measured.
+double Efficiency(Variant variant, bool backward) {
+  switch (variant) {
+    case Variant::kTile:
+    case Variant::kSplitTile:
+      return backward ? 0.80 : 0.88;
+    default:
+      return backward ? 0.85 : 0.92;
+  }
+}
+
+// Seconds that a launch takes before any byte is moved.
+constexpr double kLaunchSeconds = 2.5e-6;
+
+void Predict(const Work& work, Plan* plan) {
+  const NormProblem& problem = work.problem;
+  const int64_t tensor = problem.num_elements() * work.element_bytes;
+  const int64_t statistics =
+      problem.num_groups() * work.compute_bytes * (problem.centred ? 2 : 1);
+  const int64_t params = problem.num_params() *
+                         static_cast<int64_t>(SizeOf(problem.param)) *
+                         (problem.has_gamma + problem.has_beta);
+  const int64_t read = work.backward ? 2 * tensor : tensor;
+  const int64_t others = work.backward ? (problem.has_residual ? 2 : 1) * tensor
+                                       : (problem.has_residual ? 3 : 1) * tensor;
+  plan->least_bytes = read + others + statistics + params * (work.backward ? 2 : 1);
+  plan->bytes_moved = plan->least_bytes;
+  const bool split = plan->variant == Variant::kSplitRows ||
+                     plan->variant == Variant::kSplitRuns ||
+                     plan->variant == Variant::kSplitTile;
+  if (split) plan->bytes_moved += read;
+  plan->bytes_moved += 2 * plan->partial_bytes;
+  if (work.params) plan->bytes_moved += 4 * plan->param_bytes;
+
+  // Blocks that do not fill the device do not fill the memory's pipes either: 32 KB in
+  // flight on each multiprocessor do.
+  const Launch& first = plan->launches[0];
+  const double threads = static_cast<double>(first.blocks) * first.threads;
+  const double fill = std::min(1.0, threads / (work.device.multiprocessors * 512.0));
+  const double bandwidth = work.device.bandwidth > 0 ? work.device.bandwidth : 1e12;
+  const double seconds =
+      plan->num_launches * kLaunchSeconds +
+      plan->bytes_moved / (bandwidth * fill * Efficiency(plan->variant, work.backward));
+  plan->predicted_share = plan->least_bytes / bandwidth / seconds;
+}
+
+Plan MakePlan(const Work& work) {
+  Plan plan;
+  if (work.problem.num_elements() == 0) return plan;
+  const NormProblem& problem = work.problem;
+  const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
+  // What all tensors leave of L2 is not worth keeping there.
+  plan.stream =
+      problem.num_elements() * work.element_bytes * tensors > work.device.l2_bytes;
+  if (problem.reduces_q && problem.p == 1) {
+    if (work.backward) {
+      PlanRowsBackward(work, &plan);
+    } else {
+      PlanRowsForward(work, &plan);
+    }
+  } else {
+    PlanTile(work, &plan);
+  }
+  plan.partial_bytes = RoundUp(plan.partial_bytes, 256);
+  plan.param_bytes = RoundUp(plan.param_bytes, 256);
+  plan.workspace_bytes = plan.partial_bytes + 2 * plan.param_bytes;
+  Predict(work, &plan);
+  return plan;
+}
+
+}  // namespace
+
+const char* Name(Variant variant) {
+  switch (variant) {
+    case Variant::kEmpty:
+      return "empty";
+    case Variant::kWarpRows:
+      return "warp_rows";
+    case Variant::kBlockRows:
+      return "block_rows";
+    case Variant::kSharedRows:
+      return "shared_rows";
+    case Variant::kSplitRows:
+      return "split_rows";
+    case Variant::kRuns:
+      return "runs";
+    case Variant::kSplitRuns:
+      return "split_runs";
+    case Variant::kTile:
+      return "tile";
+    case Variant::kSplitTile:
+      return "split_tile";
+  }
+  return "unknown";
+}
+
+bool Aligned(const ForwardBuffers& b) {
+  return AllAligned(b.x, b.residual, b.gamma, b.beta, b.y, b.sum);
+}
+bool Aligned(const BackwardBuffers& b) {
+  return AllAligned(b.dy, b.x, b.gamma, b.beta, b.dsum, b.dx);
+}
+
+Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {
+  return MakePlan(Work(problem, device, aligned, false, false));
+}
+
+Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
+                  bool params) {
+  return MakePlan(Work(problem, device, aligned, true, params));
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,156 @@
+#include "cuda/plan_tile.h"
+
+#include <numeric>
+
+#include "cuda/shared_layout.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+constexpr int kWarp = 32;
+// A tile's rows are at least one line of the cache, where the tensor's are.
+constexpr int64_t kLineBytes = 128;
+constexpr int64_t kMaxThreadsOfRow = 128;
+constexpr double kFilled = 0.6;
+// A split pays for its second kernel from here on.
+constexpr int64_t kSplitBytes = int64_t{2} << 20;
+
+// The tensor as lines.
+struct Lines {
+  int64_t outer, rows, line, groups, group_lanes;
+  bool columns;
+
+  explicit Lines(const NormProblem& problem)
+      : outer(problem.n),
+        rows(problem.reduces_q ? problem.p : problem.k),
+        line(problem.reduces_q ? problem.g * problem.k * problem.q : problem.q),
+        groups(problem.reduces_q ? problem.g : problem.q),
+        group_lanes(problem.reduces_q ? problem.k * problem.q : 1),
+        columns(!problem.reduces_q) {}
+};
+
+// A row of columns is within one warp, so that shuffles add up its dgamma and dbeta.
+void CutColumns(const Work& work, const Lines& lines, Plan* plan) {
+  int64_t threads =
+      std::min<int64_t>(kWarp, PowerOfTwo(CeilDiv(lines.line, plan->width)));
+  while (threads * plan->width * work.element_bytes > kLineBytes &&
+         lines.outer * CeilDiv(lines.line, threads * plan->width) <
+             2 * work.device.multiprocessors) {
+    threads /= 2;
+  }
+  plan->lanes = threads * plan->width;
+  plan->lane_blocks = CeilDiv(lines.line, plan->lanes);
+}
+
+// Whole groups, in steps of whole accesses; or parts of a group that is too wide.
+void CutGroups(const Work& work, const Lines& lines, Plan* plan) {
+  const auto most = [&] { return kMaxThreadsOfRow * plan->width; };
+  if (lines.group_lanes > most()) {
+    if (lines.group_lanes % plan->width != 0) plan->width = 1;
+    plan->parts = CeilDiv(lines.group_lanes, most());
+    plan->lanes = RoundUp(CeilDiv(lines.group_lanes, plan->parts), plan->width);
+    plan->parts = CeilDiv(lines.group_lanes, plan->lanes);
+    plan->lane_blocks = lines.groups;
+    return;
+  }
+  int64_t step = std::lcm(lines.group_lanes, int64_t{plan->width});
+  if (step > most() && step < lines.line) {
+    plan->width = 1;
+    if (lines.group_lanes > most()) return CutGroups(work, lines, plan);
+    step = lines.group_lanes;
+  }
+  plan->lanes =
+      std::min(lines.line, step * CeilDiv(kLineBytes / work.element_bytes, step));
+  if (plan->lanes > most()) plan->lanes = std::min(lines.line, step);
+  while (2 * plan->lanes <= std::min(lines.line, most() / 2) &&
+         lines.outer * CeilDiv(lines.line, plan->lanes) >
+             8 * work.device.multiprocessors) {
+    plan->lanes *= 2;
+  }
+  plan->lane_blocks = CeilDiv(lines.line, plan->lanes);
+}
+
+int ThreadsFor(const Lines& lines, const Plan& plan) {
+  constexpr int64_t kMostThreads = 256;
+  const int64_t of_row = plan.lanes / plan.width;
+  // No more rows of threads than rows.
+  return static_cast<int>(std::max<int64_t>(
+      2 * kWarp, std::min(kMostThreads, RoundUp(of_row * lines.rows, kWarp))));
+}
+
+}  // namespace
+
+void PlanTile(const Work& work, Plan* plan) {
+  const NormProblem& problem = work.problem;
+  const Lines lines(problem);
+  const int64_t multiprocessors = work.device.multiprocessors;
+  plan->width = work.Width(lines.line);
+  if (lines.columns) {
+    CutColumns(work, lines, plan);
+  } else {
+    CutGroups(work, lines, plan);
+  }
+  const int threads = ThreadsFor(lines, *plan);
+  const int64_t thread_rows = threads / (plan->lanes / plan->width);
+  const int64_t tile_bytes = TileBytes(work.compute_bytes, plan->lanes, thread_rows);
+  const int64_t held = work.HeldBytes(plan->width) * (work.backward ? 2 : 1) * threads;
+  const auto shared = [&](int64_t slabs) {
+    return tile_bytes + CeilDiv(CeilDiv(lines.rows, slabs), thread_rows) * held;
+  };
+  const int64_t units = lines.outer * plan->lane_blocks;
+  const bool lane_params = work.params && !lines.columns;
+
+  // The fewest slabs of a cluster that fit twice on a multiprocessor and fill the
+  // device; else those that come nearest.
+  int64_t slabs = 0;
+  for (int64_t s = 1; s * plan->parts <= work.device.max_cluster; s *= 2) {
+    if (slabs > 0 && lines.rows < 2 * s * thread_rows) break;
+    if (shared(s) > work.SharedBytesOfBlock()) continue;
+    slabs = s;
+    if (shared(s) <= work.SharedBytesOfHalf() &&
+        2 * units * plan->parts * s >= 3 * multiprocessors) {
+      break;
+    }
+  }
+  const int64_t tensor = problem.num_elements() * work.element_bytes;
+  const bool filled = units * plan->parts * slabs >= kFilled * multiprocessors;
+  if (slabs > 0 && (filled || tensor < kSplitBytes)) {
+    plan->variant = Variant::kTile;
+    plan->slices = slabs;
+    const int64_t cluster = plan->parts * slabs;
+    const int64_t blocks_of_slot = plan->lane_blocks * cluster;
+    // Where lanes' dgamma and dbeta are summed, few blocks that go on to the next
+    // sample leave few partial sums.
+    const int64_t most_slots =
+        lane_params ? 2 * multiprocessors / blocks_of_slot : kMaxGrid / blocks_of_slot;
+    plan->slots = std::max<int64_t>(1, std::min(lines.outer, most_slots));
+    AddLaunch(plan, work.backward ? "TileBackward" : "TileForward",
+              plan->slots * blocks_of_slot, threads, static_cast<int>(cluster),
+              shared(slabs));
+    if (work.params) {
+      plan->sets = lines.columns ? units : plan->slots * slabs;
+      AddParamSums(work, plan);
+    }
+  } else {
+    plan->variant = Variant::kSplitTile;
+    const int64_t most = CeilDiv(lines.rows, 4 * thread_rows);
+    plan->slices = std::max<int64_t>(
+        1, std::min(most, CeilDiv(4 * multiprocessors, units * plan->parts)));
+    plan->slices = CeilDiv(lines.rows, CeilDiv(lines.rows, plan->slices));
+    plan->slots = lines.outer;
+    const int64_t blocks = units * plan->parts * plan->slices;
+    plan->partial_bytes = 2 * lines.outer * plan->slices * plan->parts * lines.groups *
+                          work.compute_bytes;
+    AddLaunch(plan, work.backward ? "TileSums" : "SplitTileMoments", blocks, threads, 1,
+              tile_bytes);
+    AddLaunch(plan, work.backward ? "SplitTileGradient" : "SplitTileNormalize", blocks,
+              threads, 1, std::max(tile_bytes, threads * work.compute_bytes));
+    if (work.params) plan->sets = lines.columns ? units : lines.outer * plan->slices;
+  }
+  plan->param_bytes =
+      plan->sets * work.compute_bytes * (lines.columns ? lines.rows : lines.line);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

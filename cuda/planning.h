@@ -1,0 +1,75 @@
+// What the planners of rows and of tiles share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/plan.h"
+
+namespace fusednorm {
+namespace cuda {
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+// The smallest power of two >= a.
+inline int64_t PowerOfTwo(int64_t a) {
+  int64_t power = 1;
+  while (power < a) power *= 2;
+  return power;
+}
+
+constexpr int64_t kMaxGrid = (int64_t{1} << 31) - 1;
+// Rounds of a persistent grid: enough that its last one is short against the rest.
+constexpr int64_t kRounds = 32;
+
+// One problem to plan, and what follows from it at once.
+struct Work {
+  Work(const NormProblem& problem, const Device& device, bool aligned, bool backward,
+       bool params)
+      : problem(problem),
+        device(device),
+        backward(backward),
+        params(params),
+        element_bytes(static_cast<int64_t>(SizeOf(problem.data))),
+        compute_bytes(static_cast<int64_t>(SizeOf(ComputeType(problem.data)))),
+        full_width(aligned ? 16 / element_bytes : 1) {}
+
+  const NormProblem& problem;
+  const Device& device;
+  const bool backward;
+  const bool params;  // backward: dgamma or dbeta is wanted
+  const int64_t element_bytes;
+  const int64_t compute_bytes;
+  const int64_t full_width;  // elements of an access where it fits
+
+  // 16-byte accesses to stretches of `length` elements, or single ones.
+  int Width(int64_t length) const {
+    return static_cast<int>(length % full_width == 0 ? full_width : 1);
+  }
+  // Bytes of an access that is held in shared memory.
+  int64_t HeldBytes(int width) const { return width > 1 ? 16 : compute_bytes; }
+  int64_t SharedBytesOfBlock() const { return device.shared_bytes_per_block; }
+  // With at most this, two blocks share a multiprocessor, and one computes while the
+  // other one waits for memory. The device reserves 1 KB a block.
+  int64_t SharedBytesOfHalf() const {
+    return std::min(SharedBytesOfBlock(),
+                    device.shared_bytes_per_multiprocessor / 2 - 1024);
+  }
+};
+
+inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int threads,
+                      int cluster, int64_t shared_bytes) {
+  plan->launches[plan->num_launches++] = {kernel, blocks, threads, cluster,
+                                          shared_bytes};
+}
+
+// The second stage of dgamma and dbeta as a kernel of its own.
+inline void AddParamSums(const Work& work, Plan* plan) {
+  constexpr int kThreads = 256;
+  const int64_t blocks = std::min(CeilDiv(work.problem.num_params(), 32),
+                                  kRounds * work.device.multiprocessors);
+  AddLaunch(plan, "SumParams", blocks, kThreads, 1, kThreads * work.compute_bytes);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

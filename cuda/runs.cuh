@@ -1,0 +1,156 @@
+// Backward of channels_first groups of several channels: a row is K runs of Q elements,
+// each with one gamma and beta. Teams of lanes take runs, or pieces of long ones, so
+// that dgamma and dbeta need no more than a sum over the team.
+#pragma once
+
+#include "cuda/moments.cuh"
+#include "cuda/plan_rows.h"
+#include "cuda/rows_backward.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// The pieces of runs that a thread goes through, in rounds: all threads of a block make
+// the same number.
+template <int kWidth>
+struct RunUnits {
+  int64_t begin, end;  // units: run * pieces + piece
+  int teams, team, lane, lanes;
+  int accesses;  // of a lane to a unit, at most
+
+  FUSEDNORM_DEVICE RunUnits(const NormArgs& args, int64_t part, const Divider& parts) {
+    const int64_t units = args.rows.k * args.pieces.divisor();
+    const int64_t share = parts.Divide(units + parts.divisor() - 1);
+    begin = part * share < units ? part * share : units;
+    end = begin + share < units ? begin + share : units;
+    lanes = args.team;
+    teams = device::Threads() / lanes;
+    team = device::Thread() / lanes;
+    lane = device::Thread() % lanes;
+    accesses = static_cast<int>((args.piece + lanes * kWidth - 1) / (lanes * kWidth));
+  }
+
+  // function(run, first element of the thread's accesses in the row, their end, round)
+  template <class Function>
+  FUSEDNORM_DEVICE void ForEach(const NormArgs& args, const Function& function) const {
+    const int64_t q = args.rows.q.divisor();
+    int round = 0;
+    for (int64_t first = begin; first < end; first += teams, ++round) {
+      const int64_t unit = first + team;
+      const int64_t run = args.pieces.Divide(unit);
+      const int64_t inside = (unit - run * args.pieces.divisor()) * args.piece;
+      const int64_t left = q - inside < args.piece ? q - inside : args.piece;
+      const int64_t at = run * q + inside;
+      function(unit, run, at + lane * kWidth, unit < end ? at + left : 0, round);
+    }
+  }
+};
+
+// kResident: the row stays in shared memory, of a block or a cluster, and dx is written
+// from there. Otherwise a block sums one slice, for SplitRowsGradient.
+template <class T, int kWidth, bool kResident>
+FUSEDNORM_KERNEL(kRunsThreads)
+RunsBackward(const BackwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  BlockTeam<C> team(args);
+  const int64_t slices = args.slices.divisor();  // blocks of the cluster, if resident
+  const int64_t row = args.slices.Divide(device::Block());
+  const int64_t slice = device::Block() - row * slices;
+  const RunUnits<kWidth> units(args, slice, args.slices);
+  const device::Shared<typename P::Stored> shared(BlockTeam<C>::kSharedBytes);
+  const auto slot = [&](int round, int j, int which) {
+    return ((round * units.accesses + j) * 2 + which) * device::Threads() +
+           device::Thread();
+  };
+
+  const int64_t base = row * args.rows.length;
+  const int64_t n = args.rows.g.Divide(row);
+  const int64_t param = (row - n * args.rows.g.divisor()) * args.rows.k;
+  const int64_t params = args.rows.g.divisor() * args.rows.k;
+  const C mean =
+      args.centred ? device::Load(static_cast<const C*>(args.mean) + row) : C(0);
+  const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
+
+  C plain = 0, with_xhat = 0;
+  units.ForEach(
+      args, [&](int64_t unit, int64_t run, int64_t begin, int64_t end, int round) {
+        C gamma[kWidth], beta[kWidth];
+        const bool valid = end > 0;
+        const C one_gamma = valid ? GammaAt<T>(args.affine, param + run) : C(0);
+        const C one_beta = valid ? BetaAt<T>(args.affine, param + run) : C(0);
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+          gamma[e] = one_gamma;
+          beta[e] = one_beta;
+        }
+        C dgamma = 0, dbeta = 0;
+#pragma unroll 2
+        for (int j = 0; j < units.accesses; ++j) {
+          const int64_t i = begin + j * (units.lanes * kWidth);
+          if (i >= end) break;
+          const P x = P::LoadFrom(static_cast<const T*>(args.x) + base + i);
+          const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + base + i);
+          if constexpr (kResident) {
+            shared.Set(slot(round, j, 0), x.stored);
+            shared.Set(slot(round, j, 1), dy.stored);
+          }
+          C xhat[kWidth], dz[kWidth];
+          x.Get(xhat);
+          dy.Get(dz);
+          Differentiate(args, mean, rstd, gamma, beta, xhat, dz);
+#pragma unroll
+          for (int e = 0; e < kWidth; ++e) {
+            dbeta += dz[e];
+            dgamma += dz[e] * xhat[e];
+          }
+        }
+        dbeta = LaneSum(dbeta, units.lanes);
+        dgamma = LaneSum(dgamma, units.lanes);
+        if (units.lane != 0 || !valid) return;
+        plain += one_gamma * dbeta;
+        with_xhat += one_gamma * dgamma;
+        const int64_t piece = unit - run * args.pieces.divisor();
+        const int64_t to = (n * args.pieces.divisor() + piece) * params + param + run;
+        if (args.params.gamma != nullptr) {
+          device::Store(static_cast<C*>(args.params.gamma) + to, dgamma);
+        }
+        if (args.params.beta != nullptr) {
+          device::Store(static_cast<C*>(args.params.beta) + to, dbeta);
+        }
+      });
+  team.Sum(&plain, &with_xhat);
+  if constexpr (!kResident) {
+    if (device::Thread() == 0) {
+      StoreMoments<C>(args.partial, row * slices + slice, {plain, with_xhat});
+    }
+  } else {
+    const Correction<C> by =
+        CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, row);
+    units.ForEach(
+        args, [&](int64_t, int64_t run, int64_t begin, int64_t end, int round) {
+          if (end == 0) return;
+          C gamma[kWidth], beta[kWidth];
+          const C one_gamma = GammaAt<T>(args.affine, param + run);
+          const C one_beta = BetaAt<T>(args.affine, param + run);
+#pragma unroll
+          for (int e = 0; e < kWidth; ++e) {
+            gamma[e] = one_gamma;
+            beta[e] = one_beta;
+          }
+#pragma unroll 2
+          for (int j = 0; j < units.accesses; ++j) {
+            const int64_t i = begin + j * (units.lanes * kWidth);
+            if (i >= end) break;
+            const P x = {shared.Get(slot(round, j, 0))};
+            const P dy = {shared.Get(slot(round, j, 1))};
+            WriteGradient<T, kWidth, C>(args, mean, rstd, gamma, beta, by.plain,
+                                        by.with_xhat, by.offset, x, dy, base + i);
+          }
+        });
+    team.Finish();
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

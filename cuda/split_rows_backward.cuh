@@ -1,0 +1,104 @@
+// Backward of rows that fit on no chip, or too few to fill the device: the first kernel
+// sums slices of rows, and the columns of dgamma and dbeta; the second adds up and
+// writes dx, dgamma and dbeta.
+#pragma once
+
+#include "cuda/param_sums.cuh"
+#include "cuda/plan_rows.h"
+#include "cuda/rows_backward.cuh"
+#include "cuda/split_rows_forward.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// A block takes one slice, which fills its registers, of every args.slots-th row.
+template <class T, int kWidth, int kVectors>
+FUSEDNORM_KERNEL(ColumnThreads(sizeof(T), kWidth))
+SplitRowsSums(const BackwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  typedef RegisterRow<T, kWidth, kVectors> Held;
+  BlockTeam<C> team(args);
+  Held held_x(0), held_dy(0);
+  ColumnSums<C, kVectors, kWidth> columns;
+  columns.Clear();
+
+  const int64_t slices = args.slices.divisor();
+  const int64_t slot = args.slices.Divide(device::Block());
+  const int64_t slice = device::Block() - slot * slices;
+  const int64_t begin = slice * args.slice;
+  const RowAccess<kWidth> access = {device::Thread(), device::Threads(),
+                                    static_cast<int>(RowSlice::Count(args, slice))};
+  for (int64_t row = slot; row < args.rows.count; row += args.slots) {
+    const int64_t base = row * args.rows.length + begin;
+    ForEachAccess<kVectors>(kVectors, [&](int j) {
+      const int64_t at = base + access.At(j);
+      const bool has = access.Has(j);
+      held_x.Set(j, has ? P::LoadFrom(static_cast<const T*>(args.x) + at) : P::Zero());
+      held_dy.Set(j,
+                  has ? P::LoadFrom(static_cast<const T*>(args.dy) + at) : P::Zero());
+    });
+    const C mean =
+        args.centred ? device::Load(static_cast<const C*>(args.mean) + row) : C(0);
+    const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
+    const int64_t param = args.rows.g.Remainder(row) * args.rows.k;
+    C plain = 0, with_xhat = 0;
+    ReduceHeldRow<T, kWidth>(args, access, held_x, held_dy, param, begin, mean, rstd,
+                             &columns, &plain, &with_xhat);
+    team.Sum(&plain, &with_xhat);
+    if (device::Thread() == 0) {
+      StoreMoments<C>(args.partial, row * slices + slice, {plain, with_xhat});
+    }
+  }
+  if (args.rows.mode == ParamMode::kAlong) {
+    columns.Write(args.params, slot, args.rows.length, begin, access);
+  }
+}
+
+// dx of one slice of a row, whatever the first kernel's slices were.
+template <class T, int kWidth>
+FUSEDNORM_KERNEL(kBlockThreads)
+SplitRowsGradient(const BackwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  BlockTeam<C> team(args);
+  const RowSlice at(args, device::Blocks() - 1 - device::Block());
+  const C mean =
+      args.centred ? device::Load(static_cast<const C*>(args.mean) + at.row) : C(0);
+  const C rstd = device::Load(static_cast<const C*>(args.rstd) + at.row);
+  const int64_t param = args.rows.g.Remainder(at.row) * args.rows.k;
+
+  C plain = 0, with_xhat = 0;
+  for (int64_t s = device::Thread(); s < args.slices.divisor();
+       s += device::Threads()) {
+    const Moments<C> sums =
+        LoadMoments<C>(args.partial, at.row * args.slices.divisor() + s);
+    plain += sums.mean;
+    with_xhat += sums.squares;
+  }
+  team.Sum(&plain, &with_xhat);
+  if (args.rows.mode == ParamMode::kConstant) {
+    const C gamma = GammaAt<T>(args.affine, param);
+    plain *= gamma;
+    with_xhat *= gamma;
+  }
+  const Correction<C> by =
+      CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, at.row);
+
+  const int64_t base = at.row * args.rows.length;
+  const int64_t step = int64_t{device::Threads()} * kWidth;
+  const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;
+#pragma unroll 2
+  for (int64_t i = first; i < at.end; i += step) {
+    C gamma[kWidth], beta[kWidth];
+    const P x = P::LoadFrom(static_cast<const T*>(args.x) + base + i);
+    const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + base + i);
+    AffineOfRow<T, kWidth>(args.affine, args.rows, param, i, gamma, beta);
+    WriteGradient<T, kWidth, C>(args, mean, rstd, gamma, beta, by.plain, by.with_xhat,
+                                by.offset, x, dy, base + i);
+  }
+  SumParams<T>(args.params);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,186 @@
+// Forward of rows that fit on no chip, or too few to fill the device: the first kernel
+// writes the moments of slices, the second joins them in a fixed order and normalizes.
+#pragma once
+
+#include "cuda/affine.cuh"
+#include "cuda/held_row.cuh"
+#include "cuda/moments.cuh"
+#include "cuda/plan_rows.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Accesses that a thread has in flight.
+constexpr int kSplitBatch = 4;
+
+// A block's slice of a row.
+struct RowSlice {
+  int64_t row, slice, begin, end;
+
+  FUSEDNORM_DEVICE RowSlice(const NormArgs& args, int64_t block)
+      : row(args.slices.Divide(block)), slice(block - row * args.slices.divisor()) {
+    begin = slice * args.slice;
+    end = begin + Count(args, slice);
+  }
+  FUSEDNORM_DEVICE static int64_t Count(const NormArgs& args, int64_t slice) {
+    const int64_t left = args.rows.length - slice * args.slice;
+    return left < args.slice ? left : args.slice;
+  }
+};
+
+// The moments of a thread's elements, one batch of accesses after the other.
+template <class T, int kWidth>
+class ThreadMoments {
+ public:
+  typedef typename Number<T>::Compute C;
+
+  FUSEDNORM_DEVICE void Add(const Pack<T, kWidth> (&packs)[kSplitBatch], int valid,
+                            bool centred) {
+    C values[kWidth];
+    if (!centred) {
+#pragma unroll
+      for (int j = 0; j < kSplitBatch; ++j) {
+        packs[j].Get(values);  // absent ones are zero
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) all_.squares += values[e] * values[e];
+      }
+      return;
+    }
+    if (valid == 0) return;
+    packs[0].Get(values);
+    const C near = values[0];
+    C sum = 0;
+#pragma unroll
+    for (int j = 0; j < kSplitBatch; ++j) {
+      if (j >= valid) continue;
+      packs[j].Get(values);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) sum += values[e] - near;
+    }
+    const C count = static_cast<C>(valid * kWidth);
+    const C mean = near + sum / count;
+    C squares = 0;
+#pragma unroll
+    for (int j = 0; j < kSplitBatch; ++j) {
+      if (j >= valid) continue;
+      packs[j].Get(values);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e)
+        squares += (values[e] - mean) * (values[e] - mean);
+    }
+    const C total = count_ + count;
+    const C away = mean - all_.mean;
+    all_.squares += squares + away * away * (count_ * (count / total));
+    all_.mean += away * (count / total);
+    count_ = total;
+  }
+
+  FUSEDNORM_DEVICE const Moments<C>& moments() const { return all_; }
+  FUSEDNORM_DEVICE C count() const { return count_; }
+
+ private:
+  Moments<C> all_ = {0, 0};
+  C count_ = 0;
+};
+
+template <class T, int kWidth>
+FUSEDNORM_KERNEL(kBlockThreads)
+SplitRowsMoments(const ForwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  BlockTeam<C> team(args);
+  const RowSlice at(args, device::Block());
+  const int64_t base = at.row * args.rows.length;
+  const C near = FirstElement<T>(args.x, args.residual, base + at.begin);
+  // The sum that is written below may lie over x and the residual.
+  if (args.sum != nullptr) device::SyncBlock();
+
+  ThreadMoments<T, kWidth> mine;
+  const int64_t step = int64_t{device::Threads()} * kWidth;
+  const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;
+  for (int64_t i = first; i < at.end; i += kSplitBatch * step) {
+    P packs[kSplitBatch];
+    int valid = 0;
+#pragma unroll
+    for (int j = 0; j < kSplitBatch; ++j) {
+      const bool has = i + j * step < at.end;
+      const T* from = static_cast<const T*>(args.x) + base + i + j * step;
+      packs[j] = has ? P::LoadFrom(from) : P::Zero();
+      valid += has;
+    }
+    if (args.residual != nullptr) {
+#pragma unroll
+      for (int j = 0; j < kSplitBatch; ++j) {
+        if (j >= valid) continue;
+        const int64_t there = base + i + j * step;
+        packs[j] = Sum<T, kWidth>(
+            packs[j], P::LoadFrom(static_cast<const T*>(args.residual) + there));
+        packs[j].StoreTo(static_cast<T*>(args.sum) + there, false);
+      }
+    }
+    mine.Add(packs, valid, args.centred);
+  }
+  const Moments<C> joined =
+      Join(mine.moments(), mine.count(), static_cast<C>(at.end - at.begin), near,
+           args.centred, [&](C value) {
+             team.Sum(&value);
+             return value;
+           });
+  if (device::Thread() == 0) {
+    StoreMoments(args.partial, at.row * args.slices.divisor() + at.slice, joined);
+  }
+}
+
+template <class T, int kWidth>
+FUSEDNORM_KERNEL(kBlockThreads)
+SplitRowsNormalize(const ForwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  BlockTeam<C> team(args);
+  // From the end, where the first kernel's last reads are still in L2.
+  const RowSlice at(args, device::Blocks() - 1 - device::Block());
+
+  const int64_t slices = args.slices.divisor();
+  const int64_t first_slice = at.row * slices;
+  const C near = LoadMoments<C>(args.partial, first_slice).mean;
+  const auto sum_up = [&](C value) {
+    team.Sum(&value);
+    return value;
+  };
+  C sum = 0;
+  for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
+    const C count = static_cast<C>(RowSlice::Count(args, s));
+    sum += count * (LoadMoments<C>(args.partial, first_slice + s).mean - near);
+  }
+  const C inverse_count = static_cast<C>(args.inverse_count);
+  const C mean = args.centred ? near + sum_up(sum) * inverse_count : C(0);
+  C squares = 0;
+  for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
+    const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
+    const C count = static_cast<C>(RowSlice::Count(args, s));
+    squares += part.squares + count * (part.mean - mean) * (part.mean - mean);
+  }
+  squares = sum_up(squares);
+  const C rstd = InverseSqrt(squares * inverse_count + static_cast<C>(args.epsilon));
+  if (at.slice == 0 && device::Thread() == 0) {
+    if (args.centred) device::Store(static_cast<C*>(args.mean) + at.row, mean);
+    device::Store(static_cast<C*>(args.rstd) + at.row, rstd);
+  }
+
+  const int64_t base = at.row * args.rows.length;
+  const int64_t param = args.rows.g.Remainder(at.row) * args.rows.k;
+  const T* from = static_cast<const T*>(args.residual == nullptr ? args.x : args.sum);
+  const int64_t step = int64_t{device::Threads()} * kWidth;
+  const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;
+#pragma unroll 2
+  for (int64_t i = first; i < at.end; i += step) {
+    C values[kWidth], gamma[kWidth], beta[kWidth];
+    P::LoadFrom(from + base + i).Get(values);
+    AffineOfRow<T, kWidth>(args.affine, args.rows, param, i, gamma, beta);
+    Normalize(args, mean, rstd, gamma, beta, values);
+    P::Of(values).StoreTo(static_cast<T*>(args.y) + base + i, args.stream);
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

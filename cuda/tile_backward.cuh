@@ -1,0 +1,237 @@
+// Backward of tiles: x and dy held in shared memory and read once, or summed first and
+// dx written by a second kernel. dgamma and dbeta come from the sums of lanes, for
+// columns from the sums of rows.
+#pragma once
+
+#include "cuda/param_sums.cuh"
+#include "cuda/rows_backward.cuh"
+#include "cuda/tile.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// mean and rstd of a thread's lanes.
+template <class C, int kWidth>
+FUSEDNORM_DEVICE void LoadStatistics(const BackwardArgs& args, const Tile<kWidth>& tile,
+                                     int64_t outer, C (&mean)[kWidth],
+                                     C (&rstd)[kWidth]) {
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    mean[e] = rstd[e] = 0;
+    if (!tile.active) continue;
+    const int64_t at = tile.Statistic(args.tiles, outer, tile.GroupOf(tile.lane + e));
+    if (args.centred) mean[e] = device::Load(static_cast<const C*>(args.mean) + at);
+    rstd[e] = device::Load(static_cast<const C*>(args.rstd) + at);
+  }
+}
+
+// dz and dz * xhat of a row, summed over the threads that share it, are its part of
+// dbeta and dgamma. All lanes of a warp call; a row's threads are within one.
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void AddRowParams(const BackwardArgs& args, const Tile<kWidth>& tile,
+                                   int64_t outer, int64_t row, bool has,
+                                   typename Number<T>::Compute dgamma,
+                                   typename Number<T>::Compute dbeta) {
+  typedef typename Number<T>::Compute C;
+  const int team = args.tiles.lanes / kWidth;
+  dgamma = LaneSum(dgamma, team);
+  dbeta = LaneSum(dbeta, team);
+  if (!has || tile.lane != 0) return;
+  const int64_t at =
+      (outer * args.tiles.lane_blocks.divisor() + tile.lane_block) * args.tiles.rows +
+      row;
+  if (args.params.gamma != nullptr) {
+    device::Store(static_cast<C*>(args.params.gamma) + at, dgamma);
+  }
+  if (args.params.beta != nullptr) {
+    device::Store(static_cast<C*>(args.params.beta) + at, dbeta);
+  }
+}
+
+// kResident: dx is written from what is held. Otherwise the groups' sums are left for
+// SplitTileGradient.
+template <class T, int kWidth, bool kResident>
+FUSEDNORM_KERNEL(256)
+TileBackward(const BackwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  const Tiles& tiles = args.tiles;
+  const Tile<kWidth> tile(tiles, device::Block());
+  const int cluster = kResident ? device::ClusterBlocks() : 1;
+  TileShared<C> shared(tiles.lanes, tile.thread_rows);
+  const device::Shared<typename P::Stored> held(shared.held());
+  const auto slot = [](int round, int which) {
+    return (2 * round + which) * device::Threads() + device::Thread();
+  };
+  const bool params = args.params.gamma != nullptr || args.params.beta != nullptr;
+  const bool lane_params = params && !tiles.columns;
+  const bool row_params = params && tiles.columns;
+  TileAffine<T, kWidth> affine(args, tile);
+  if (lane_params) {
+    for (int lane = device::Thread(); lane < tile.lanes; lane += device::Threads()) {
+      shared.param_sums().Set(2 * lane, C(0));
+      shared.param_sums().Set(2 * lane + 1, C(0));
+    }
+  }
+
+  for (int64_t outer = tile.slot; outer < tiles.outer; outer += tiles.slots) {
+    C mean[kWidth], rstd[kWidth];
+    LoadStatistics(args, tile, outer, mean, rstd);
+    C dbeta[kWidth], dgamma[kWidth];
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) dbeta[e] = dgamma[e] = 0;
+    const int rounds = tile.Rounds();
+#pragma unroll 2
+    for (int round = 0; round < rounds; ++round) {
+      const int64_t row =
+          tile.row_begin + tile.thread_row + int64_t{round} * tile.thread_rows;
+      const bool has = tile.active && row < tile.row_end;
+      C row_dgamma = 0, row_dbeta = 0;
+      if (has) {
+        const int64_t at = tile.Offset(tiles, outer, row);
+        const P x = P::LoadFrom(static_cast<const T*>(args.x) + at);
+        const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + at);
+        if constexpr (kResident) {
+          held.Set(slot(round, 0), x.stored);
+          held.Set(slot(round, 1), dy.stored);
+        }
+        affine.SetRow(args, row);
+        C xhat[kWidth], dz[kWidth];
+        x.Get(xhat);
+        dy.Get(dz);
+        Differentiate(args, mean, rstd, affine.gamma, affine.beta, xhat, dz);
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+          row_dbeta += dz[e];
+          row_dgamma += dz[e] * xhat[e];
+          // Of columns gamma is the row's and goes in here; else it is the lane's and
+          // waits for the sum.
+          const C term = tiles.columns ? dz[e] * affine.gamma[e] : dz[e];
+          dbeta[e] += term;
+          dgamma[e] += term * xhat[e];
+        }
+      }
+      if (row_params) {
+        AddRowParams<T, kWidth>(args, tile, outer, row, has, row_dgamma, row_dbeta);
+      }
+    }
+
+    shared.Reduce(
+        tile, cluster, dbeta, dgamma,
+        [&](int lane, C lane_dbeta, C lane_dgamma) {
+          if (!lane_params) return;
+          const device::Shared<C>& sums = shared.param_sums();
+          sums.Set(2 * lane, sums.Get(2 * lane) + lane_dgamma);
+          sums.Set(2 * lane + 1, sums.Get(2 * lane + 1) + lane_dbeta);
+        },
+        [&](int lane) {
+          return tiles.columns
+                     ? C(1)
+                     : GammaAt<T>(args.affine, tiles.q.Divide(tile.first_lane + lane));
+        },
+        [&](int group, C plain, C with_xhat) {
+          if constexpr (kResident) {
+            shared.SetResult(group, plain, with_xhat);
+          } else {
+            StoreMoments<C>(args.partial, PartialIndex(tiles, tile, outer, group),
+                            {plain, with_xhat});
+          }
+        });
+    if constexpr (kResident) {
+      C plain[kWidth], with_xhat[kWidth], offset[kWidth];
+      LaneResults(shared, tile, plain, with_xhat);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        offset[e] = 0;
+        if (!tile.active) continue;
+        const Correction<C> by = CorrectionOf<C>(
+            args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
+            tile.Statistic(tiles, outer, tile.GroupOf(tile.lane + e)));
+        plain[e] = by.plain;
+        with_xhat[e] = by.with_xhat;
+        offset[e] = by.offset;
+      }
+      tile.ForEachRow([&](int64_t row, int round) {
+        affine.SetRow(args, row);
+        WriteGradient<T, kWidth>(args, mean, rstd, affine.gamma, affine.beta, plain,
+                                 with_xhat, offset, P{held.Get(slot(round, 0))},
+                                 P{held.Get(slot(round, 1))},
+                                 tile.Offset(tiles, outer, row));
+      });
+    }
+  }
+  if (cluster > 1) device::SyncCluster();
+
+  if (!lane_params) return;
+  const int64_t set = tile.slot * tiles.slabs.divisor() + tile.slab;
+  for (int lane = device::Thread(); lane < tile.lanes; lane += device::Threads()) {
+    const int64_t at = set * tiles.line + tile.first_lane + lane;
+    if (args.params.gamma != nullptr) {
+      device::Store(static_cast<C*>(args.params.gamma) + at,
+                    shared.param_sums().Get(2 * lane));
+    }
+    if (args.params.beta != nullptr) {
+      device::Store(static_cast<C*>(args.params.beta) + at,
+                    shared.param_sums().Get(2 * lane + 1));
+    }
+  }
+}
+
+template <class T, int kWidth>
+FUSEDNORM_KERNEL(256)
+SplitTileGradient(const BackwardArgs args) {
+  typedef typename Number<T>::Compute C;
+  typedef Pack<T, kWidth> P;
+  const Tiles& tiles = args.tiles;
+  const Tile<kWidth> tile(tiles, device::Blocks() - 1 - device::Block());
+  const TileShared<C> shared(tiles.lanes, tile.thread_rows);
+  const int64_t outer = tile.slot;
+
+  const int team = JoiningTeam(tile);
+  const int member = device::Thread() % team;
+  const int teams = device::Threads() / team;
+  for (int round = 0; round < tile.groups; round += teams) {
+    const int group = round + device::Thread() / team;
+    const bool valid = group < tile.groups;
+    C plain = 0, with_xhat = 0;
+    if (valid) {
+      ForEachPartial(tiles, tile, outer, group, member, team, [&](int64_t i, int64_t) {
+        const Moments<C> sums = LoadMoments<C>(args.partial, i);
+        plain += sums.mean;
+        with_xhat += sums.squares;
+      });
+    }
+    plain = LaneSum(plain, team);
+    with_xhat = LaneSum(with_xhat, team);
+    if (valid && member == 0) shared.SetResult(group, plain, with_xhat);
+  }
+  device::SyncBlock();
+
+  C mean[kWidth], rstd[kWidth], plain[kWidth], with_xhat[kWidth], offset[kWidth];
+  LoadStatistics(args, tile, outer, mean, rstd);
+  LaneResults(shared, tile, plain, with_xhat);
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    offset[e] = 0;
+    if (!tile.active) continue;
+    const Correction<C> by =
+        CorrectionOf<C>(args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
+                        tile.Statistic(tiles, outer, tile.GroupOf(tile.lane + e)));
+    plain[e] = by.plain;
+    with_xhat[e] = by.with_xhat;
+    offset[e] = by.offset;
+  }
+  TileAffine<T, kWidth> affine(args, tile);
+  tile.ForEachRow([&](int64_t row, int) {
+    const int64_t at = tile.Offset(tiles, outer, row);
+    const P x = P::LoadFrom(static_cast<const T*>(args.x) + at);
+    const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + at);
+    affine.SetRow(args, row);
+    WriteGradient<T, kWidth>(args, mean, rstd, affine.gamma, affine.beta, plain,
+                             with_xhat, offset, x, dy, at);
+  });
+  SumParams<T>(args.params);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm
