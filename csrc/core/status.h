@@ -1,6 +1,7 @@
 // The result of everything that can fail: empty, or a message that names the argument,
 // what was expected and what came. Translated once at each boundary (InvalidArgument in
-// TensorFlow, ValueError in Python).
+// TensorFlow, ValueError in Python; Internal and RuntimeError where the CUDA runtime or
+// the device failed).
 #pragma once
 
 #include <string>
@@ -18,13 +19,17 @@ class Status {
   static Status OutOfMemory(std::string message) {
     return Status(Kind::kOutOfMemory, std::move(message));
   }
+  static Status Internal(std::string message) {
+    return Status(Kind::kInternal, std::move(message));
+  }
 
   bool ok() const { return kind_ == Kind::kOk; }
   bool out_of_memory() const { return kind_ == Kind::kOutOfMemory; }
+  bool internal() const { return kind_ == Kind::kInternal; }
   const std::string& message() const { return message_; }
 
  private:
-  enum class Kind { kOk, kInvalidArgument, kOutOfMemory };
+  enum class Kind { kOk, kInvalidArgument, kOutOfMemory, kInternal };
   Status(Kind kind, std::string message) : kind_(kind), message_(std::move(message)) {}
 
   Kind kind_ = Kind::kOk;

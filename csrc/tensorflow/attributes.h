@@ -15,6 +15,7 @@ namespace fusednorm {
 inline absl::Status ToTensorFlow(const Status& status) {
   if (status.ok()) return absl::OkStatus();
   if (status.out_of_memory()) return absl::ResourceExhaustedError(status.message());
+  if (status.internal()) return absl::InternalError(status.message());
   return absl::InvalidArgumentError(status.message());
 }
 

@@ -1,4 +1,4 @@
-// The ops' interfaces. Kernels are in norm_op.cc.
+// The ops' interfaces. Kernels are in norm_op*.cc.
 #include <string>
 
 #include "tensorflow/core/framework/op.h"

@@ -1,0 +1,48 @@
+// What the module needs of CUDA. In a build without it, everything fails with a message
+// that says so.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/problem.h"
+#include "core/status.h"
+#include "cuda/norm.h"
+
+namespace fusednorm {
+
+// Makes a device current for the calling thread, until destroyed.
+class ScopedDevice {
+ public:
+  ScopedDevice() = default;
+  ~ScopedDevice();
+  ScopedDevice(const ScopedDevice&) = delete;
+  ScopedDevice& operator=(const ScopedDevice&) = delete;
+
+  Status Enter(int device);
+
+ private:
+  int previous_ = -1;
+};
+
+// Memory of the current device, usable by work that is enqueued on the stream from now
+// on. `data` is null for no bytes.
+Status AllocateOn(cuda::Stream stream, int64_t bytes, void** data);
+// Frees it for work that is enqueued on the stream from now on.
+void FreeOn(cuda::Stream stream, void* data);
+// Waits for all work of the current device, then frees.
+void FreeAfterAll(void* data);
+
+// What is enqueued on `waiting` from now on starts after what is on `awaited` now.
+Status MakeWait(cuda::Stream waiting, cuda::Stream awaited);
+
+// Enqueues the kernels on a stream of the current device.
+Status Enqueue(const NormProblem& problem, const ForwardBuffers& buffers,
+               cuda::Stream stream);
+Status Enqueue(const NormProblem& problem, const BackwardBuffers& buffers,
+               cuda::Stream stream);
+
+// Empty where there is no device or no driver.
+std::vector<cuda::Device> Devices();
+
+}  // namespace fusednorm

@@ -1,0 +1,140 @@
+// The plans of the CUDA kernels, for devices at hand or not. Needs no CUDA.
+#include "cuda/plan.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cuda/devices.h"
+#include "python/devices.h"
+#include "python/module.h"
+#include "python/spec.h"
+
+namespace fusednorm {
+namespace {
+
+// A name of known_devices(), or all the fields.
+using DeviceArgument = std::variant<std::string, py::dict>;
+
+cuda::Device ToDevice(const DeviceArgument& argument) {
+  if (const auto* fields = std::get_if<py::dict>(&argument)) {
+    return DeviceFromDict(*fields);
+  }
+  cuda::Device device;
+  ThrowIfError(cuda::KnownDevice(std::get<std::string>(argument), &device));
+  return device;
+}
+
+py::dict KnownDevices() {
+  py::dict devices;
+  for (const std::string& name : cuda::KnownDeviceNames()) {
+    devices[name.c_str()] = ToDict(ToDevice(name));
+  }
+  return devices;
+}
+
+py::dict ToDict(const cuda::Launch& launch) {
+  py::dict fields;
+  fields["kernel"] = launch.kernel;
+  fields["blocks"] = launch.blocks;
+  fields["threads"] = launch.threads;
+  fields["cluster"] = launch.cluster;
+  fields["shared_bytes"] = launch.shared_bytes;
+  return fields;
+}
+
+py::dict ToDict(const cuda::Plan& plan) {
+  py::list launches;
+  for (int i = 0; i < plan.num_launches; ++i) launches.append(ToDict(plan.launches[i]));
+  py::dict fields;
+  fields["variant"] = cuda::Name(plan.variant);
+  fields["launches"] = launches;
+  fields["workspace_bytes"] = plan.workspace_bytes;
+  fields["partial_bytes"] = plan.partial_bytes;
+  fields["param_bytes"] = plan.param_bytes;
+  fields["least_bytes"] = plan.least_bytes;
+  fields["bytes_moved"] = plan.bytes_moved;
+  fields["predicted_share"] = plan.predicted_share;
+  fields["width"] = plan.width;
+  fields["vectors"] = plan.vectors;
+  fields["stream"] = plan.stream;
+  fields["team"] = plan.team;
+  fields["sets"] = plan.sets;
+  fields["slices"] = plan.slices;
+  fields["slice"] = plan.slice;
+  fields["lanes"] = plan.lanes;
+  fields["lane_blocks"] = plan.lane_blocks;
+  fields["parts"] = plan.parts;
+  fields["pieces"] = plan.pieces;
+  fields["piece"] = plan.piece;
+  fields["slots"] = plan.slots;
+  return fields;
+}
+
+py::dict Plan(const Spec& spec, const Operands& operands, const DeviceArgument& device,
+              const std::string& direction, bool aligned, bool params) {
+  const NormProblem problem = Resolve(spec, operands).problem;
+  if (direction == "forward") {
+    return ToDict(cuda::PlanForward(problem, ToDevice(device), aligned));
+  }
+  if (direction == "backward") {
+    params = params && (problem.has_gamma || problem.has_beta);
+    return ToDict(cuda::PlanBackward(problem, ToDevice(device), aligned, params));
+  }
+  throw py::value_error("direction must be forward or backward, got " + direction);
+}
+
+}  // namespace
+
+void DefinePlan(py::module_& m) {
+  m.def(
+      "plan",
+      [](const std::string& op, const Shape& shape, const std::string& dtype,
+         const std::vector<int64_t>& axes, int64_t groups, double epsilon,
+         const std::string& activation, bool zero_centered, bool has_gamma,
+         bool has_beta, bool residual, const std::string& param_dtype,
+         const DeviceArgument& device, const std::string& direction, bool aligned,
+         bool params) {
+        const DataType data = DataTypeFromName("x", dtype);
+        const DataType param = param_dtype == "auto"
+                                   ? ComputeType(data)
+                                   : DataTypeFromName("param_dtype", param_dtype);
+        Operands operands{shape, data, std::nullopt, std::nullopt, residual};
+        if (has_gamma) operands.gamma = param;
+        if (has_beta) operands.beta = param;
+        return Plan({op, axes, groups, epsilon, activation, zero_centered}, operands,
+                    device, direction, aligned, params);
+      },
+      py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
+      py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
+      py::arg("zero_centered") = false, py::arg("has_gamma") = false,
+      py::arg("has_beta") = false, py::arg("residual") = false,
+      py::arg("param_dtype") = "auto", py::arg("device"),
+      py::arg("direction") = "forward", py::arg("aligned") = true,
+      py::arg("params") = true,
+      R"doc(How the CUDA kernels would run a problem.
+
+Args:
+    op, axes, groups, epsilon, activation, zero_centered: as in forward.
+    shape, dtype: of x.
+    has_gamma, has_beta, residual: which of them there are.
+    param_dtype: dtype of gamma and beta; "auto" is float32, for float64 x float64.
+    device: a name from known_devices(), or a dict with the same fields as its values.
+    direction: "forward" or "backward".
+    aligned: all buffers start at multiples of 16 bytes.
+    params: backward also computes the gradients of gamma and beta.
+
+Returns:
+    A dict: the variant, its launches, bytes of workspace and of memory traffic, and
+    the numbers that the kernels get (cuda/plan.h).
+)doc");
+
+  m.def("known_devices", &KnownDevices,
+        "Properties of well-known GPUs, at hand or not, by name: what plan knows of "
+        "them.");
+}
+
+}  // namespace fusednorm

@@ -1,0 +1,258 @@
+"""The boundary of the CUDA kernels, as far as it shows without a device.
+
+What the kernels compute there is checked in tests/gpu/.
+"""
+
+import re
+from types import SimpleNamespace
+
+import fusednorm
+import numpy as np
+import pytest
+from fusednorm import _build_info, _native
+from tensorflow.python.framework import dtypes, kernels
+
+WITH_CUDA = _build_info.CUDA_VERSION is not None
+OPTIONS = {"axes": [-1], "epsilon": 1e-3}
+DEVICE_FIELDS = {
+    "name",
+    "major",
+    "minor",
+    "multiprocessors",
+    "max_threads_per_multiprocessor",
+    "registers_per_multiprocessor",
+    "shared_bytes_per_multiprocessor",
+    "shared_bytes_per_block",
+    "l2_bytes",
+    "memory_bytes",
+    "bandwidth",
+    "max_cluster",
+}
+LAUNCH_FIELDS = {"kernel", "blocks", "threads", "cluster", "shared_bytes"}
+
+
+class Claims:
+    """Claims by DLPack to be on a device, and fails the test when asked for more."""
+
+    def __init__(self, device_type, device=0):
+        self._device = (device_type, device)
+
+    def __dlpack_device__(self):
+        return self._device
+
+    def __dlpack__(self, **kwargs):
+        pytest.fail("asked for its memory")
+
+
+X = np.zeros((3, 8), np.float32)
+
+
+@pytest.mark.parametrize("suffix", ["", "Grad"])
+@pytest.mark.parametrize("op", ["GroupNorm", "LayerNorm", "RMSNorm"])
+def test_ops_have_kernels_for_every_device_and_type(op, suffix):
+    fusednorm.load_op_library()
+    registered = {
+        (kernel.device_type, kernel.constraint[0].allowed_values.list.type[0])
+        for kernel in kernels.get_registered_kernels_for_op(
+            f"Fusednorm>{op}{suffix}"
+        ).kernel
+    }
+    types = (dtypes.float32, dtypes.float16, dtypes.bfloat16, dtypes.float64)
+    assert registered == {
+        (device, dtype.as_datatype_enum)
+        for device in (["CPU", "GPU"] if WITH_CUDA else ["CPU"])
+        for dtype in types
+    }
+
+
+@pytest.mark.parametrize("name", ["x", "gamma", "beta", "residual"])
+@pytest.mark.parametrize(
+    ("given", "error", "came"),
+    [
+        (X, ValueError, "must be on a CUDA device, got a tensor on the CPU"),
+        (
+            Claims(3),
+            ValueError,
+            "must be on a CUDA device, got a tensor on pinned CPU memory",
+        ),
+        (
+            Claims(10),
+            ValueError,
+            "must be on a CUDA device, got a tensor on a ROCm device",
+        ),
+        (
+            Claims(99),
+            ValueError,
+            "must be on a CUDA device, got a tensor on DLPack device type 99",
+        ),
+        (
+            [1.0],
+            TypeError,
+            "must be a tensor on a CUDA device with DLPack's methods, got list",
+        ),
+    ],
+    ids=["CPU", "pinned", "ROCm", "unknown", "list"],
+)
+def test_forward_takes_nothing_that_is_not_on_a_device(name, given, error, came):
+    arguments = {"x": Claims(2)} | {name: given}
+    with pytest.raises(error, match=f"^{name} {re.escape(came)}$"):
+        _native.cuda.forward("layer_norm", **arguments, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "name", ["dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd"]
+)
+def test_backward_takes_nothing_that_is_not_on_a_device(name):
+    arguments = dict.fromkeys(["dy", "x", "mean", "rstd"], Claims(2)) | {name: X}
+    with pytest.raises(ValueError, match=f"^{name} must be on a CUDA device"):
+        _native.cuda.backward("layer_norm", **arguments, **OPTIONS)
+
+
+def test_nothing_is_optional_that_a_kernel_needs():
+    with pytest.raises(TypeError, match=r"^x must be a tensor .* got NoneType$"):
+        _native.cuda.forward("layer_norm", None, **OPTIONS)
+    for name in ["dy", "x", "rstd"]:
+        arguments = dict.fromkeys(["dy", "x", "mean", "rstd"], Claims(2)) | {name: None}
+        with pytest.raises(TypeError, match=rf"^{name} must be a tensor .* NoneType$"):
+            _native.cuda.backward("layer_norm", **arguments, **OPTIONS)
+
+
+def test_all_tensors_are_on_one_device():
+    message = r"^residual must be on the CUDA device of x, 1, got 0$"
+    with pytest.raises(ValueError, match=message):
+        _native.cuda.forward("layer_norm", Claims(2, 1), residual=Claims(2), **OPTIONS)
+    message = r"^out\[0\] \(y\) must be on the CUDA device of x, 0, got 1$"
+    with pytest.raises(ValueError, match=message):
+        _native.cuda.forward(
+            "layer_norm", Claims(2), out=(Claims(2, 1), None, None, None), **OPTIONS
+        )
+
+
+def test_out_is_one_value_for_every_output():
+    with pytest.raises(
+        ValueError, match=r"^out must be \(y, sum, mean, rstd\), got 1 values$"
+    ):
+        _native.cuda.forward("layer_norm", Claims(2), out=(None,), **OPTIONS)
+    with pytest.raises(
+        ValueError, match=r"^out must be \(dx, dgamma, dbeta\), got 4 values$"
+    ):
+        _native.cuda.backward(
+            "rms_norm", Claims(2), Claims(2), None, Claims(2), out=[None] * 4, **OPTIONS
+        )
+
+
+@pytest.mark.parametrize("stream", [-1, "default"])
+def test_a_stream_is_an_address(stream):
+    with pytest.raises(TypeError, match="stream"):
+        _native.cuda.forward("layer_norm", Claims(2), stream=stream, **OPTIONS)
+
+
+@pytest.mark.skipif(bool(_native.cuda_devices()), reason="there is a device")
+def test_without_a_device_the_error_says_what_is_missing():
+    missing = "^cuda[A-Z].*: " if WITH_CUDA else "^this build has no CUDA kernels: "
+    with pytest.raises(RuntimeError, match=missing):
+        _native.cuda.forward("layer_norm", Claims(2), **OPTIONS)
+    with pytest.raises(RuntimeError, match=missing):
+        _native.cuda.backward(
+            "layer_norm", Claims(2), Claims(2), Claims(2), Claims(2), **OPTIONS
+        )
+    with pytest.raises(RuntimeError, match=missing):
+        _native.cuda.Tensor(Claims(2))
+    assert _native.cuda.devices() == []
+
+
+def test_known_devices_have_all_fields():
+    devices = _native.known_devices()
+    assert {"h100", "a100", "l4", "rtx4090", "t4"} <= set(devices)
+    for device in devices.values():
+        assert set(device) == DEVICE_FIELDS
+
+
+def plan(**changes):
+    arguments = {
+        "op": "group_norm",
+        "shape": (2, 16, 16, 64),
+        "dtype": "bfloat16",
+        "axes": [-1],
+        "groups": 32,
+        "device": "h100",
+    }
+    return _native.plan(**(arguments | changes))
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_plan_is_a_dict(direction):
+    result = SimpleNamespace(**plan(direction=direction, has_gamma=True, has_beta=True))
+    assert isinstance(result.variant, str)
+    assert result.launches
+    for launch in result.launches:
+        assert set(launch) == LAUNCH_FIELDS
+    assert result.bytes_moved >= result.least_bytes > 0
+    assert 0 < result.predicted_share <= 1
+
+
+def test_a_device_is_a_name_or_its_fields():
+    fields = _native.known_devices()["t4"]
+    assert plan(device=fields) == plan(device="t4")
+    fields["multiprocessors"] *= 2
+    plan(device=fields)
+
+
+def test_an_array_need_not_be_a_tuple():
+    assert plan(shape=[2, 16, 16, 64], axes=(3,)) == plan()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"op": "batch_norm"},
+            ValueError,
+            "op must be group_norm, layer_norm or rms_norm, got batch_norm",
+        ),
+        (
+            {"dtype": "int8"},
+            ValueError,
+            "x must have dtype float16, bfloat16, float32 or float64, got int8",
+        ),
+        (
+            {"param_dtype": "int8", "has_gamma": True},
+            ValueError,
+            "param_dtype must have dtype",
+        ),
+        ({"param_dtype": "float16", "has_gamma": True}, ValueError, "gamma"),
+        (
+            {"direction": "sideways"},
+            ValueError,
+            "direction must be forward or backward, got sideways",
+        ),
+        ({"groups": 5}, ValueError, "groups"),
+        (
+            {"axes": [1, 2]},
+            ValueError,
+            "axes must be the one channel axis for group_norm, got 2 axes",
+        ),
+        (
+            {"op": "rms_norm", "has_beta": True},
+            ValueError,
+            "beta must be None for rms_norm",
+        ),
+        ({"activation": "swoosh"}, ValueError, "activation must be one of"),
+        ({"device": "voodoo2"}, ValueError, "voodoo2"),
+        ({"device": 3}, TypeError, "device"),
+        ({"device": {"name": "mine"}}, ValueError, "device must have the field major"),
+    ],
+)
+def test_errors_of_plan(changes, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        plan(**changes)
+
+
+def test_a_device_has_its_fields_and_no_others():
+    fields = _native.known_devices()["t4"]
+    with pytest.raises(ValueError, match=r"^device has no field 'colour'$"):
+        plan(device=fields | {"colour": "black"})
+    with pytest.raises(
+        TypeError, match=r'^device\["minor"\] has the wrong type, got \'five\'$'
+    ):
+        plan(device=fields | {"minor": "five"})
