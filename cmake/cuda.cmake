@@ -1,5 +1,22 @@
-# fusednorm_cuda: everything compiled by nvcc. Sets FUSEDNORM_WITH_CUDA, and
+# fusednorm_plan: the plans, without CUDA. libfusednorm_cuda.so: everything compiled by
+# nvcc, once for the module and the ops. Sets FUSEDNORM_WITH_CUDA, and
 # FUSEDNORM_CUDA_ARCHITECTURES to what is built.
+
+file(GLOB sources CONFIGURE_DEPENDS cuda/*.cc)
+add_library(fusednorm_plan STATIC ${sources})
+fusednorm_compile_options(fusednorm_plan)
+target_link_libraries(fusednorm_plan PUBLIC fusednorm_core)
+
+# Gives a target the plans and, where there are any, the kernels.
+function(fusednorm_use_cuda target)
+  target_link_libraries(${target} PRIVATE fusednorm_plan)
+  if(FUSEDNORM_WITH_CUDA)
+    target_link_libraries(${target} PRIVATE fusednorm_cuda CUDA::cudart_static)
+    target_compile_definitions(${target} PRIVATE FUSEDNORM_WITH_CUDA=1)
+    # All of our libraries are installed in one folder.
+    target_link_options(${target} PRIVATE "-Wl,-rpath,$ORIGIN")
+  endif()
+endfunction()
 
 set(FUSEDNORM_WITH_CUDA OFF)
 if(FUSEDNORM_CUDA STREQUAL "off")
@@ -56,12 +73,32 @@ list(JOIN FUSEDNORM_CUDA_ARCHITECTURES ", " listed)
 message(STATUS
   "fusednorm: building for CUDA ${CUDAToolkit_VERSION}, architectures ${listed}")
 
-add_library(fusednorm_cuda STATIC cuda/device_info.cu)
+file(GLOB sources CONFIGURE_DEPENDS cuda/*.cu cuda/instances/*.cu)
+add_library(fusednorm_cuda SHARED ${sources})
 set_target_properties(fusednorm_cuda PROPERTIES
-  CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
+  CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden
+  LINKER_LANGUAGE CXX
+  # What ptxas says of registers and spills goes into the package, and is tested.
+  CUDA_COMPILER_LAUNCHER
+    "${Python_EXECUTABLE};${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py")
 target_include_directories(fusednorm_cuda PRIVATE
   "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
 target_compile_options(fusednorm_cuda PRIVATE
-  --threads=4 -Xcompiler=-Wall,-Wextra
+  --threads=2 -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas
+  $<$<BOOL:${FUSEDNORM_CUDA_LINEINFO}>:-lineinfo>
   $<$<BOOL:${FUSEDNORM_WERROR}>:-Werror=all-warnings>)
-target_link_libraries(fusednorm_cuda PUBLIC CUDA::cudart_static)
+# A third of the size. Older compilers do not know the switch.
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+  target_compile_options(fusednorm_cuda PRIVATE --compress-mode=size)
+endif()
+target_link_libraries(fusednorm_cuda PRIVATE
+  fusednorm_plan fusednorm_core CUDA::cudart_static)
+fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
+install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)
+
+set(resources "${CMAKE_CURRENT_BINARY_DIR}/_kernel_resources.json")
+add_custom_command(TARGET fusednorm_cuda POST_BUILD
+  COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py"
+    --collect "${resources}" "$<JOIN:$<TARGET_OBJECTS:fusednorm_cuda>,.ptxas.json;>.ptxas.json"
+  COMMAND_EXPAND_LISTS VERBATIM)
+install(FILES "${resources}" DESTINATION fusednorm)

@@ -1,4 +1,4 @@
-# fusednorm._native: the kernels for NumPy arrays.
+# fusednorm._native: the kernels for NumPy arrays and DLPack tensors.
 
 find_package(pybind11 3.0 CONFIG QUIET)
 if(NOT pybind11_FOUND)
@@ -11,12 +11,10 @@ if(NOT pybind11_FOUND)
     "No pybind11 >= 3.0 found. Install it: ${Python_EXECUTABLE} -m pip install pybind11")
 endif()
 
-pybind11_add_module(_native MODULE csrc/python/module.cc)
+file(GLOB sources CONFIGURE_DEPENDS csrc/python/*.cc)
+pybind11_add_module(_native MODULE ${sources})
 fusednorm_compile_options(_native)
 fusednorm_export_only(_native PyInit__native)
 target_link_libraries(_native PRIVATE fusednorm_core)
-if(FUSEDNORM_WITH_CUDA)
-  target_link_libraries(_native PRIVATE fusednorm_cuda)
-  target_compile_definitions(_native PRIVATE FUSEDNORM_WITH_CUDA=1)
-endif()
+fusednorm_use_cuda(_native)
 install(TARGETS _native LIBRARY DESTINATION fusednorm)

@@ -14,6 +14,7 @@ fusednorm_option(FUSEDNORM_TENSORFLOW ON)           # off: no ops, only _native
 fusednorm_option(FUSEDNORM_TENSORFLOW_DIR "")       # .../site-packages/tensorflow
 fusednorm_option(FUSEDNORM_CUDA auto)               # auto, on or off
 fusednorm_option(FUSEDNORM_CUDA_ARCHITECTURES "")   # e.g. 80;90
+fusednorm_option(FUSEDNORM_CUDA_LINEINFO OFF)       # source lines for profilers
 fusednorm_option(FUSEDNORM_WERROR OFF)              # warnings are errors
 
 string(TOLOWER "${FUSEDNORM_CUDA}" FUSEDNORM_CUDA)

@@ -32,6 +32,7 @@ target_link_libraries(fusednorm_ops PRIVATE
   fusednorm_core
   "${folder}/libtensorflow_framework.so.2"
   "${folder}/libtensorflow_cc.so.2")
+fusednorm_use_cuda(fusednorm_ops)
 # A symbol that neither we nor TensorFlow have is an error here and now, rather than
 # when a user loads the library.
 target_link_options(fusednorm_ops PRIVATE -Wl,-z,defs)

@@ -11,6 +11,10 @@ from fusednorm import _build_info
 PACKAGE = Path(fusednorm.__file__).parent
 (NATIVE,) = PACKAGE.glob("_native*.so")
 OPS = PACKAGE / "libfusednorm_ops.so"
+CUDA = PACKAGE / "libfusednorm_cuda.so"
+WITH_CUDA = _build_info.CUDA_VERSION is not None
+CUDA_LIBRARIES = {CUDA.name} if WITH_CUDA else set()
+needs_cuda = pytest.mark.skipif(not WITH_CUDA, reason="BUILD WITHOUT CUDA")
 
 # Of every Linux with a C++ library.
 SYSTEM_LIBRARIES = {
@@ -53,19 +57,46 @@ def exported(library: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("library", [NATIVE, OPS], ids=["native", "ops"])
-def test_no_search_path(library):
-    tags = {tag.entry.d_tag for tag in dynamic_section(library)}
+def test_search_path_is_the_package_and_only_with_cuda(library):
+    paths = {
+        getattr(tag, "runpath", None) or getattr(tag, "rpath", None)
+        for tag in dynamic_section(library)
+        if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")
+    }
+    assert paths == ({"$ORIGIN"} if WITH_CUDA else set())
+
+
+def test_native_module_needs_the_system_and_our_kernels_only():
+    libraries = needed(NATIVE)
+    assert libraries <= SYSTEM_LIBRARIES | CUDA_LIBRARIES
+    assert libraries >= CUDA_LIBRARIES
+
+
+def test_ops_need_the_system_tensorflow_and_our_kernels_only():
+    libraries = needed(OPS)
+    assert libraries <= SYSTEM_LIBRARIES | TENSORFLOW_LIBRARIES | CUDA_LIBRARIES
+    assert libraries & TENSORFLOW_LIBRARIES
+    assert libraries >= CUDA_LIBRARIES
+
+
+@needs_cuda
+def test_kernels_need_the_system_only():
+    assert needed(CUDA) <= SYSTEM_LIBRARIES
+    tags = {tag.entry.d_tag for tag in dynamic_section(CUDA)}
     assert not tags & {"DT_RPATH", "DT_RUNPATH"}
 
 
-def test_native_module_needs_the_system_only():
-    assert needed(NATIVE) <= SYSTEM_LIBRARIES
+@needs_cuda
+def test_kernels_export_their_api_only():
+    names = exported(CUDA)
+    assert names
+    for name in names:
+        assert name.startswith("_ZN9fusednorm4cuda"), name
 
 
-def test_ops_need_the_system_and_tensorflow_only():
-    libraries = needed(OPS)
-    assert libraries <= SYSTEM_LIBRARIES | TENSORFLOW_LIBRARIES
-    assert libraries & TENSORFLOW_LIBRARIES
+@needs_cuda
+def test_kernels_are_small():
+    assert CUDA.stat().st_size < 40e6
 
 
 def test_native_module_exports_its_entry_point_only():

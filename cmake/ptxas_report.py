@@ -1,0 +1,103 @@
+"""Compiler launcher for nvcc: keeps what ptxas says of each kernel, next to the object.
+
+`ptxas_report.py nvcc ... -o OBJECT` runs the command with `-Xptxas=-v`, writes the
+report to OBJECT.ptxas.json and passes everything else on to standard error.
+`ptxas_report.py --collect OUT FILE...` joins reports into one file.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+COMPILING = re.compile(
+    r"ptxas info\s+: Compiling entry function '(\S+)' for 'sm_(\w+)'"
+)
+FUNCTION = re.compile(r"ptxas info\s+: Function properties for (\S+)")
+STACK = re.compile(
+    r"\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+)
+USED = re.compile(r"ptxas info\s+: Used (\d+) registers")
+SHARED = re.compile(r"(\d+) bytes smem")
+NOISE = re.compile(r"ptxas info\s+: |\s+\d+ bytes (stack|gmem)|^$")
+
+
+def parse(text: str) -> tuple[list[dict], list[str]]:
+    """Returns the kernels of a report, and the lines that are not part of it."""
+    kernels, others = [], []
+    kernel = None
+    function = None
+    for line in text.splitlines():
+        if match := COMPILING.search(line):
+            kernel = {"kernel": match[1], "arch": match[2]}
+            kernel |= {"stack": 0, "spill_stores": 0, "spill_loads": 0}
+            kernels.append(kernel)
+        elif match := FUNCTION.search(line):
+            function = match[1]
+        elif (match := STACK.match(line)) and kernel is not None:
+            # Also of the functions that a kernel calls: their spills are its own.
+            kernel["spill_stores"] += int(match[2])
+            kernel["spill_loads"] += int(match[3])
+            if function == kernel["kernel"]:
+                kernel["stack"] = int(match[1])
+        elif (match := USED.search(line)) and kernel is not None:
+            kernel["registers"] = int(match[1])
+            shared = SHARED.search(line)
+            kernel["shared"] = int(shared[1]) if shared else 0
+        elif not NOISE.match(line):
+            others.append(line)
+    return kernels, others
+
+
+def demangle(names: list[str]) -> list[str]:
+    """Returns readable names, or the same ones where there is no c++filt."""
+    try:
+        result = subprocess.run(
+            ["c++filt"],
+            input="\n".join(names),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return names
+    return [
+        re.sub(r"^void |fusednorm::cuda::|\([^()]*\)$", "", name)
+        for name in result.stdout.splitlines()
+    ]
+
+
+def collect(output: Path, reports: list[Path]) -> None:
+    """Writes the kernels of all reports to one JSON file."""
+    kernels = [kernel for path in reports for kernel in json.loads(path.read_text())]
+    for kernel, name in zip(
+        kernels, demangle([kernel["kernel"] for kernel in kernels]), strict=True
+    ):
+        kernel["kernel"] = name
+    kernels.sort(key=lambda kernel: (kernel["kernel"], int(kernel["arch"])))
+    lines = ",\n".join(json.dumps(kernel) for kernel in kernels)
+    output.write_text(f"[\n{lines}\n]\n")
+
+
+def main() -> int:
+    """Runs the compiler, or collects."""
+    if sys.argv[1] == "--collect":
+        collect(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+        return 0
+    command = sys.argv[1:]
+    compiles = "-o" in command and ("-c" in command or "-x" in command)
+    if compiles:
+        command.append("-Xptxas=-v")
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    kernels, others = parse(result.stderr)
+    if others:
+        print("\n".join(others), file=sys.stderr)
+    if compiles and result.returncode == 0:
+        target = Path(command[command.index("-o") + 1])
+        target.with_name(target.name + ".ptxas.json").write_text(json.dumps(kernels))
+    return result.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
