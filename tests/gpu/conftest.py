@@ -1,0 +1,28 @@
+"""Paths and settings of the GPU tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+
+@pytest.fixture(autouse=True)
+def _returned_memory():
+    """Gives the memory of a test back, so that large ones do not add up."""
+    yield
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+@pytest.fixture
+def generator():
+    """The same numbers in every run and in every order of the tests."""
+    import torch
+
+    return torch.Generator(device="cuda").manual_seed(20)

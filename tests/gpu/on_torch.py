@@ -1,0 +1,145 @@
+"""fusednorm's CUDA kernels on PyTorch tensors, which travel through DLPack.
+
+The kernels write into tensors that the caller gives, so that nothing but the kernels
+is timed, captured or checked. Everything runs on PyTorch's current stream unless a
+stream is given.
+"""
+
+from types import SimpleNamespace
+
+import reference
+import torch
+from fusednorm import _native
+
+
+def compute_dtype(dtype):
+    """Returns the type of mean, rstd and, unless chosen otherwise, of parameters."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def parameter_shape(norm, shape):
+    return tuple(shape[axis] for axis in reference.sorted_axes(norm, len(shape)))
+
+
+def statistics_shape(norm, shape):
+    if norm.op == "group_norm":
+        (channels,) = parameter_shape(norm, shape)
+        return (shape[0], channels if norm.groups == -1 else norm.groups)
+    axes = reference.sorted_axes(norm, len(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
+def _options(norm, stream):
+    if stream is None:
+        stream = torch.cuda.current_stream()
+    return {
+        "axes": list(norm.axes),
+        "groups": norm.groups if norm.op == "group_norm" else 0,
+        "epsilon": norm.epsilon,
+        "activation": norm.activation,
+        "zero_centered": norm.zero_centered,
+        "stream": stream.cuda_stream,
+    }
+
+
+def _filled_like(tensor):
+    if tensor is None or not tensor.is_floating_point():
+        return tensor
+    return torch.full_like(tensor, torch.nan, memory_format=torch.contiguous_format)
+
+
+def new_forward(norm, x, residual=None):
+    """Returns tensors for the outputs of `forward`, filled with NaN."""
+    shape = statistics_shape(norm, x.shape)
+
+    def statistics():
+        kind = compute_dtype(x.dtype)
+        return torch.full(shape, torch.nan, dtype=kind, device=x.device)
+
+    return SimpleNamespace(
+        y=_filled_like(x),
+        sum=None if residual is None else _filled_like(x),
+        mean=statistics() if norm.centred else None,
+        rstd=statistics(),
+    )
+
+
+def new_backward(x, gamma=None, beta=None):
+    """Returns tensors for the outputs of `backward`, filled with NaN."""
+    return SimpleNamespace(
+        dx=_filled_like(x), dgamma=_filled_like(gamma), dbeta=_filled_like(beta)
+    )
+
+
+def forward(norm, x, gamma=None, beta=None, residual=None, *, out=None, stream=None):
+    """Enqueues the forward pass and returns its outputs: y, sum, mean, rstd."""
+    out = out or new_forward(norm, x, residual)
+    _native.cuda.forward(
+        norm.op,
+        x,
+        gamma,
+        beta,
+        residual,
+        out=(out.y, out.sum, out.mean, out.rstd),
+        **_options(norm, stream),
+    )
+    return out
+
+
+def backward(
+    norm,
+    dy,
+    x,
+    mean,
+    rstd,
+    gamma=None,
+    beta=None,
+    *,
+    dsum=None,
+    dmean=None,
+    drstd=None,
+    params=True,
+    out=None,
+    stream=None,
+):
+    """Enqueues the backward pass and returns its outputs: dx, dgamma, dbeta."""
+    out = out or (new_backward(x, gamma, beta) if params else new_backward(x))
+    _native.cuda.backward(
+        norm.op,
+        dy,
+        x,
+        mean,
+        rstd,
+        gamma,
+        beta,
+        dsum,
+        dmean,
+        drstd,
+        params=params,
+        out=(out.dx, out.dgamma, out.dbeta),
+        **_options(norm, stream),
+    )
+    return out
+
+
+def plan(norm, shape, dtype, *, backward, device=None, **options):
+    """Returns the plan of a problem on a device: the current one, or as _native has it.
+
+    The options are has_gamma, has_beta, residual, aligned and params.
+    """
+    if device is None:
+        device = _native.cuda.devices()[torch.cuda.current_device()]
+    has = {"has_gamma": True, "has_beta": norm.centred}
+    return _native.plan(
+        norm.op,
+        list(shape),
+        str(dtype).removeprefix("torch."),
+        axes=list(norm.axes),
+        groups=norm.groups if norm.op == "group_norm" else 0,
+        epsilon=norm.epsilon,
+        activation=norm.activation,
+        zero_centered=norm.zero_centered,
+        device=device,
+        direction="backward" if backward else "forward",
+        **(has | options),
+    )

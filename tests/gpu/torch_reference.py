@@ -1,0 +1,213 @@
+"""reference.py and bounds.py in PyTorch's float64, for tensors too large for NumPy.
+
+The formulas and the constants of the bounds are those of the two modules beside; they
+are derived and explained there. Works on any device.
+"""
+
+from types import SimpleNamespace
+
+import bounds
+import ml_dtypes
+import numpy as np
+import reference
+import torch
+from torch.nn import functional
+
+WIDE = torch.float64
+NUMPY = {
+    torch.float64: np.dtype(np.float64),
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
+}
+ACTIVATIONS = {
+    "none": lambda z: z,
+    "relu": functional.relu,
+    "leaky_relu": lambda z: functional.leaky_relu(z, 0.2),
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def precision(dtype):
+    return bounds.PRECISIONS[NUMPY[dtype]]
+
+
+def to_numpy(tensor):
+    """Returns an array of the same type; bfloat16 goes through float32."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def derivative(activation, z):
+    """Returns activation'(z); 0 below and at the corner of relu, as the kernels do."""
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        return torch.autograd.grad(ACTIVATIONS[activation](leaf).sum(), leaf)[0]
+
+
+def forward(norm, x, gamma=None, beta=None, residual=None):
+    """Returns the outputs for `x` in float64; statistics keep their axes."""
+    total = x if residual is None else x + residual
+    shape, reduced, parameter_axes = reference.view(norm, tuple(x.shape))
+    s = total.to(WIDE).reshape(shape)
+    broadcast = [shape[i] if i in parameter_axes else 1 for i in range(len(shape))]
+    g = torch.ones(broadcast, dtype=WIDE, device=x.device)
+    if gamma is not None:
+        g = gamma.to(WIDE).reshape(broadcast) + (1 if norm.zero_centered else 0)
+    mean = s.mean(reduced, keepdim=True)
+    if not norm.centred:
+        mean = torch.zeros_like(mean)
+    centred = s - mean
+    rstd = (centred.square().mean(reduced, keepdim=True) + norm.epsilon).rsqrt()
+    xhat = centred.mul_(rstd)
+    z = xhat * g
+    if beta is not None:
+        z += beta.to(WIDE).reshape(broadcast)
+    y = ACTIVATIONS[norm.activation](z).reshape(x.shape)
+    return SimpleNamespace(
+        y=y, sum=total, mean=mean, rstd=rstd, xhat=xhat, z=z, gamma=g
+    )
+
+
+def backward(norm, of, dy, dsum=None, dmean=None, drstd=None):
+    """Returns the gradients at the result `of` of `forward`."""
+    shape, reduced, parameter_axes = reference.view(norm, tuple(dy.shape))
+    dz = dy.to(WIDE).reshape(shape)
+    if norm.activation != "none":
+        dz = dz * derivative(norm.activation, of.z)
+    dxhat = dz * of.gamma
+    with_xhat = (dxhat * of.xhat).mean(reduced, keepdim=True)
+    plain = dxhat.mean(reduced, keepdim=True) if norm.centred else 0
+    dx = of.rstd * (dxhat - plain - of.xhat * with_xhat)
+    size = dz.numel() // max(1, of.rstd.numel())
+    if dmean is not None:
+        dx += dmean.to(WIDE).reshape(of.mean.shape) / size
+    if drstd is not None:
+        scale = drstd.to(WIDE).reshape(of.rstd.shape) * of.rstd.square() / size
+        dx -= scale * of.xhat
+    dx = dx.reshape(dy.shape)
+    if dsum is not None:
+        dx += dsum.to(WIDE)
+    others = [i for i in range(len(shape)) if i not in parameter_axes]
+    parameters = [dy.shape[axis] for axis in reference.sorted_axes(norm, dy.dim())]
+
+    def over_others(values):
+        total = values.sum(others) if others else values
+        return total.reshape(parameters)
+
+    return SimpleNamespace(
+        dx=dx, dgamma=over_others(dz * of.xhat), dbeta=over_others(dz), dz=dz
+    )
+
+
+def stored(exact, error, kind):
+    return error + kind.store * (exact.abs() + error) + kind.smallest
+
+
+def of_xhat(norm, of, unit):
+    from_mean = unit * (of.mean.abs() * of.rstd + 2) if norm.centred else 0
+    return from_mean + bounds.XHAT * unit * of.xhat.abs()
+
+
+def of_z(norm, of, unit):
+    scaled = (of.xhat * of.gamma).abs()
+    offset = (of.z - of.xhat * of.gamma).abs()
+    affine = bounds.AFFINE * unit * (scaled + offset)
+    return of.gamma.abs() * of_xhat(norm, of, unit) + affine
+
+
+def forward_bound(norm, of, dtype):
+    """Returns the bound on |y - exact|, element by element."""
+    kind = precision(dtype)
+    error = of_z(norm, of, kind.compute)
+    if norm.activation != "none":
+        error = bounds.SLOPE * error
+        error += bounds.ACTIVATION * kind.compute * (1 + of.z.abs())
+    return stored(of.y, error.reshape(of.y.shape), kind)
+
+
+def of_dz(norm, of, dy, unit):
+    if norm.activation == "none":
+        return torch.zeros_like(of.z)
+    from_z = of_z(norm, of, unit)
+    change = bounds.SLOPE * from_z
+    if norm.activation in ("relu", "leaky_relu"):
+        change = (of.z.abs() <= from_z).to(WIDE)
+    size = dy.to(WIDE).abs().reshape(of.z.shape)
+    return size * (change + bounds.DERIVATIVE * unit * (1 + of.z.abs()))
+
+
+def backward_bound(
+    norm, of, gradients, dy, dtype, param_dtype=torch.float32, dmean=None, drstd=None
+):
+    """Returns the bounds on |dx|, |dgamma| and |dbeta| minus the exact ones.
+
+    The gradients of the statistics join the two means over the group.
+    """
+    kind = precision(dtype)
+    unit = kind.compute
+    shape, reduced, parameter_axes = reference.view(norm, tuple(dy.shape))
+    error_dz = of_dz(norm, of, dy, unit)
+    error_xhat = of_xhat(norm, of, unit)
+    xhat = of.xhat.abs()
+    terms = (gradients.dz * of.gamma).abs()
+    error_terms = of.gamma.abs() * error_dz + unit * terms
+
+    def mean(values):
+        return values.mean(reduced, keepdim=True)
+
+    size = gradients.dz.numel() // max(1, of.rstd.numel())
+    plain = error_plain = torch.zeros_like(of.rstd)
+    with_xhat = mean(terms * xhat)
+    error_with_xhat = mean(error_terms * xhat + terms * error_xhat)
+    if drstd is not None:
+        with_xhat += drstd.to(WIDE).abs().reshape(of.rstd.shape) * of.rstd / size
+    if norm.centred:
+        plain = mean(terms)
+        error_plain = mean(error_terms)
+        if dmean is not None:
+            plain += dmean.to(WIDE).abs().reshape(of.rstd.shape) / (of.rstd * size)
+        error_plain += bounds.SUMS * unit * plain
+    error_with_xhat += bounds.SUMS * unit * with_xhat
+    inside = terms + plain + xhat * with_xhat
+    error = of.rstd * (
+        error_terms
+        + error_plain
+        + xhat * error_with_xhat
+        + error_xhat * with_xhat
+        + bounds.XHAT * unit * inside
+    )
+    dx = stored(gradients.dx, error.reshape(dy.shape), kind)
+    dx += 2 * unit * gradients.dx.abs()
+
+    others = [i for i in range(len(shape)) if i not in parameter_axes]
+    magnitude = gradients.dz.abs()
+
+    def over_others(values):
+        total = values.sum(others) if others else values
+        return total.reshape(gradients.dgamma.shape)
+
+    dgamma = error_dz * xhat + magnitude * error_xhat
+    dgamma = over_others(dgamma + bounds.PARAMETER * unit * magnitude * xhat)
+    dbeta = over_others(error_dz + bounds.PARAMETER * unit * magnitude)
+    param = precision(param_dtype)
+    return (
+        dx,
+        stored(gradients.dgamma, dgamma, param),
+        stored(gradients.dbeta, dbeta, param),
+    )
+
+
+def relative_to(bound, got, exact):
+    """Returns the largest |got - exact| / bound; NaN where a result is NaN."""
+    if got.numel() == 0:
+        return 0.0
+    return float(((got.to(WIDE).reshape(exact.shape) - exact).abs() / bound).max())
