@@ -9,7 +9,7 @@ set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 
 # TensorFlow's libraries are in the process before ours is loaded: a path to where
 # they were at build time would be wrong on every other machine.
-set(CMAKE_SKIP_RPATH ON)
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
 
 # Sets warnings, include roots and paths as they appear in error messages. Not for
 # targets with .cu files, whose compiler knows other flags.

@@ -14,7 +14,7 @@ function(fusednorm_use_cuda target)
     target_link_libraries(${target} PRIVATE fusednorm_cuda CUDA::cudart_static)
     target_compile_definitions(${target} PRIVATE FUSEDNORM_WITH_CUDA=1)
     # All of our libraries are installed in one folder.
-    target_link_options(${target} PRIVATE "-Wl,-rpath,$ORIGIN")
+    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN")
   endif()
 endfunction()
 

@@ -142,7 +142,8 @@ template <int kWidth>
 constexpr int kCallWidth = kWidth < 4 ? kWidth : 4;
 
 // Functions that are called, not inlined: eight activations in every unrolled step
-// would be a third to a half of the code. A call is nothing against an access to memory.
+// would be a third to a half of the code. A call is nothing against an access to
+// memory.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE_CALL Values<C, kWidth> Activated(Activation activation,
                                                   Values<C, kWidth> z) {

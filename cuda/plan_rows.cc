@@ -61,7 +61,7 @@ void PlanSplitRowsForward(const Work& work, Plan* plan) {
   plan->slice = RoundUp(CeilDiv(length, std::max<int64_t>(1, std::min(most, wanted))),
                         plan->width);
   plan->slices = CeilDiv(length, plan->slice);
-  plan->partial_bytes = 2 * rows * plan->slices * work.compute_bytes;
+  plan->partial_bytes = 3 * rows * plan->slices * work.compute_bytes;
   const int64_t shared = BlockTeamBytes(work.compute_bytes);
   AddLaunch(plan, "SplitRowsMoments", rows * plan->slices, kThreads, 1, shared);
   AddLaunch(plan, "SplitRowsNormalize", rows * plan->slices, kThreads, 1, shared);

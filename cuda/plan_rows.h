@@ -28,7 +28,10 @@ constexpr int ColumnVectors(int64_t element_bytes, int width) {
 }
 constexpr int kSharedColumnThreads = 256;
 constexpr int SharedColumnVectors(int64_t element_bytes, int width) {
-  return width == 1 ? 16 : element_bytes == 2 ? 5 : element_bytes == 4 ? 10 : 8;
+  return width == 1           ? (element_bytes == 8 ? 16 : 20)
+         : element_bytes == 2 ? 5
+         : element_bytes == 4 ? 10
+                              : 8;
 }
 constexpr int kRunsThreads = 256;
 

@@ -140,8 +140,8 @@ void PlanTile(const Work& work, Plan* plan) {
     plan->slices = CeilDiv(lines.rows, CeilDiv(lines.rows, plan->slices));
     plan->slots = lines.outer;
     const int64_t blocks = units * plan->parts * plan->slices;
-    plan->partial_bytes = 2 * lines.outer * plan->slices * plan->parts * lines.groups *
-                          work.compute_bytes;
+    plan->partial_bytes = (work.backward ? 2 : 3) * lines.outer * plan->slices *
+                          plan->parts * lines.groups * work.compute_bytes;
     AddLaunch(plan, work.backward ? "TileSums" : "SplitTileMoments", blocks, threads, 1,
               tile_bytes);
     AddLaunch(plan, work.backward ? "SplitTileGradient" : "SplitTileNormalize", blocks,

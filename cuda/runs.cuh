@@ -122,7 +122,7 @@ RunsBackward(const BackwardArgs args) {
   team.Sum(&plain, &with_xhat);
   if constexpr (!kResident) {
     if (device::Thread() == 0) {
-      StoreMoments<C>(args.partial, row * slices + slice, {plain, with_xhat});
+      StoreSums(args.partial, row * slices + slice, plain, with_xhat);
     }
   } else {
     const Correction<C> by =

@@ -47,7 +47,7 @@ SplitRowsSums(const BackwardArgs args) {
                              &columns, &plain, &with_xhat);
     team.Sum(&plain, &with_xhat);
     if (device::Thread() == 0) {
-      StoreMoments<C>(args.partial, row * slices + slice, {plain, with_xhat});
+      StoreSums(args.partial, row * slices + slice, plain, with_xhat);
     }
   }
   if (args.rows.mode == ParamMode::kAlong) {
@@ -71,10 +71,10 @@ SplitRowsGradient(const BackwardArgs args) {
   C plain = 0, with_xhat = 0;
   for (int64_t s = device::Thread(); s < args.slices.divisor();
        s += device::Threads()) {
-    const Moments<C> sums =
-        LoadMoments<C>(args.partial, at.row * args.slices.divisor() + s);
-    plain += sums.mean;
-    with_xhat += sums.squares;
+    const SumPair<C> sums =
+        LoadSums<C>(args.partial, at.row * args.slices.divisor() + s);
+    plain += sums.plain;
+    with_xhat += sums.with_xhat;
   }
   team.Sum(&plain, &with_xhat);
   if (args.rows.mode == ParamMode::kConstant) {

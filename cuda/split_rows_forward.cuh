@@ -34,39 +34,42 @@ class ThreadMoments {
  public:
   typedef typename Number<T>::Compute C;
 
+  FUSEDNORM_DEVICE explicit ThreadMoments(C near) : all_{near, 0, 0} {}
+
+  // Absent packs are zero.
   FUSEDNORM_DEVICE void Add(const Pack<T, kWidth> (&packs)[kSplitBatch], int valid,
                             bool centred) {
     C values[kWidth];
     if (!centred) {
 #pragma unroll
       for (int j = 0; j < kSplitBatch; ++j) {
-        packs[j].Get(values);  // absent ones are zero
+        packs[j].Get(values);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) all_.squares += values[e] * values[e];
       }
       return;
     }
     if (valid == 0) return;
-    packs[0].Get(values);
-    const C near = values[0];
     C sum = 0;
 #pragma unroll
     for (int j = 0; j < kSplitBatch; ++j) {
       if (j >= valid) continue;
       packs[j].Get(values);
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e) sum += values[e] - near;
+      for (int e = 0; e < kWidth; ++e) sum += values[e] - all_.near;
     }
     const C count = static_cast<C>(valid * kWidth);
-    const C mean = near + sum / count;
+    const C mean = sum / count;
     C squares = 0;
 #pragma unroll
     for (int j = 0; j < kSplitBatch; ++j) {
       if (j >= valid) continue;
       packs[j].Get(values);
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e)
-        squares += (values[e] - mean) * (values[e] - mean);
+      for (int e = 0; e < kWidth; ++e) {
+        const C d = (values[e] - all_.near) - mean;
+        squares += d * d;
+      }
     }
     const C total = count_ + count;
     const C away = mean - all_.mean;
@@ -79,7 +82,7 @@ class ThreadMoments {
   FUSEDNORM_DEVICE C count() const { return count_; }
 
  private:
-  Moments<C> all_ = {0, 0};
+  Moments<C> all_;
   C count_ = 0;
 };
 
@@ -91,15 +94,14 @@ SplitRowsMoments(const ForwardArgs args) {
   BlockTeam<C> team(args);
   const RowSlice at(args, device::Block());
   const int64_t base = at.row * args.rows.length;
-  const C near = FirstElement<T>(args.x, args.residual, base + at.begin);
+  const C origin = FirstElement<T>(args.x, args.residual, base + at.begin);
   // The sum that is written below may lie over x and the residual.
   if (args.sum != nullptr) device::SyncBlock();
 
-  ThreadMoments<T, kWidth> mine;
   const int64_t step = int64_t{device::Threads()} * kWidth;
-  const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;
-  for (int64_t i = first; i < at.end; i += kSplitBatch * step) {
-    P packs[kSplitBatch];
+  P packs[kSplitBatch];
+  // Loads the thread's accesses from `i` on and returns how many there are.
+  const auto load = [&](int64_t i) {
     int valid = 0;
 #pragma unroll
     for (int j = 0; j < kSplitBatch; ++j) {
@@ -108,20 +110,44 @@ SplitRowsMoments(const ForwardArgs args) {
       packs[j] = has ? P::LoadFrom(from) : P::Zero();
       valid += has;
     }
-    if (args.residual != nullptr) {
+    if (args.residual == nullptr) return valid;
 #pragma unroll
-      for (int j = 0; j < kSplitBatch; ++j) {
-        if (j >= valid) continue;
-        const int64_t there = base + i + j * step;
-        packs[j] = Sum<T, kWidth>(
-            packs[j], P::LoadFrom(static_cast<const T*>(args.residual) + there));
-        packs[j].StoreTo(static_cast<T*>(args.sum) + there, false);
-      }
+    for (int j = 0; j < kSplitBatch; ++j) {
+      if (j >= valid) continue;
+      const int64_t there = base + i + j * step;
+      packs[j] = Sum<T, kWidth>(
+          packs[j], P::LoadFrom(static_cast<const T*>(args.residual) + there));
+      packs[j].StoreTo(static_cast<T*>(args.sum) + there, false);
     }
+    return valid;
+  };
+
+  int64_t i = at.begin + int64_t{device::Thread()} * kWidth;
+  int valid = load(i);
+  C near = 0;
+  if (args.centred) {
+    // What the block reads first has a mean that is near that of the row, even if the
+    // very first element is far from it.
+    C sum = 0, count = static_cast<C>(valid * kWidth);
+#pragma unroll
+    for (int j = 0; j < kSplitBatch; ++j) {
+      if (j >= valid) continue;
+      C values[kWidth];
+      packs[j].Get(values);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) sum += values[e] - origin;
+    }
+    team.Sum(&sum, &count);
+    near = origin + sum / count;
+  }
+  ThreadMoments<T, kWidth> mine(near);
+  while (valid > 0) {
     mine.Add(packs, valid, args.centred);
+    i += kSplitBatch * step;
+    valid = load(i);
   }
   const Moments<C> joined =
-      Join(mine.moments(), mine.count(), static_cast<C>(at.end - at.begin), near,
+      Join(mine.moments(), mine.count(), static_cast<C>(at.end - at.begin),
            args.centred, [&](C value) {
              team.Sum(&value);
              return value;
@@ -142,25 +168,28 @@ SplitRowsNormalize(const ForwardArgs args) {
 
   const int64_t slices = args.slices.divisor();
   const int64_t first_slice = at.row * slices;
-  const C near = LoadMoments<C>(args.partial, first_slice).mean;
+  const C near = LoadMoments<C>(args.partial, first_slice).near;
   const auto sum_up = [&](C value) {
     team.Sum(&value);
     return value;
   };
   C sum = 0;
   for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
+    const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
     const C count = static_cast<C>(RowSlice::Count(args, s));
-    sum += count * (LoadMoments<C>(args.partial, first_slice + s).mean - near);
+    sum += count * ((part.near - near) + part.mean);
   }
   const C inverse_count = static_cast<C>(args.inverse_count);
-  const C mean = args.centred ? near + sum_up(sum) * inverse_count : C(0);
+  const C away = args.centred ? sum_up(sum) * inverse_count : C(0);
   C squares = 0;
   for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
     const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
     const C count = static_cast<C>(RowSlice::Count(args, s));
-    squares += part.squares + count * (part.mean - mean) * (part.mean - mean);
+    const C d = (part.near - near) + part.mean - away;
+    squares += part.squares + count * d * d;
   }
   squares = sum_up(squares);
+  const C mean = near + away;
   const C rstd = InverseSqrt(squares * inverse_count + static_cast<C>(args.epsilon));
   if (at.slice == 0 && device::Thread() == 0) {
     if (args.centred) device::Store(static_cast<C*>(args.mean) + at.row, mean);

@@ -133,8 +133,8 @@ TileBackward(const BackwardArgs args) {
           if constexpr (kResident) {
             shared.SetResult(group, plain, with_xhat);
           } else {
-            StoreMoments<C>(args.partial, PartialIndex(tiles, tile, outer, group),
-                            {plain, with_xhat});
+            StoreSums(args.partial, PartialIndex(tiles, tile, outer, group), plain,
+                      with_xhat);
           }
         });
     if constexpr (kResident) {
@@ -196,9 +196,9 @@ SplitTileGradient(const BackwardArgs args) {
     C plain = 0, with_xhat = 0;
     if (valid) {
       ForEachPartial(tiles, tile, outer, group, member, team, [&](int64_t i, int64_t) {
-        const Moments<C> sums = LoadMoments<C>(args.partial, i);
-        plain += sums.mean;
-        with_xhat += sums.squares;
+        const SumPair<C> sums = LoadSums<C>(args.partial, i);
+        plain += sums.plain;
+        with_xhat += sums.with_xhat;
       });
     }
     plain = LaneSum(plain, team);

@@ -129,27 +129,48 @@ SplitTileMoments(const ForwardArgs args) {
   const Tile<kWidth> tile(tiles, device::Block());
   TileShared<C> shared(tiles.lanes, tile.thread_rows);
   const int64_t outer = tile.slot;
-  const auto near_of = [&](int group) {
-    return FirstElement<T>(args.x, args.residual,
-                           tile.GroupOffset(tiles, outer, tile.row_begin, group));
+  const auto load = [&](int64_t row) {
+    const int64_t at = tile.Offset(tiles, outer, row);
+    const P pack = P::LoadFrom(static_cast<const T*>(args.x) + at);
+    if (args.residual == nullptr) return pack;
+    return Sum<T, kWidth>(pack, P::LoadFrom(static_cast<const T*>(args.residual) + at));
   };
   C near[kWidth], mean[kWidth], squares[kWidth], unused[kWidth];
 #pragma unroll
-  for (int e = 0; e < kWidth; ++e) {
-    near[e] = tile.active && args.centred ? near_of(tile.GroupOf(tile.lane + e)) : C(0);
-    mean[e] = squares[e] = unused[e] = 0;
+  for (int e = 0; e < kWidth; ++e) near[e] = mean[e] = squares[e] = unused[e] = 0;
+  if (args.centred) {
+    // What the block reads first has a mean that is near that of the group, even if the
+    // very first element is far from it.
+    const auto origin_of = [&](int group) {
+      return FirstElement<T>(args.x, args.residual,
+                             tile.GroupOffset(tiles, outer, tile.row_begin, group));
+    };
+    const int64_t first_row = tile.row_begin + tile.thread_row;
+    C sum[kWidth];
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) sum[e] = 0;
+    if (tile.active && first_row < tile.row_end) {
+      load(first_row).Get(sum);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) sum[e] -= origin_of(tile.GroupOf(tile.lane + e));
+    }
+    const int64_t rows = tile.row_end - tile.row_begin;
+    const C read = static_cast<C>((rows < tile.thread_rows ? rows : tile.thread_rows) *
+                                  tile.group_lanes);
+    shared.Reduce(tile, 1, sum, unused, NoLane(), NoWeight<C>(),
+                  [&](int group, C total, C) {
+                    shared.SetResult(group, origin_of(group) + total / read, C(0));
+                  });
+    LaneResults(shared, tile, near, unused);
   }
-  // The sum that is written below may lie over x and the residual.
-  if (args.sum != nullptr) device::SyncBlock();
 
   C count = 0;
   tile.ForEachRow([&](int64_t row, int) {
-    const int64_t at = tile.Offset(tiles, outer, row);
-    P pack = P::LoadFrom(static_cast<const T*>(args.x) + at);
-    if (args.residual != nullptr) {
-      pack =
-          Sum<T, kWidth>(pack, P::LoadFrom(static_cast<const T*>(args.residual) + at));
-      pack.StoreTo(static_cast<T*>(args.sum) + at, false);
+    // The sum may lie over x and the residual, whose first elements others have read by
+    // now.
+    const P pack = load(row);
+    if (args.sum != nullptr) {
+      pack.StoreTo(static_cast<T*>(args.sum) + tile.Offset(tiles, outer, row), false);
     }
     C values[kWidth];
     pack.Get(values);
@@ -173,12 +194,12 @@ SplitTileMoments(const ForwardArgs args) {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) sum[e] = count * mean[e];
     const C group_count = static_cast<C>(tile.GroupCount());
-    shared.Reduce(tile, 1, sum, unused, NoLane(), NoWeight<C>(),
-                  [&](int group, C total, C) {
-                    shared.SetResult(group, total / group_count, C(0));
-                  });
+    shared.Reduce(
+        tile, 1, sum, unused, NoLane(), NoWeight<C>(), [&](int group, C total, C) {
+          shared.SetResult(group, shared.Result(group, 0), total / group_count);
+        });
     C group_mean[kWidth];
-    LaneResults(shared, tile, group_mean, unused);
+    LaneResults(shared, tile, unused, group_mean);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       const C d = mean[e] - group_mean[e];
@@ -186,19 +207,14 @@ SplitTileMoments(const ForwardArgs args) {
       unused[e] = 0;
     }
   }
-  // What near_of reads may have been written over.
-  const T* source = static_cast<const T*>(args.sum != nullptr ? args.sum : args.x);
   shared.Reduce(
       tile, 1, squares, unused, NoLane(), NoWeight<C>(), [&](int group, C total, C) {
-        C group_mean = 0;
+        Moments<C> moments = {0, 0, total};
         if (args.centred) {
-          group_mean =
-              shared.Result(group, 0) +
-              FirstElement<T>(source, nullptr,
-                              tile.GroupOffset(tiles, outer, tile.row_begin, group));
+          moments.near = shared.Result(group, 0);
+          moments.mean = shared.Result(group, 1);
         }
-        StoreMoments<C>(args.partial, PartialIndex(tiles, tile, outer, group),
-                        {group_mean, total});
+        StoreMoments(args.partial, PartialIndex(tiles, tile, outer, group), moments);
       });
 }
 
@@ -224,28 +240,28 @@ SplitTileNormalize(const ForwardArgs args) {
     if (valid && args.centred) {
       ForEachPartial(tiles, tile, outer, group, 0, 1 << 30,
                      [&](int64_t first, int64_t) {
-                       near = LoadMoments<C>(args.partial, first).mean;
+                       near = LoadMoments<C>(args.partial, first).near;
                      });
-      ForEachPartial(
-          tiles, tile, outer, group, member, team, [&](int64_t i, int64_t count) {
-            sum +=
-                static_cast<C>(count) * (LoadMoments<C>(args.partial, i).mean - near);
-          });
+      ForEachPartial(tiles, tile, outer, group, member, team,
+                     [&](int64_t i, int64_t count) {
+                       const Moments<C> part = LoadMoments<C>(args.partial, i);
+                       sum += static_cast<C>(count) * ((part.near - near) + part.mean);
+                     });
     }
-    const C mean = near + LaneSum(sum, team) * inverse_count;
+    const C away = LaneSum(sum, team) * inverse_count;
     C squares = 0;
     if (valid) {
       ForEachPartial(tiles, tile, outer, group, member, team,
                      [&](int64_t i, int64_t count) {
                        const Moments<C> part = LoadMoments<C>(args.partial, i);
-                       const C away = part.mean - mean;
-                       squares += part.squares + static_cast<C>(count) * away * away;
+                       const C d = (part.near - near) + part.mean - away;
+                       squares += part.squares + static_cast<C>(count) * d * d;
                      });
     }
     squares = LaneSum(squares, team);
     if (!valid || member != 0) continue;
     SetStatistics(args, tile.Statistic(tiles, outer, group),
-                  tile.slab == 0 && tile.part == 0, group, mean,
+                  tile.slab == 0 && tile.part == 0, group, near + away,
                   squares * inverse_count, shared);
   }
   device::SyncBlock();
