@@ -1,0 +1,121 @@
+"""Compiles the kernels and the emulator to shared libraries, again only what changed.
+
+An object is kept under a hash of all that went into it, so that going back to an older
+source costs nothing: that is what mutate.py does all the time.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "emulation"
+COMPILER = os.environ.get("CXX", "g++")
+JOBS = 2
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# No contraction: a multiply and an add round twice, as in the reference of the CPU. The
+# assertions of the standard library find what sanitizers do not see inside of arrays.
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-g1",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-DFUSEDNORM_EMULATE",
+    "-D_GLIBCXX_ASSERTIONS",
+)
+MACHINE = ("tests/emulation/fiber.cc", "tests/emulation/grid.cc")
+KERNELS = (
+    "cuda/instances/*.cu",
+    "cuda/norm.cu",
+    "cuda/plan*.cc",
+    "csrc/core/*.cc",
+    "tests/emulation/emulate.cc",
+    *MACHINE,
+)
+TOYS = ("tests/emulation/toys.cc", *MACHINE)
+
+
+class CompileError(RuntimeError):
+    """What the compiler said."""
+
+
+@contextmanager
+def locked(path):
+    """One process at a time: those of a parallel test run share the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(command):
+    """Runs a compiler, for its output."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CompileError(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def hashed(command, paths, root):
+    """Names a result by the command and the contents of what it reads."""
+    digest = hashlib.sha256(" ".join(command).encode())
+    for path in paths:
+        digest.update(str(path).encode())
+        digest.update((root / path).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def compiled(source, root, flags, folder):
+    """Returns the object of a source: the one that is there, or a new one."""
+    includes = [f"-I{root / part}" for part in ("csrc", "", "tests")]
+    options = [*FLAGS, *flags, "-x", "c++"]
+    listed = run([COMPILER, *options, *includes, "-MM", str(root / source)])
+    reads = sorted(
+        {
+            str(Path(word).resolve().relative_to(root.resolve()))
+            for word in listed.replace("\\\n", " ").split()[1:]
+        }
+    )
+    made = folder / f"{hashed([COMPILER, *options], reads, root)}.o"
+    if not made.exists():
+        # Not the name it is found by until it is whole.
+        partial = made.with_suffix(".partial")
+        run([COMPILER, *options, *includes, "-c", str(root / source), "-o", partial])
+        partial.rename(made)
+    return made
+
+
+def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER):
+    """Returns a shared library of the sources that match the patterns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        sources = sorted(
+            {
+                str(p.relative_to(root))
+                for pattern in patterns
+                for p in root.glob(pattern)
+            }
+        )
+        with ThreadPoolExecutor(JOBS) as pool:
+            objects = list(
+                pool.map(lambda source: compiled(source, root, flags, folder), sources)
+            )
+        names = hashlib.sha256(" ".join(o.name for o in objects).encode()).hexdigest()
+        made = folder / f"{names[:24]}.so"
+        if not made.exists():
+            partial = made.with_suffix(".partial")
+            run([COMPILER, "-shared", *flags, "-o", partial, *objects])
+            partial.rename(made)
+        return made
+
+
+def preload():
+    """What a process must load first to run sanitized code in a library."""
+    path = run([COMPILER, "-print-file-name=libasan.so"]).strip()
+    return path if os.path.isabs(path) else ""

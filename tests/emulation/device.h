@@ -1,0 +1,116 @@
+// The CUDA branch of cuda/device.cuh and cuda/launch.cuh for the CPU: the same
+// functions on threads that are fibers (grid.h).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "core/status.h"
+#include "cuda/norm.h"
+#include "cuda/plan.h"
+#include "emulation/grid.h"
+
+#define FUSEDNORM_KERNEL(threads) void
+#define FUSEDNORM_DEVICE inline
+#define FUSEDNORM_DEVICE_CALL inline
+
+namespace fusednorm {
+namespace cuda {
+namespace device {
+
+constexpr int kWarp = 32;
+
+inline int Thread() { return emulation::Current().thread; }
+inline int Threads() { return emulation::Current().threads; }
+inline int64_t Block() { return emulation::Current().block; }
+inline int64_t Blocks() { return emulation::Current().blocks; }
+inline int ClusterRank() { return emulation::Current().rank; }
+inline int ClusterBlocks() { return emulation::Current().cluster; }
+
+inline void SyncBlock() { emulation::Wait(emulation::Barrier::kBlock); }
+inline void SyncCluster() { emulation::Wait(emulation::Barrier::kCluster); }
+
+template <class T>
+T ShuffleXor(T value, int mask) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = emulation::Exchange(bits, mask);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+struct alignas(16) Words {
+  uint32_t word[4];
+};
+
+template <class T>
+class Shared {
+ public:
+  explicit Shared(int64_t offset) : offset_(offset) {}
+
+  T Get(int64_t i) const {
+    T value;
+    std::memcpy(&value, emulation::SharedForRead(At(i), sizeof(T)), sizeof(T));
+    return value;
+  }
+  void Set(int64_t i, T value) const {
+    std::memcpy(emulation::SharedForWrite(At(i), sizeof(T)), &value, sizeof(T));
+  }
+  T GetFrom(int rank, int64_t i) const {
+    T value;
+    std::memcpy(&value, emulation::SharedForRemoteRead(rank, At(i), sizeof(T)),
+                sizeof(T));
+    return value;
+  }
+
+ private:
+  int64_t At(int64_t i) const { return offset_ + i * int64_t{sizeof(T)}; }
+  const int64_t offset_;
+};
+
+template <class T>
+T Load(const T* from) {
+  return *from;
+}
+template <class T>
+void Store(T* to, T value) {
+  *to = value;
+}
+inline Words LoadWords(const void* from) {
+  emulation::CheckAligned(from);
+  Words words;
+  std::memcpy(&words, from, sizeof(words));
+  return words;
+}
+inline void StoreWords(void* to, const Words& words, bool) {
+  emulation::CheckAligned(to);
+  std::memcpy(to, &words, sizeof(words));
+}
+
+template <class Args>
+Status Launch(void (*kernel)(Args), const cuda::Launch& launch, Stream,
+              const Args& args) {
+  struct Call {
+    void (*kernel)(Args);
+    const Args& args;
+  } call = {kernel, args};
+  emulation::RunGrid(
+      launch, reinterpret_cast<void*>(kernel),
+      [](void* context) {
+        const Call& call = *static_cast<Call*>(context);
+        call.kernel(call.args);
+      },
+      &call);
+  return Status();
+}
+
+inline Status FillBytes(void* to, int byte, int64_t count, Stream) {
+  std::memset(to, byte, static_cast<size_t>(count));
+  return Status();
+}
+
+}  // namespace device
+}  // namespace cuda
+}  // namespace fusednorm

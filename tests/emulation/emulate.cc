@@ -1,0 +1,207 @@
+// The kernel API on emulated threads, for worker.py: copies arrays to buffers of
+// exactly their size, so that AddressSanitizer sees every step beyond one.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cuda/norm.h"
+#include "cuda/plan.h"
+#include "emulation/grid.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// What worker.py sends; the same fields in the same order there.
+struct Request {
+  int64_t n, p, g, k, q;
+  double epsilon;
+  int32_t reduces_q, centred, data, param, activation;
+  int32_t has_gamma, has_beta, has_residual, zero_centered;
+  int32_t backward, order;
+  int64_t offset;  // elements that data pointers are off a multiple of 16 bytes
+  int32_t multiprocessors, max_cluster;
+  int64_t shared_bytes_per_multiprocessor, shared_bytes_per_block, l2_bytes;
+};
+
+struct Array {
+  void* data;  // null: the call has no such array
+  int64_t bytes;
+  int64_t element_bytes;  // of those that `offset` shifts, else 0
+  int64_t place;          // the earlier array whose buffer this output takes, or -1
+};
+
+struct Answer {
+  char variant[32];
+  char kernels[2][32];
+  int32_t width, vectors, cluster, num_launches;
+  int64_t slices, parts, slots;
+  char error[512];
+};
+
+namespace {
+
+// Buffers of exactly the arrays' sizes, `offset` elements past a 16-byte boundary.
+class Buffers {
+ public:
+  Buffers(const Array* arrays, int count, int64_t offset)
+      : arrays_(arrays, arrays + count) {
+    for (const Array& array : arrays_) {
+      char* memory = nullptr;
+      char* data = nullptr;
+      if (array.data != nullptr && array.place >= 0) {
+        data = data_[static_cast<size_t>(array.place)];
+      } else if (array.data != nullptr) {
+        const int64_t shift = offset * array.element_bytes;
+        // malloc aligns to 16 bytes, AddressSanitizer's too, and that one guards every
+        // byte behind.
+        memory =
+            static_cast<char*>(std::malloc(static_cast<size_t>(shift + array.bytes)));
+        data = memory + shift;
+        std::memcpy(data, array.data, static_cast<size_t>(array.bytes));
+      }
+      memory_.push_back(memory);
+      data_.push_back(data);
+    }
+  }
+  ~Buffers() {
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+      if (data_[i] == nullptr) continue;
+      std::memcpy(arrays_[i].data, data_[i], static_cast<size_t>(arrays_[i].bytes));
+    }
+    for (char* memory : memory_) std::free(memory);
+  }
+  Buffers(const Buffers&) = delete;
+  Buffers& operator=(const Buffers&) = delete;
+  void* operator[](size_t i) const { return data_[i]; }
+
+ private:
+  const std::vector<Array> arrays_;
+  std::vector<char*> memory_;
+  std::vector<char*> data_;
+};
+
+// What the device would refuse to launch. The scratch memory of a tile that is split
+// needs more than a fake device has, but not more than every GPU has.
+constexpr int64_t kSharedBytesOfEveryGpu = 48 << 10;
+std::string Refused(const Plan& plan, const Device& device) {
+  for (int i = 0; i < plan.num_launches; ++i) {
+    const Launch& launch = plan.launches[i];
+    if (launch.shared_bytes >
+        std::max(device.shared_bytes_per_block, kSharedBytesOfEveryGpu)) {
+      return std::string(launch.kernel) + ": more shared memory than a block may have";
+    }
+    if (launch.cluster > device.max_cluster) {
+      return std::string(launch.kernel) + ": a larger cluster than the device has";
+    }
+    if (launch.blocks >= int64_t{1} << 31) {
+      return std::string(launch.kernel) + ": more blocks than a grid may have";
+    }
+  }
+  return "";
+}
+
+void Copy(const std::string& from, char* to, size_t size) {
+  std::snprintf(to, size, "%s", from.c_str());
+}
+
+}  // namespace
+
+// Arrays in the order of ForwardBuffers or BackwardBuffers; null: only the plan is
+// made, for buffers at `offset`. Returns 0, or 1 with an error.
+extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
+                                 Answer* answer) {
+  NormProblem problem;
+  problem.n = request->n;
+  problem.p = request->p;
+  problem.g = request->g;
+  problem.k = request->k;
+  problem.q = request->q;
+  problem.epsilon = request->epsilon;
+  problem.reduces_q = request->reduces_q;
+  problem.centred = request->centred;
+  problem.data = static_cast<DataType>(request->data);
+  problem.param = static_cast<DataType>(request->param);
+  problem.activation = static_cast<Activation>(request->activation);
+  problem.has_gamma = request->has_gamma;
+  problem.has_beta = request->has_beta;
+  problem.has_residual = request->has_residual;
+  problem.zero_centered = request->zero_centered;
+
+  Device device;
+  device.name = "emulated";
+  device.major = request->max_cluster > 1 ? 9 : 8;
+  device.multiprocessors = request->multiprocessors;
+  device.max_cluster = request->max_cluster;
+  device.shared_bytes_per_multiprocessor = request->shared_bytes_per_multiprocessor;
+  device.shared_bytes_per_block = request->shared_bytes_per_block;
+  device.l2_bytes = request->l2_bytes;
+  emulation::SetOrder(static_cast<uint32_t>(request->order));
+
+  Status status;
+  Plan plan;
+  const auto run = [&](const auto& buffers, auto&& kernel) {
+    // Exactly as long as the plan says, and NaN wherever nothing is written.
+    char* workspace = static_cast<char*>(std::malloc(plan.workspace_bytes));
+    std::memset(workspace, 0xFF, static_cast<size_t>(plan.workspace_bytes));
+    status = kernel(problem, buffers, plan, workspace, nullptr);
+    std::free(workspace);
+  };
+  if (arrays == nullptr) {
+    const bool aligned = request->offset == 0;
+    plan = request->backward ? PlanBackward(problem, device, aligned,
+                                            request->has_gamma || request->has_beta)
+                             : PlanForward(problem, device, aligned);
+  } else if (request->backward) {
+    const Buffers data(arrays, 12, request->offset);
+    BackwardBuffers buffers;
+    buffers.dy = data[0];
+    buffers.x = data[1];
+    buffers.mean = data[2];
+    buffers.rstd = data[3];
+    buffers.gamma = data[4];
+    buffers.beta = data[5];
+    buffers.dsum = data[6];
+    buffers.dmean = data[7];
+    buffers.drstd = data[8];
+    buffers.dx = data[9];
+    buffers.dgamma = data[10];
+    buffers.dbeta = data[11];
+    const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
+    plan = PlanBackward(problem, device, Aligned(buffers), params);
+    run(buffers, Backward);
+  } else {
+    const Buffers data(arrays, 8, request->offset);
+    ForwardBuffers buffers;
+    buffers.x = data[0];
+    buffers.residual = data[1];
+    buffers.gamma = data[2];
+    buffers.beta = data[3];
+    buffers.y = data[4];
+    buffers.sum = data[5];
+    buffers.mean = data[6];
+    buffers.rstd = data[7];
+    plan = PlanForward(problem, device, Aligned(buffers));
+    run(buffers, Forward);
+  }
+  Copy(Name(plan.variant), answer->variant, sizeof(answer->variant));
+  for (int i = 0; i < plan.num_launches; ++i) {
+    Copy(plan.launches[i].kernel, answer->kernels[i], sizeof(answer->kernels[i]));
+  }
+  answer->width = plan.width;
+  answer->vectors = plan.vectors;
+  answer->cluster = plan.launches[0].cluster;
+  answer->num_launches = plan.num_launches;
+  answer->slices = plan.slices;
+  answer->parts = plan.parts;
+  answer->slots = plan.slots;
+  const std::string refused = Refused(plan, device);
+  Copy(refused.empty() ? status.message() : refused, answer->error,
+       sizeof(answer->error));
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

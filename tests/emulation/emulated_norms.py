@@ -1,0 +1,272 @@
+"""Norms on NumPy arrays through emulated kernels, held to the reference and bounds."""
+
+import math
+from dataclasses import dataclass
+
+import bounds
+import ml_dtypes
+import numpy as np
+import reference
+
+DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]  # as in data_type.h
+ACTIVATIONS = list(reference.ACTIVATIONS)  # as in activation.h
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU so small that small tensors take all ways through its kernels."""
+
+    multiprocessors: int = 2
+    max_cluster: int = 1
+    shared_bytes_per_multiprocessor: int = 32 << 10
+    shared_bytes_per_block: int = 16 << 10
+    l2_bytes: int = 1 << 20
+
+
+SMALL = Device()
+CLUSTERS = Device(max_cluster=4)
+ROOMY = Device(
+    shared_bytes_per_multiprocessor=100 << 10, shared_bytes_per_block=99 << 10
+)
+LONELY = Device(multiprocessors=1, max_cluster=8)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call has besides the norm and the data."""
+
+    residual: bool = False
+    gamma: bool = True
+    beta: bool = True
+    narrow: bool = False  # parameters of the data's type
+    statistics: bool = False  # gradients reach mean and rstd
+    offset: int = 0  # elements from the next multiple of 16 bytes
+    order: int = 0  # of threads
+
+
+def wide(dtype):
+    """Returns the type that computes."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def view(norm, shape):
+    """Returns [N, P, G, K, Q] as NormProblem has them."""
+    axes = sorted(axis % len(shape) for axis in norm.axes)
+    first, end = axes[0], axes[-1] + 1
+    after = math.prod(shape[end:])
+    if norm.op == "group_norm":
+        channels = shape[first]
+        groups = channels if norm.groups == -1 else norm.groups
+        dims = (shape[0], math.prod(shape[1:first]), groups, channels // groups, after)
+        return dict(zip("npgkq", dims, strict=True)), True
+    dims = (math.prod(shape[:first]), 1, 1, math.prod(shape[first:end]), after)
+    return dict(zip("npgkq", dims, strict=True)), after == 1
+
+
+def request(norm, shape, dtype, device, options, backward):
+    """Returns the fields of the worker's request."""
+    dims, reduces_q = view(norm, shape)
+    data = DTYPES.index(dtype)
+    param = data if options.narrow else DTYPES.index(wide(dtype))
+    return {
+        **dims,
+        **vars(device),
+        "epsilon": norm.epsilon,
+        "reduces_q": reduces_q,
+        "centred": norm.centred,
+        "data": data,
+        "param": param,
+        "activation": ACTIVATIONS.index(norm.activation),
+        "has_gamma": options.gamma,
+        "has_beta": options.beta and norm.centred,
+        "has_residual": options.residual,
+        "zero_centered": norm.zero_centered,
+        "backward": backward,
+        "order": options.order,
+        "offset": options.offset,
+    }
+
+
+def plan(emulated, norm, shape, dtype, device=SMALL, options=None, backward=False):
+    """Returns the plan alone."""
+    fields = request(norm, shape, dtype, device, options or Options(), backward)
+    answer, _ = emulated.ask("emulate", fields, [])
+    assert answer["error"] == ""
+    return answer
+
+
+def call(emulated, fields, inputs, outputs, shifted, places):
+    """Runs one pass; outputs are NaN before. Returns the plan and the outputs.
+
+    `places` names the inputs whose buffers outputs take.
+    """
+    arrays = {**inputs, **outputs}
+    names = list(arrays)
+    sent = [
+        None
+        if a is None
+        else (
+            a.tobytes(),
+            a.itemsize if name in shifted else 0,
+            names.index(places[name]) if name in places else -1,
+        )
+        for name, a in arrays.items()
+    ]
+    answer, received = emulated.ask("emulate", fields, sent)
+    assert answer["error"] == ""
+    for (name, array), before, after in zip(
+        arrays.items(), sent, received, strict=True
+    ):
+        if name in inputs and array is not None and name not in places.values():
+            assert after == before[0], f"{name}, an input, was written to"
+    got = dict(zip(arrays, received, strict=True))
+    return answer, {
+        name: None if a is None else np.frombuffer(got[name], a.dtype).reshape(a.shape)
+        for name, a in outputs.items()
+    }
+
+
+def nan(shape, dtype, wanted=True):
+    """Returns an output that nothing has been written to."""
+    return np.full(shape, np.nan, dtype) if wanted else None
+
+
+def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
+    """Returns random inputs of forward and backward."""
+    parameter_shape = [shape[a] for a in reference.sorted_axes(norm, len(shape))]
+    param_dtype = dtype if options.narrow else wide(dtype)
+    dims, reduces_q = view(norm, shape)
+    groups = dims["n"] * dims["g"] * (1 if reduces_q else dims["q"])
+
+    def normal(size, kind, wanted=True):
+        return rng.normal(size=size).astype(kind) if wanted else None
+
+    with_beta = options.beta and norm.centred
+    low, high = (-0.5, 1) if norm.zero_centered else (0.5, 2)
+    return {
+        "x": (rng.normal(size=shape) * scale + shift).astype(dtype),
+        "residual": normal(shape, dtype, options.residual),
+        "gamma": rng.uniform(low, high, parameter_shape).astype(param_dtype)
+        if options.gamma
+        else None,
+        "beta": normal(parameter_shape, param_dtype, with_beta),
+        "dy": normal(shape, dtype),
+        "dsum": normal(shape, dtype, options.residual),
+        "dmean": normal(groups, wide(dtype), options.statistics and norm.centred),
+        "drstd": normal(groups, wide(dtype), options.statistics),
+    }
+
+
+def forward(emulated, norm, data, device, options, places=None):
+    """Runs forward. Returns the plan and y, sum, mean, rstd."""
+    x = data["x"]
+    dims, reduces_q = view(norm, x.shape)
+    groups = dims["n"] * dims["g"] * (1 if reduces_q else dims["q"])
+    return call(
+        emulated,
+        request(norm, x.shape, x.dtype, device, options, False),
+        {name: data[name] for name in ("x", "residual", "gamma", "beta")},
+        {
+            "y": nan(x.shape, x.dtype),
+            "sum": nan(x.shape, x.dtype, options.residual),
+            "mean": nan(groups, wide(x.dtype), norm.centred),
+            "rstd": nan(groups, wide(x.dtype)),
+        },
+        {"x", "residual", "y", "sum"},
+        places or {},
+    )
+
+
+def backward(emulated, norm, data, outputs, device, options, places=None):
+    """Runs backward on forward's outputs. Returns the plan and dx, dgamma, dbeta."""
+    x = outputs["sum"] if options.residual else data["x"]
+    gamma, beta = data["gamma"], data["beta"]
+    return call(
+        emulated,
+        request(norm, x.shape, x.dtype, device, options, True),
+        {
+            "dy": data["dy"],
+            "x": x,
+            "mean": outputs["mean"],
+            "rstd": outputs["rstd"],
+            **{name: data[name] for name in ("gamma", "beta", "dsum")},
+            **{name: data[name] for name in ("dmean", "drstd")},
+        },
+        {
+            "dx": nan(x.shape, x.dtype),
+            "dgamma": None if gamma is None else nan(gamma.shape, gamma.dtype),
+            "dbeta": None if beta is None else nan(beta.shape, beta.dtype),
+        },
+        {"dy", "x", "dsum", "dx"},
+        places or {},
+    )
+
+
+def of_statistics(norm, of, data, shape):
+    """Returns what dmean and drstd add to dx."""
+    if data["drstd"] is None:
+        return 0
+    viewed, reduced, _ = reference.view(norm, shape)
+    kept = [1 if i in reduced else n for i, n in enumerate(viewed)]
+    count = math.prod(viewed[i] for i in reduced)
+    drstd = data["drstd"].reshape(kept).astype(reference.WIDE)
+    added = -drstd * of.rstd**2 * of.xhat / count
+    if data["dmean"] is not None:
+        added = added + data["dmean"].reshape(kept).astype(reference.WIDE) / count
+    return np.broadcast_to(added, viewed).reshape(shape)
+
+
+def check(
+    emulated,
+    norm,
+    shape,
+    dtype,
+    rng,
+    device=SMALL,
+    options=None,
+    **data,
+):
+    """Runs both passes on random data and holds them to the bounds.
+
+    Returns the plans and all outputs.
+    """
+    options = options or Options()
+    dtype = np.dtype(dtype)
+    data = draw(norm, shape, dtype, options, rng, **data)
+    first, outputs = forward(emulated, norm, data, device, options)
+    second, gradients = backward(emulated, norm, data, outputs, device, options)
+
+    of = reference.forward(
+        norm, data["x"], data["gamma"], data["beta"], data["residual"]
+    )
+    dsum = 0.0 if data["dsum"] is None else data["dsum"].astype(reference.WIDE)
+    added = of_statistics(norm, of, data, shape)
+    exact = reference.backward(norm, of, data["dy"], dsum + added)
+    param_dtype = dtype if options.narrow else wide(dtype)
+    dx, dgamma, dbeta = bounds.backward(norm, of, exact, data["dy"], dtype, param_dtype)
+    unit = bounds.PRECISIONS[dtype].compute
+    dx = dx + 8 * unit * np.abs(added)
+    held = {
+        "y": (bounds.forward(norm, of, dtype), outputs["y"], of.y),
+        "rstd": (bounds.of_rstd(norm, of, unit), outputs["rstd"], of.rstd),
+        "dx": (dx, gradients["dx"], exact.dx),
+    }
+    if norm.centred:
+        # Sums are float32 all the way here, which the mean shows where it is small:
+        # two more units of the standard deviation.
+        mean = bounds.of_mean(of, unit) + 2 * unit / of.rstd
+        held["mean"] = (mean, outputs["mean"], of.mean)
+    if gradients["dgamma"] is not None:
+        held["dgamma"] = (dgamma, gradients["dgamma"], exact.dgamma)
+    if gradients["dbeta"] is not None:
+        held["dbeta"] = (dbeta, gradients["dbeta"], exact.dbeta)
+    ratios = {
+        name: bounds.relative_to(bound, got.reshape(want.shape), want)
+        for name, (bound, got, want) in held.items()
+    }
+    # Written so that NaN fails.
+    wrong = {name: ratio for name, ratio in ratios.items() if not ratio <= 1}
+    assert not wrong, f"{wrong} of the bounds; {first}; {second}"
+    if options.residual:
+        assert outputs["sum"].tobytes() == of.sum.tobytes()
+    return (first, second), {**outputs, **gradients}

@@ -1,0 +1,161 @@
+#include "emulation/fiber.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+namespace fusednorm {
+namespace cuda {
+namespace emulation {
+namespace {
+
+// Debug frames under AddressSanitizer are large.
+constexpr size_t kStackBytes = 256 << 10;
+
+#if defined(__x86_64__)
+// Pushes what the ABI wants preserved, swaps *saved with the stack pointer, pops.
+asm(R"(
+.text
+.type fusednorm_switch_stack, @function
+fusednorm_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq (%rdi), %rax
+  movq %rsp, (%rdi)
+  movq %rax, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+extern "C" void fusednorm_switch_stack(void** saved);
+
+Fiber* starting;
+
+void Trampoline() {
+  Fiber* fiber = starting;
+  FiberMain(fiber);
+}
+#else
+struct Contexts {
+  ucontext_t fiber, resumer;
+  bool inside = false;
+};
+Fiber* starting;
+void Trampoline() { FiberMain(starting); }
+#endif
+
+}  // namespace
+
+void FiberMain(void* fiber) { Fiber::Main(static_cast<Fiber*>(fiber)); }
+
+Fiber::Fiber() {
+  void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::perror("emulation: no memory for a stack");
+    std::abort();
+  }
+  stack_ = static_cast<char*>(memory);
+#if !defined(__x86_64__)
+  context_ = new Contexts;
+#endif
+}
+
+Fiber::~Fiber() {
+#if !defined(__x86_64__)
+  delete static_cast<Contexts*>(context_);
+#endif
+  munmap(stack_, kStackBytes);
+}
+
+void Fiber::Start(void (*entry)(void*), void* argument) {
+  entry_ = entry;
+  argument_ = argument;
+  done_ = false;
+  fake_stack_ = nullptr;
+#if defined(__SANITIZE_ADDRESS__)
+  // The previous thread on this stack did not return from all of its frames.
+  __asan_unpoison_memory_region(stack_, kStackBytes);
+#endif
+#if defined(__x86_64__)
+  // What the first switch pops: six registers and where to go, the stack 16-byte
+  // aligned as after a call.
+  uint64_t* top = reinterpret_cast<uint64_t*>(stack_ + kStackBytes) - 1;
+  *--top = reinterpret_cast<uint64_t>(&Trampoline);
+  for (int i = 0; i < 6; ++i) *--top = 0;
+  context_ = top;
+#else
+  Contexts* contexts = static_cast<Contexts*>(context_);
+  getcontext(&contexts->fiber);
+  contexts->fiber.uc_stack.ss_sp = stack_;
+  contexts->fiber.uc_stack.ss_size = kStackBytes;
+  contexts->fiber.uc_link = nullptr;
+  makecontext(&contexts->fiber, Trampoline, 0);
+#endif
+}
+
+void Fiber::Resume() {
+  starting = this;
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, stack_, kStackBytes);
+#endif
+#if defined(__x86_64__)
+  fusednorm_switch_stack(&context_);
+#else
+  Contexts* contexts = static_cast<Contexts*>(context_);
+  swapcontext(&contexts->resumer, &contexts->fiber);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void Fiber::Suspend() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(done_ ? nullptr : &fake_stack_, resumer_stack_,
+                                 resumer_size_);
+#endif
+#if defined(__x86_64__)
+  fusednorm_switch_stack(&context_);
+#else
+  Contexts* contexts = static_cast<Contexts*>(context_);
+  swapcontext(&contexts->fiber, &contexts->resumer);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake_stack_, &resumer_stack_, &resumer_size_);
+#endif
+}
+
+void Fiber::Main(Fiber* fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &fiber->resumer_stack_,
+                                  &fiber->resumer_size_);
+#endif
+  fiber->entry_(fiber->argument_);
+  fiber->done_ = true;
+  fiber->Suspend();
+  std::abort();  // a fiber that is done is not resumed
+}
+
+}  // namespace emulation
+}  // namespace cuda
+}  // namespace fusednorm

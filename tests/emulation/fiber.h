@@ -1,0 +1,41 @@
+// A stack to run on, and the switch to and from it.
+#pragma once
+
+#include <cstddef>
+
+namespace fusednorm {
+namespace cuda {
+namespace emulation {
+
+class Fiber {
+ public:
+  Fiber();
+  ~Fiber();
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+
+  // Prepares the fiber to call entry(argument) when it is next resumed.
+  void Start(void (*entry)(void*), void* argument);
+  // Runs the fiber until it calls Suspend or its entry returns.
+  void Resume();
+  // Back to who resumed the running fiber.
+  void Suspend();
+  bool done() const { return done_; }
+
+ private:
+  static void Main(Fiber* fiber);
+  friend void FiberMain(void* fiber);
+
+  char* stack_;
+  void* context_ = nullptr;  // stack pointer of the fiber, of its resumer while it runs
+  void (*entry_)(void*) = nullptr;
+  void* argument_ = nullptr;
+  bool done_ = true;
+  void* fake_stack_ = nullptr;  // of AddressSanitizer
+  const void* resumer_stack_ = nullptr;
+  size_t resumer_size_ = 0;
+};
+
+}  // namespace emulation
+}  // namespace cuda
+}  // namespace fusednorm

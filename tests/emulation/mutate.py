@@ -1,0 +1,193 @@
+"""Breaks the kernels in one place at a time: the tests have to notice each.
+
+Usage: python tests/emulation/mutate.py [--quick] [--jobs N] [--only WORD]
+
+Prints a table of mutants and what has caught each; the exit status is 1 if one was not.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import compiling
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A text in a file and what to put in its place."""
+
+    file: str
+    old: str
+    new: str
+    which: int = 0  # of the places where the text is
+
+    def __str__(self):
+        return f"{self.file}: {' '.join(self.old.split())!r} #{self.which}"
+
+
+def barriers(file, count, text="device::SyncBlock();"):
+    """Returns mutants that each leave out one of `count` barriers."""
+    return [Mutant(file, text, "", which) for which in range(count)]
+
+
+TEAM, TILE = "team.cuh", "tile.cuh"
+FORWARD, BACKWARD = "rows_forward.cuh", "rows_backward.cuh"
+SPLIT, SPLIT_BACK = "split_rows_forward.cuh", "split_rows_backward.cuh"
+TILE_FORWARD, TILE_BACK = "tile_forward.cuh", "tile_backward.cuh"
+RUNS, AFFINE, PARAMS = "runs.cuh", "affine.cuh", "param_sums.cuh"
+CLUSTER_END = "if (cluster > 1) device::SyncCluster();"
+
+MUTANTS = [
+    # Barriers.
+    *barriers(TEAM, 1),
+    Mutant(TEAM, "device::SyncCluster();\n    const bool", "const bool"),
+    *barriers(TEAM, 1, "if (cluster_ > 1) device::SyncCluster();"),
+    *barriers(TILE, 3),
+    Mutant(TILE, "device::SyncCluster();", "device::SyncBlock();"),
+    *barriers(TILE_FORWARD, 1, CLUSTER_END),
+    *barriers(TILE_BACK, 1, CLUSTER_END),
+    *barriers(BACKWARD, 1),
+    *barriers(PARAMS, 2),
+    *barriers(RUNS, 1, "team.Finish();"),
+    # Sums that lie over x and are written before others have read its first element.
+    Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
+    Mutant(TEAM, "parity_ ^= 1;", ""),
+    Mutant(TILE, "parity_ ^= 1;", ""),
+    # Bounds and tails.
+    Mutant("held_row.cuh", "return At(j) < length;", "return At(j) <= length;"),
+    Mutant("held_row.cuh", "length + size * kWidth - 1", "length"),
+    Mutant(FORWARD, "first < args.rows.count;", "first < args.rows.count - 1;"),
+    Mutant(FORWARD, "row < args.rows.count;", "row <= args.rows.count;"),
+    Mutant(BACKWARD, "slot < args.slots && row <", "row <"),
+    Mutant(BACKWARD, "if (i >= length) continue;", ""),
+    Mutant(SPLIT, "left < args.slice ? left : args.slice", "args.slice"),
+    Mutant(SPLIT, "at.slice == 0 && ", "at.slice == 1 && "),
+    Mutant(TILE, "left < tiles.slab_rows ? left", "left < 0 ? left"),
+    Mutant(TILE, "end - first_lane < tiles.lanes", "end < 0"),
+    Mutant(TILE, "thread_row < thread_rows && lane < lanes", "lane < lanes"),
+    Mutant(RUNS, "if (i >= end) break;", "", 0),
+    Mutant(RUNS, "q - inside < args.piece ? q - inside : args.piece", "args.piece"),
+    Mutant(PARAMS, "param < params.params", "param <= params.params"),
+    Mutant(
+        PARAMS, "for (int i = 1; i < warps; ++i)", "for (int i = 2; i < warps; ++i)"
+    ),
+    # Strides and places.
+    Mutant("held_row.cuh", "(j * size + index) * kWidth", "(index * 2 + j) * kWidth"),
+    Mutant(TEAM, "lanes / 2; mask > 0", "lanes / 2; mask > 1"),
+    Mutant(TEAM, "device::ClusterRank() * device::Threads() +", ""),
+    Mutant(TILE, "row * lanes_ + lane %", "row + lane %"),
+    Mutant(TILE, "outer * tiles.groups + first_group", "outer + first_group"),
+    Mutant(TILE_BACK, "tile.slot * tiles.slabs.divisor() + tile.slab", "tile.slot"),
+    Mutant(RUNS, "(n * args.pieces.divisor() + piece)", "n"),
+    Mutant(FORWARD, "args.rows.g.Remainder(row) * args.rows.k", "0"),
+    Mutant(AFFINE, "first + q.Divide(i + e)", "first + q.Divide(i)"),
+    Mutant(AFFINE, "e > 0 && whole_runs", "e > 0"),
+    # Terms.
+    Mutant(FORWARD, "mean += sum * inverse_count;", ""),
+    Mutant(FORWARD, "- shift;", "- C(0);"),
+    Mutant(BACKWARD, "- xhat[e] * At(with_xhat, e)", ""),
+    Mutant(BACKWARD, "At(offset, e) + dsum[e]", "At(offset, e)"),
+    Mutant(BACKWARD, "columns->beta[j][e] += dz[e];", ""),
+    Mutant(BACKWARD, "plain *= gamma;", ""),
+    Mutant(SPLIT, "part.squares + count * d * d", "part.squares"),
+    Mutant(SPLIT_BACK, "with_xhat *= gamma;", ""),
+    Mutant(TILE_FORWARD, "if (count > C(0)) squares[e] += count * d * d;", ""),
+    Mutant(TILE_FORWARD, "static_cast<C>(count) * d * d", "0"),
+    Mutant(TILE_BACK, "row_dbeta += dz[e];", ""),
+    Mutant(AFFINE, "+ Compute(affine.zero_centered)", ""),
+    Mutant(AFFINE, "gamma[e] += Compute(affine.zero_centered)", ""),
+    Mutant(AFFINE, "with_xhat += device::Load", "with_xhat -= device::Load"),
+    Mutant(
+        AFFINE, "args.centred ? plain * inverse_count : C(0)", "plain * inverse_count"
+    ),
+    Mutant("moments.cuh", "part.squares + count * away * away", "part.squares"),
+]
+
+
+def apply(mutant, folder):
+    """Writes the mutant; returns the file and its text before."""
+    path = folder / "cuda" / mutant.file
+    before = path.read_text()
+    places = [m.start() for m in re.finditer(re.escape(mutant.old), before)]
+    if mutant.which >= len(places):
+        raise LookupError(f"{mutant}: no such place; the list is out of date")
+    at = places[mutant.which]
+    path.write_text(before[:at] + mutant.new + before[at + len(mutant.old) :])
+    return path, before
+
+
+def verdict(mutant, root, folder, flags):
+    """Returns what has caught the mutant, or None."""
+    path, before = apply(mutant, root)
+    try:
+        library = compiling.library(compiling.KERNELS, root, flags, folder)
+    except compiling.CompileError as error:
+        sys.exit(f"{mutant}: the list is out of date; it does not compile:\n{error}")
+    finally:
+        path.write_text(before)
+    return failure(library)
+
+
+def failure(library):
+    """Runs the tests on a library; returns the first failure, or None."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p"),
+            *("no:cacheprovider", str(Path(__file__).with_name("test_kernels.py"))),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "FUSEDNORM_EMULATION_LIBRARY": str(library)},
+    )
+    library.unlink()
+    if done.returncode == 0:
+        return None
+    found = re.search(
+        r"(kernel \w+, block.*|AddressSanitizer: \S+|\{'.*bounds)", done.stdout
+    )
+    test = re.search(r"FAILED \S*::(\S+)", done.stdout)
+    reason = found.group(1)[:110] if found else "other values"
+    return f"{test.group(1) if test else done.stdout[-200:]}: {reason}"
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="without the sanitizers")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--only", default="", help="mutants that have this text")
+    arguments = parser.parse_args()
+    flags = () if arguments.quick else compiling.SANITIZE
+    mutants = [m for m in MUTANTS if arguments.only in str(m)]
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def judge(numbered):
+            number, mutant = numbered
+            root = Path(scratch) / str(number)
+            for part in ("cuda", "csrc", "tests/emulation"):
+                shutil.copytree(compiling.ROOT / part, root / part)
+            caught = verdict(mutant, root, compiling.FOLDER / "mutants", flags)
+            print(f"{mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
+            return caught
+
+        # What nothing has changed passes, or else every mutant seems to be caught.
+        whole = Mutant(TEAM, "", "")
+        if judge((-1, whole)) is not None:
+            sys.exit("the tests fail without any mutant")
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            verdicts = list(pool.map(judge, enumerate(mutants)))
+    missed = verdicts.count(None)
+    print(f"{len(mutants)} mutants, {missed} not caught")
+    sys.exit(missed > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Every CUDA kernel on emulated threads, against the reference and its bounds."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from emulated_norms import (
+    ACTIVATIONS,
+    CLUSTERS,
+    DTYPES,
+    LONELY,
+    ROOMY,
+    SMALL,
+    Options,
+    backward,
+    check,
+    draw,
+    forward,
+    plan,
+    wide,
+)
+from reference import Norm
+
+
+def layer(axis=-1, **options):
+    return Norm("layer_norm", (axis,), **options)
+
+
+def rms(axis=-1, **options):
+    return Norm("rms_norm", (axis,), **options)
+
+
+def group(groups, axis=-1, **options):
+    return Norm("group_norm", (axis,), groups, **options)
+
+
+DEVICES = {"small": SMALL, "clusters": CLUSTERS, "roomy": ROOMY, "lonely": LONELY}
+
+# Around the boundaries of vectors, warps, blocks, clusters, slices, tiles and slabs.
+# Lengths are in elements; what each means depends on the type, so that each case
+# reaches other kernels for other types.
+CASES = [
+    (layer(), (7, 1)),
+    (layer(), (5, 10)),
+    (layer(), (37, 8)),
+    (layer(), (7, 64)),
+    (layer(), (9, 65)),
+    (layer(), (9, 128)),
+    (layer(), (5, 256)),
+    (layer(), (3, 511)),
+    (layer(), (3, 512)),
+    (layer(), (3, 600)),
+    (layer(), (9, 1024)),
+    (layer(), (3, 2048)),
+    (layer(), (4, 2051)),
+    (layer(), (4, 4096)),
+    (layer(), (3, 4104)),
+    (layer(), (3, 8192)),
+    (layer(), (3, 9000)),
+    (layer(), (8, 9001)),
+    (layer(), (2, 16384)),
+    (layer(), (8, 20000)),
+    (layer(), (1, 40008)),
+    (rms(), (5, 100)),
+    (rms(), (2, 1023)),
+    (rms(), (2, 20001)),
+    (rms(zero_centered=True), (1, 30000)),
+    (group(5), (6, 35)),
+    (group(7), (5, 56)),
+    (group(4), (2, 50, 40)),
+    (group(3), (2, 100, 2, 6)),
+    (group(2), (3, 7, 2)),
+    (group(2), (1, 3000, 16)),
+    (group(2), (1, 300, 2080)),
+    (group(1), (2, 30, 1500)),
+    (group(3), (1, 90, 399)),
+    (group(1), (1, 40, 2050)),
+    (group(-1), (2, 300, 24)),
+    (group(-1), (1, 6000, 8)),
+    (group(2, 1), (3, 8, 49)),
+    (group(2, 1), (3, 8, 64)),
+    (group(3, 1), (2, 6, 1030)),
+    (group(-1, 1), (3, 8, 64)),
+    (group(-1, 1), (2, 3, 5)),
+    (group(-1, 1), (2, 2, 2000)),
+    (group(2, 1), (1, 4, 20000)),
+    (group(1, 1), (1, 3, 7001)),
+    (group(-1, 1), (1, 2, 30001)),
+    (group(2, 2), (3, 5, 4, 6)),
+    (group(2, 2), (1, 50, 4, 9)),
+    (layer(1), (3, 26, 260)),
+    (layer(1), (2, 500, 33)),
+    (layer(1), (1, 3000, 40)),
+    (layer(1), (5, 3, 7)),
+    (rms(1), (2, 50, 33)),
+    (rms(1), (1, 2000, 17)),
+]
+
+
+def name_of(value):
+    if isinstance(value, Norm):
+        return f"{value.op}{value.axes[0]}g{value.groups}"
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return getattr(value, "__name__", None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape"), CASES, ids=name_of)
+def test_values_and_gradients(emulated, norm, shape, dtype, rng):
+    seen = []
+    for number, device in enumerate((SMALL, CLUSTERS, ROOMY, LONELY)):
+        plans = [
+            plan(emulated, norm, shape, dtype, device, backward=b)
+            for b in (False, True)
+        ]
+        if plans in seen:
+            continue  # another device with the same kernels
+        seen.append(plans)
+        # All orders of threads, and dsum and the gradients of statistics, in turn.
+        options = Options(residual=number % 2 == 1, statistics=True, order=3 * number)
+        check(emulated, norm, shape, dtype, rng, device, options)
+
+
+def instances(emulated, dtype, back):
+    """Returns the kernels of the cases: variant, wide or not, accesses in registers."""
+    found = set()
+    for (norm, shape), device, offset in itertools.product(
+        CASES, DEVICES.values(), (0, 1)
+    ):
+        for gamma in (True, False):
+            options = Options(gamma=gamma, beta=gamma, offset=offset)
+            made = plan(emulated, norm, shape, dtype, device, options, back)
+            found.add((made["variant"], made["width"] > 1, made["vectors"]))
+    return found
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_the_cases_reach_every_kernel(emulated, dtype, back):
+    found = instances(emulated, dtype, back)
+    both = {
+        "warp_rows",
+        "block_rows",
+        "shared_rows",
+        "split_rows",
+        "tile",
+        "split_tile",
+    }
+    variants = both | {"runs", "split_runs"} if back else both
+    expected = set(itertools.product(variants, (False, True)))
+    assert {(v, w) for v, w, _ in found} == expected
+    # Accesses that a thread keeps in registers are a parameter of these templates.
+    registers = {
+        w: {
+            v for variant, is_wide, v in found if (variant, is_wide) == ("warp_rows", w)
+        }
+        for w in (False, True)
+    }
+    assert len(registers[False]) == 2
+    assert len(registers[True]) == (2 if back else 4)
+
+
+# One of each variant, small.
+VARIANTS = [
+    (layer(), (5, 72), SMALL),
+    (layer(), (3, 2304), SMALL),
+    (layer(), (3, 9000), CLUSTERS),
+    (layer(), (1, 30000), SMALL),
+    (group(2, 1), (2, 6, 72), SMALL),
+    (group(2, 1), (1, 4, 12000), SMALL),
+    (group(3), (2, 20, 24), SMALL),
+    (group(2), (2, 150, 24), CLUSTERS),
+    (group(2), (1, 3000, 16), SMALL),
+    (layer(1), (2, 30, 40), SMALL),
+    (layer(1), (1, 2000, 24), SMALL),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS[1:])
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_activations(emulated, norm, shape, device, activation, rng):
+    norm = Norm(**{**vars(norm), "activation": activation})
+    dtype = DTYPES[ACTIVATIONS.index(activation) % len(DTYPES)]
+    check(emulated, norm, shape, dtype, rng, device)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(gamma=False, beta=False),
+        Options(gamma=False),
+        Options(beta=False, residual=True),
+        Options(narrow=True, residual=True, statistics=True),
+        Options(offset=1, residual=True),
+        Options(offset=3, narrow=True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_options(emulated, norm, shape, device, options, dtype, rng):
+    check(emulated, norm, shape, dtype, rng, device, options)
+
+
+@pytest.mark.parametrize("zero_centered", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"), [v for v in VARIANTS if v[0].groups == -1], ids=name_of
+)
+def test_rms(emulated, norm, shape, device, zero_centered, rng):
+    norm = Norm("rms_norm", norm.axes, zero_centered=zero_centered)
+    check(emulated, norm, shape, np.float16, rng, device, Options(statistics=True))
+
+
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_the_order_of_threads_leaves_the_bits_as_they_are(
+    emulated, norm, shape, device, request
+):
+    results = []
+    for order in (0, 1, 11, 12):
+        _, got = check(
+            emulated,
+            norm,
+            shape,
+            np.float32,
+            np.random.default_rng(0),
+            device,
+            Options(order=order),
+        )
+        results.append([None if a is None else a.tobytes() for a in got.values()])
+    assert all(result == results[0] for result in results)
+
+
+def same_bits(got, expected):
+    for name, array in expected.items():
+        if array is not None:
+            assert got[name].tobytes() == array.tobytes(), name
+
+
+@pytest.mark.parametrize("order", [0, 1, 11])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_outputs_may_take_the_place_of_inputs(
+    emulated, norm, shape, device, residual, order, rng
+):
+    options = Options(residual=residual, order=order)
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
+    _, expected = forward(emulated, norm, data, device, options)
+    ways = [{"y": "x"}]
+    if residual:
+        ways = [{"y": "x", "sum": "residual"}, {"y": "residual", "sum": "x"}]
+    for places in ways:
+        _, got = forward(emulated, norm, data, device, options, places)
+        same_bits(got, expected)
+    _, gradients = backward(emulated, norm, data, expected, device, options)
+    for place in ["dy", "x"] + ["dsum"] * residual:
+        _, got = backward(
+            emulated, norm, data, expected, device, options, {"dx": place}
+        )
+        same_bits(got, gradients)
+
+
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_constant_groups_give_beta_exactly(emulated, norm, shape, device, rng):
+    data = draw(norm, shape, np.dtype(np.float32), Options(), rng)
+    data["x"] = np.full(shape, 12345.678, np.float32)
+    _, got = forward(emulated, norm, data, device, Options())
+    axes = reference.sorted_axes(norm, len(shape))
+    beta = data["beta"].reshape([n if i in axes else 1 for i, n in enumerate(shape)])
+    np.testing.assert_array_equal(got["y"], np.broadcast_to(beta, shape))
+    np.testing.assert_array_equal(got["mean"], np.float32(12345.678))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_a_mean_far_from_zero(emulated, norm, shape, device, dtype, rng):
+    check(emulated, norm, shape, dtype, rng, device, shift=3000.0)
+
+
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
+    options = Options()
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
+    data["x"][(-1,) * len(shape)] = np.nan
+    _, got = forward(emulated, norm, data, device, options)
+    _, gradients = backward(emulated, norm, data, got, device, options)
+    viewed, reduced, _ = reference.view(norm, shape)
+    bad = np.isnan(data["x"]).reshape(viewed).any(reduced, keepdims=True)
+    bad = np.broadcast_to(bad, viewed).reshape(shape)
+    np.testing.assert_array_equal(np.isnan(got["y"]), bad)
+    np.testing.assert_array_equal(np.isnan(gradients["dx"]), bad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [
+        (layer(), (0, 5)),
+        (group(2), (3, 0, 4)),
+        (group(2, 1), (2, 4, 0)),
+        (layer(1), (2, 3, 0)),
+    ],
+    ids=name_of,
+)
+def test_empty(emulated, norm, shape, dtype, rng):
+    data = draw(norm, shape, np.dtype(dtype), Options(), rng)
+    made, got = forward(emulated, norm, data, SMALL, Options())
+    assert made["variant"] == "empty"
+    assert np.isnan(got["rstd"]).all()
+    _, gradients = backward(emulated, norm, data, got, SMALL, Options())
+    assert not gradients["dgamma"].any()
+    assert not gradients["dbeta"].any()
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [
+        (layer(), (70_001, 2)),
+        (group(-1, 1), (1, 66_000, 3)),
+        (group(-1), (1, 2, 66_000)),
+        (layer(1), (1, 2, 66_000)),
+    ],
+    ids=name_of,
+)
+def test_more_groups_than_a_grid_has_rows(emulated, norm, shape, rng):
+    """A second dimension of a grid would end at 65,535."""
+    assert wide(np.float16) == np.float32
+    check(emulated, norm, shape, np.float16, rng)

@@ -1,0 +1,107 @@
+"""A process that runs emulated kernels for emulator.py, until one of them is wrong.
+
+Usage: worker.py LIBRARY. Requests and answers are pickles on stdin and stdout. An error
+that the emulation or a sanitizer finds ends the process with a message on stderr.
+"""
+
+import ctypes
+import pickle
+import sys
+
+I32, I64 = ctypes.c_int32, ctypes.c_int64
+
+
+class Request(ctypes.Structure):
+    """As in emulate.cc."""
+
+    _fields_ = [
+        *((name, I64) for name in ("n", "p", "g", "k", "q")),
+        ("epsilon", ctypes.c_double),
+        *((name, I32) for name in ("reduces_q", "centred", "data", "param")),
+        *((name, I32) for name in ("activation", "has_gamma", "has_beta")),
+        *((name, I32) for name in ("has_residual", "zero_centered")),
+        *((name, I32) for name in ("backward", "order")),
+        ("offset", I64),
+        *((name, I32) for name in ("multiprocessors", "max_cluster")),
+        ("shared_bytes_per_multiprocessor", I64),
+        ("shared_bytes_per_block", I64),
+        ("l2_bytes", I64),
+    ]
+
+
+class Array(ctypes.Structure):
+    """As in emulate.cc."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        *((name, I64) for name in ("bytes", "element_bytes", "place")),
+    ]
+
+
+class Answer(ctypes.Structure):
+    """As in emulate.cc."""
+
+    _fields_ = [
+        ("variant", ctypes.c_char * 32),
+        ("kernels", (ctypes.c_char * 32) * 2),
+        *((name, I32) for name in ("width", "vectors", "cluster", "num_launches")),
+        *((name, I64) for name in ("slices", "parts", "slots")),
+        ("error", ctypes.c_char * 512),
+    ]
+
+    def to_dict(self):
+        """Returns the fields as Python has them."""
+        fields = {name: getattr(self, name) for name, _ in self._fields_}
+        for name in ("variant", "error"):
+            fields[name] = fields[name].decode()
+        kernels = [kernel.value.decode() for kernel in fields["kernels"]]
+        fields["kernels"] = kernels[: self.num_launches]
+        return fields
+
+
+def emulate(library, fields, arrays):
+    """Runs a problem on arrays.
+
+    Each is None or (bytes, bytes of a shifted element, place of the array whose buffer
+    it takes or -1).
+
+    No arrays: only the plan. Returns the answer and what is in the arrays after.
+    """
+    buffers = [None if a is None else bytearray(a[0]) for a in arrays]
+    entries = (Array * max(1, len(arrays)))()
+    for entry, array, buffer in zip(entries, arrays, buffers, strict=False):
+        if array is None:
+            continue
+        # An empty array has an address too: it is not an absent one.
+        memory = (ctypes.c_char * len(buffer)).from_buffer(buffer) if buffer else entry
+        entry.data = ctypes.addressof(memory)
+        entry.bytes = len(buffer)
+        entry.element_bytes, entry.place = array[1:]
+    answer = Answer()
+    request = Request(**fields)
+    library.fusednorm_emulate(
+        ctypes.byref(request), entries if arrays else None, ctypes.byref(answer)
+    )
+    return answer.to_dict(), [None if b is None else bytes(b) for b in buffers]
+
+
+def toy(library, name, order):
+    """Runs a kernel of toys.cc; returns its number."""
+    library.fusednorm_toy.restype = ctypes.c_double
+    return library.fusednorm_toy(name.encode(), ctypes.c_int(order))
+
+
+def main():
+    """Answers requests until stdin ends."""
+    library = ctypes.CDLL(sys.argv[1])
+    functions = {"emulate": emulate, "toy": toy}
+    while True:
+        try:
+            name, *arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(functions[name](library, *arguments), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+main()
