@@ -63,7 +63,12 @@ void CutGroups(const Work& work, const Lines& lines, Plan* plan) {
   plan->lanes =
       std::min(lines.line, step * CeilDiv(kLineBytes / work.element_bytes, step));
   if (plan->lanes > most()) plan->lanes = std::min(lines.line, step);
+  // Wider, where that leaves enough tiles and they still fit on chip.
+  const auto held = [&] {
+    return lines.rows * plan->lanes * work.element_bytes * (work.backward ? 2 : 1);
+  };
   while (2 * plan->lanes <= std::min(lines.line, most() / 2) &&
+         4 * held() <= work.SharedBytesOfHalf() &&
          lines.outer * CeilDiv(lines.line, plan->lanes) >
              8 * work.device.multiprocessors) {
     plan->lanes *= 2;

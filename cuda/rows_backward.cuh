@@ -143,8 +143,9 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
     dz[e] =
+        dsum[e] +
         At(rstd, e) * (dz[e] * gamma[e] - At(plain, e) - xhat[e] * At(with_xhat, e)) +
-        At(offset, e) + dsum[e];
+        At(offset, e);
   }
   Pack<T, kWidth>::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
 }

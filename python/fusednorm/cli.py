@@ -1,4 +1,4 @@
-"""The command line: `fusednorm info`, or `python -m fusednorm info`."""
+"""The command line: `fusednorm info` and `fusednorm explain`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from fusednorm import __version__, info
+from fusednorm import __version__, explain, info
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+# What argparse calls it in its messages.
+_integers.__name__ = "comma-separated integers"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,7 +38,48 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--json", action="store_true", help="print one JSON object instead of text"
     )
+    _add_explain(commands)
     return parser
+
+
+def _add_explain(commands: argparse._SubParsersAction) -> None:
+    text = "show how a norm would run on a GPU"
+    plan = commands.add_parser(
+        "explain",
+        help=text,
+        description=f"{text.capitalize()}: kernels, blocks, memory traffic. Needs none.",
+    )
+    plan.add_argument("--op", required=True, choices=explain.OPS)
+    plan.add_argument(
+        "--shape", required=True, type=_integers, help="of x: 2,64,64,320"
+    )
+    plan.add_argument("--dtype", default="bfloat16", choices=explain.DTYPES)
+    plan.add_argument(
+        "--axis", dest="axes", default=[-1], type=_integers, help="default: -1"
+    )
+    plan.add_argument("--groups", type=int, help="of group_norm")
+    plan.add_argument("--activation", default="none")
+    plan.add_argument("--residual", action="store_true")
+    plan.add_argument("--zero-centered", action="store_true")
+    plan.add_argument("--no-gamma", dest="gamma", action="store_false")
+    plan.add_argument("--no-beta", dest="beta", action="store_false")
+    plan.add_argument(
+        "--device",
+        dest="devices",
+        action="append",
+        default=[],
+        help="h100, a100, ...; several make a table; default: the GPU here, else h100",
+    )
+    plan.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _explain(options: argparse.Namespace) -> list[dict]:
+    arguments = dict(vars(options))
+    del arguments["command"], arguments["json"]
+    try:
+        return explain.collect(**arguments)
+    except (ImportError, ValueError) as error:
+        raise SystemExit(f"fusednorm explain: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parser().parse_args(arguments)
-    report = info.collect()
-    print(json.dumps(report, indent=2) if options.json else info.render(report))
+    if options.command == "explain":
+        report, render = _explain(options), explain.render
+    else:
+        report, render = info.collect(), info.render
+    print(json.dumps(report, indent=2) if options.json else render(report))
     return 0

@@ -143,7 +143,10 @@ def render(report: dict[str, Any]) -> str:
         ("Platform", build["platform"]),
         ("Instruction set", _instruction_set(cpu)),
         ("CUDA", _cuda(cuda)),
-        *(("  device", _cuda_device(device)) for device in cuda["devices"]),
+        *(
+            ("  device", _cuda_device(device, cuda["architectures"]))
+            for device in cuda["devices"]
+        ),
         ("TensorFlow devices", "" if tensorflow["devices"] else "none"),
         *(
             (f"  {device['type']}", _present(device["name"], device["model"], "  "))
@@ -194,16 +197,29 @@ def _cuda(cuda: dict[str, Any]) -> str:
     if cuda["version"] is None:
         return "not built, CPU only"
     text = f"built with {cuda['version']} for {', '.join(cuda['architectures'])}"
-    # This version only lists devices; the ops run on the CPU.
-    text += "; norm kernels to come"
     if not cuda["devices"]:
         text += "; no device found"
     return _present(text, cuda["error"])
 
 
-def _cuda_device(device: dict[str, Any]) -> str:
+def _has_code(capability: str, architectures: list[str]) -> bool:
+    """Returns whether code for these architectures runs on the compute capability.
+
+    Machine code does on the same major version from its minor one on; the PTX of the
+    newest architecture on everything later.
+    """
+    major, minor = (int(part) for part in capability.split("."))
+    built = [divmod(int(name), 10) for name in architectures]
+    return any(major == m and minor >= n for m, n in built) or (
+        bool(built) and (major, minor) >= max(built)
+    )
+
+
+def _cuda_device(device: dict[str, Any], architectures: list[str]) -> str:
+    capability = str(device["compute_capability"])
+    missing = "" if _has_code(capability, architectures) else "; no code for it built"
     return (
         f"{device['name']}, compute capability {device['compute_capability']}, "
         f"{device['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{device['multiprocessors']} multiprocessors"
+        f"{device['multiprocessors']} multiprocessors{missing}"
     )

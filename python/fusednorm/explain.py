@@ -1,0 +1,184 @@
+"""What `fusednorm explain` reports: how a norm would run on a GPU, without one.
+
+Needs neither TensorFlow nor a device: plans are a function of the problem and of the
+properties of the device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+DIRECTIONS = ("forward", "backward")
+FALLBACK_DEVICE = "h100"
+
+# By the names of cuda/plan.h.
+VARIANTS = {
+    "empty": "No elements: nothing runs but fills of the small outputs.",
+    "warp_rows": "Each row stays in the registers of a warp or a part of one.",
+    "block_rows": "Each row stays in the registers of a block or a cluster of blocks.",
+    "shared_rows": "Each row stays in the shared memory of a block or a cluster.",
+    "split_rows": "Slices of rows over the grid: a second kernel reads them again.",
+    "runs": "Each group stays in the shared memory of a block or a cluster, "
+    "channel by channel.",
+    "split_runs": "Channels of groups over the grid: a second kernel reads again.",
+    "tile": "Groups lie across rows; a slab of rows stays in the shared memory of a "
+    "block, a group in that of a cluster.",
+    "split_tile": "Groups lie across rows; slabs of rows over the grid, which a second "
+    "kernel reads again.",
+}
+
+
+def collect(
+    *,
+    op: str,
+    shape: Sequence[int],
+    dtype: str = "bfloat16",
+    axes: Sequence[int] = (-1,),
+    groups: int | None = None,
+    activation: str = "none",
+    gamma: bool = True,
+    beta: bool = True,
+    residual: bool = False,
+    zero_centered: bool = False,
+    devices: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Returns the plans as plain data, one entry a device.
+
+    Args:
+        op: One of `OPS`.
+        shape: Of x.
+        dtype: Of x.
+        axes: The channel axis of group_norm and instance_norm; else those normalized.
+        groups: Of group_norm only.
+        activation: Applied to the result.
+        gamma: Whether there is one.
+        beta: Whether there is one; never with rms_norm.
+        residual: Whether one is added first.
+        zero_centered: Whether gamma is stored less one.
+        devices: Names of well-known GPUs; the present one, else an H100, if empty.
+
+    Raises:
+        ValueError: Where an argument does not fit.
+    """
+    if op == "group_norm" and groups is None:
+        raise ValueError("group_norm needs groups")
+    if op != "group_norm" and groups is not None:
+        raise ValueError(f"groups is only for group_norm. Received op {op}")
+    native = importlib.import_module("fusednorm._native")
+    arguments = {
+        "axes": list(axes),
+        "groups": -1 if op == "instance_norm" else groups or 0,
+        "activation": activation,
+        "zero_centered": zero_centered,
+        "has_gamma": gamma,
+        "has_beta": beta and op != "rms_norm",
+        "residual": residual,
+    }
+    kernel_op = "group_norm" if op == "instance_norm" else op
+    return [
+        {
+            "device": device["name"],
+            "bandwidth": device["bandwidth"],
+            **{
+                direction: _timed(
+                    native.plan(
+                        kernel_op,
+                        list(shape),
+                        dtype,
+                        device=device,
+                        direction=direction,
+                        **arguments,
+                    ),
+                    device["bandwidth"],
+                )
+                for direction in DIRECTIONS
+            },
+        }
+        for device in _devices(native, devices)
+    ]
+
+
+def _devices(native: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+    known = native.known_devices()
+    if not names:
+        return native.cuda.devices()[:1] or [known[FALLBACK_DEVICE]]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"device must be one of {', '.join(known)}. Received: {name}"
+            )
+    return [known[name] for name in names]
+
+
+def _timed(plan: dict[str, Any], bandwidth: float) -> dict[str, Any]:
+    """Returns the plan with the seconds its traffic takes at the full bandwidth."""
+    seconds = plan["bytes_moved"] / bandwidth if bandwidth else None
+    return {**plan, "seconds_at_bandwidth": seconds}
+
+
+def render(report: list[dict[str, Any]]) -> str:
+    """Returns the report as text: a table for several devices."""
+    return _table(report) if len(report) > 1 else _details(report[0])
+
+
+def _details(entry: dict[str, Any]) -> str:
+    lines = [f"{entry['device']}, {entry['bandwidth'] / 1e9:.0f} GB/s"]
+    for direction in DIRECTIONS:
+        plan = entry[direction]
+        lines += [
+            "",
+            f"{direction}: {plan['variant']}",
+            f"  {VARIANTS.get(plan['variant'], '')}".rstrip(),
+            *(f"  {_launch(launch)}" for launch in plan["launches"]),
+            f"  workspace        {plan['workspace_bytes']:,} bytes",
+            f"  moved            {plan['bytes_moved']:,} bytes",
+            f"  least possible   {plan['least_bytes']:,} bytes",
+            f"  at bandwidth     {_time(plan)}",
+            f"  copy bandwidth   {plan['predicted_share']:.0%} "
+            "(an estimate of the plan, not a measurement)",
+        ]
+    return "\n".join(lines)
+
+
+def _launch(launch: dict[str, Any]) -> str:
+    cluster = f", clusters of {launch['cluster']}" if launch["cluster"] > 1 else ""
+    return (
+        f"{launch['kernel']}: {launch['blocks']:,} blocks of {launch['threads']} "
+        f"threads{cluster}, {launch['shared_bytes']:,} bytes of shared memory"
+    )
+
+
+def _time(plan: dict[str, Any]) -> str:
+    seconds = plan["seconds_at_bandwidth"]
+    return "unknown" if seconds is None else f"{seconds * 1e6:.1f} us"
+
+
+def _table(report: list[dict[str, Any]]) -> str:
+    rows = [("device", "direction", "variant", "moved/least", "at bandwidth", "share")]
+    for entry in report:
+        for direction in DIRECTIONS:
+            plan = entry[direction]
+            moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
+            rows.append(
+                (
+                    entry["device"],
+                    direction,
+                    plan["variant"],
+                    f"{moved:.2f}",
+                    _time(plan),
+                    f"{plan['predicted_share']:.0%}",
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    note = "share: of copy bandwidth, an estimate of the plan, not a measurement"
+    return "\n".join([*lines, "", note])
