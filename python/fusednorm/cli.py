@@ -47,7 +47,7 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     plan = commands.add_parser(
         "explain",
         help=text,
-        description=f"{text.capitalize()}: kernels, blocks, memory traffic. Needs none.",
+        description=f"{text.capitalize()}: kernels, blocks, traffic. Needs no GPU.",
     )
     plan.add_argument("--op", required=True, choices=explain.OPS)
     plan.add_argument(
