@@ -25,6 +25,25 @@ FUSEDNORM_DEVICE void LoadStatistics(const BackwardArgs& args, const Tile<kWidth
   }
 }
 
+// Turns the sums of the lanes' groups into what they contribute to dx.
+template <class C, int kWidth>
+FUSEDNORM_DEVICE void CorrectLanes(const BackwardArgs& args, const Tile<kWidth>& tile,
+                                   int64_t outer, const C (&rstd)[kWidth],
+                                   C (&plain)[kWidth], C (&with_xhat)[kWidth],
+                                   C (&offset)[kWidth]) {
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    offset[e] = 0;
+    if (!tile.active) continue;
+    const Correction<C> by =
+        CorrectionOf<C>(args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
+                        tile.Statistic(args.tiles, outer, tile.GroupOf(tile.lane + e)));
+    plain[e] = by.plain;
+    with_xhat[e] = by.with_xhat;
+    offset[e] = by.offset;
+  }
+}
+
 // dz and dz * xhat of a row, summed over the threads that share it, are its part of
 // dbeta and dgamma. All lanes of a warp call; a row's threads are within one.
 template <class T, int kWidth>
@@ -140,17 +159,7 @@ TileBackward(const BackwardArgs args) {
     if constexpr (kResident) {
       C plain[kWidth], with_xhat[kWidth], offset[kWidth];
       LaneResults(shared, tile, plain, with_xhat);
-#pragma unroll
-      for (int e = 0; e < kWidth; ++e) {
-        offset[e] = 0;
-        if (!tile.active) continue;
-        const Correction<C> by = CorrectionOf<C>(
-            args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
-            tile.Statistic(tiles, outer, tile.GroupOf(tile.lane + e)));
-        plain[e] = by.plain;
-        with_xhat[e] = by.with_xhat;
-        offset[e] = by.offset;
-      }
+      CorrectLanes(args, tile, outer, rstd, plain, with_xhat, offset);
       tile.ForEachRow([&](int64_t row, int round) {
         affine.SetRow(args, row);
         WriteGradient<T, kWidth>(args, mean, rstd, affine.gamma, affine.beta, plain,
@@ -210,17 +219,7 @@ SplitTileGradient(const BackwardArgs args) {
   C mean[kWidth], rstd[kWidth], plain[kWidth], with_xhat[kWidth], offset[kWidth];
   LoadStatistics(args, tile, outer, mean, rstd);
   LaneResults(shared, tile, plain, with_xhat);
-#pragma unroll
-  for (int e = 0; e < kWidth; ++e) {
-    offset[e] = 0;
-    if (!tile.active) continue;
-    const Correction<C> by =
-        CorrectionOf<C>(args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
-                        tile.Statistic(tiles, outer, tile.GroupOf(tile.lane + e)));
-    plain[e] = by.plain;
-    with_xhat[e] = by.with_xhat;
-    offset[e] = by.offset;
-  }
+  CorrectLanes(args, tile, outer, rstd, plain, with_xhat, offset);
   TileAffine<T, kWidth> affine(args, tile);
   tile.ForEachRow([&](int64_t row, int) {
     const int64_t at = tile.Offset(tiles, outer, row);

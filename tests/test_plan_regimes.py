@@ -4,14 +4,8 @@ Each entry: on an H100, on a T4; on each forward and backward in bfloat16, then 
 float32; the variant, and the blocks of a cluster where there are several.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
-from fusednorm import _native
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from shapes import SHAPES
+from canonical import SHAPES, plan
 
 REGIMES = {
     "sd15-unet-64": (
@@ -146,21 +140,9 @@ REGIMES = {
 
 
 def regime(shape, dtype, device, direction):
-    plan = _native.plan(
-        shape.op,
-        list(shape.shape),
-        dtype,
-        axes=list(shape.axes),
-        groups=shape.groups,
-        activation=shape.activation,
-        residual=shape.residual,
-        has_gamma=True,
-        has_beta=shape.op != "rms_norm",
-        device=device,
-        direction=direction,
-    )
-    cluster = plan["launches"][0]["cluster"]
-    return plan["variant"] + (f"/{cluster}" if cluster > 1 else "")
+    made = plan(shape, dtype, device, direction)
+    cluster = made["launches"][0]["cluster"]
+    return made["variant"] + (f"/{cluster}" if cluster > 1 else "")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

@@ -1,0 +1,28 @@
+"""The plans of the canonical shapes of the benchmarks."""
+
+import sys
+from pathlib import Path
+
+from fusednorm import _native
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from shapes import SHAPES
+
+__all__ = ["SHAPES", "plan"]
+
+
+def plan(shape, dtype, device, direction):
+    """Returns the plan of one of `SHAPES`, with gamma and, where there is one, beta."""
+    return _native.plan(
+        shape.op,
+        list(shape.shape),
+        dtype,
+        axes=list(shape.axes),
+        groups=shape.groups,
+        activation=shape.activation,
+        residual=shape.residual,
+        has_gamma=True,
+        has_beta=shape.op != "rms_norm",
+        device=device,
+        direction=direction,
+    )

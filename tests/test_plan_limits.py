@@ -1,0 +1,62 @@
+"""Whatever the problem, a plan keeps the limits of its device."""
+
+from fusednorm import _native
+from hypothesis import given, settings, strategies as st
+
+DEVICES = _native.known_devices()
+SIZES = st.one_of(
+    st.integers(1, 40),
+    st.sampled_from([64, 96, 127, 128, 768, 1000, 1024, 4096, 5120, 12288]),
+    st.sampled_from([65_537, 1 << 20, 3_000_001]),
+)
+
+
+@st.composite
+def problems(draw):
+    """Returns arguments of `_native.plan` for tensors of up to 2^38 elements."""
+    shape, elements = [], 1
+    for _ in range(draw(st.integers(2, 5))):
+        size = draw(SIZES)
+        if elements * size >= 1 << 38:
+            size = 1
+        shape.append(size)
+        elements *= size
+    op = draw(st.sampled_from(["group_norm", "layer_norm", "rms_norm"]))
+    first = draw(st.integers(1, len(shape) - 1))
+    arguments = {"axes": [first], "groups": 0}
+    if op == "group_norm":
+        channels = shape[first]
+        divisors = [g for g in (1, 2, 3, 4, 5, 8, 16, 32, 100) if channels % g == 0]
+        arguments["groups"] = draw(st.sampled_from([*divisors, -1]))
+    else:
+        arguments["axes"] = list(
+            range(first, draw(st.integers(first, len(shape) - 1)) + 1)
+        )
+    return (
+        (op, shape, draw(st.sampled_from(["float32", "float16", "float64"]))),
+        arguments
+        | {
+            "has_gamma": draw(st.booleans()),
+            "residual": draw(st.booleans()),
+            "direction": draw(st.sampled_from(["forward", "backward"])),
+            "aligned": draw(st.booleans()),
+            "device": draw(st.sampled_from(sorted(DEVICES))),
+        },
+    )
+
+
+@given(problems())
+@settings(max_examples=2000, deadline=None)
+def test_limits(problem):
+    positional, arguments = problem
+    plan = _native.plan(*positional, **arguments)
+    device = DEVICES[arguments["device"]]
+    assert plan["bytes_moved"] >= plan["least_bytes"]
+    assert 0 < plan["predicted_share"] <= 1
+    assert 1 <= len(plan["launches"]) <= 2
+    for launch in plan["launches"]:
+        assert launch["threads"] in range(32, 1025, 32)
+        assert 1 <= launch["blocks"] < 1 << 31
+        assert launch["shared_bytes"] <= device["shared_bytes_per_block"]
+        assert launch["cluster"] <= device["max_cluster"]
+        assert launch["blocks"] % launch["cluster"] == 0
