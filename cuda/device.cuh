@@ -121,10 +121,11 @@ FUSEDNORM_DEVICE void StoreWords(void* to, const Words& words, bool stream) {
   const uint4 v =
       make_uint4(words.word[0], words.word[1], words.word[2], words.word[3]);
   uint4* at = static_cast<uint4*>(to);
+  // Not *at = v, which the compiler takes apart where it stands behind branches.
   if (stream) {
     __stcs(at, v);
   } else {
-    *at = v;
+    __stwb(at, v);
   }
 }
 

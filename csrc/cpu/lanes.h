@@ -110,6 +110,7 @@ class Lanes {
     }
     total.Flush();
     for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
+    GroupAdder plain(NumGroups(unit)), xhat(NumGroups(unit));
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
       const SumPair lane_sums = {total.sums[0][lane], total.sums[1][lane]};
       double gamma = 1;  // columns: already in the sums
@@ -117,8 +118,8 @@ class Lanes {
         params_sum->Add(param, lane_sums);
         gamma = in.params.GammaAt(param);
       }
-      sums[group].plain += gamma * lane_sums.plain;
-      sums[group].xhat += gamma * lane_sums.xhat;
+      plain.Add(group, gamma * lane_sums.plain, &sums[group].plain);
+      xhat.Add(group, gamma * lane_sums.xhat, &sums[group].xhat);
     });
   }
 
@@ -156,6 +157,31 @@ class Lanes {
   }
 
  private:
+  // Adds up the lanes of groups, up to hundreds of them one after the other. Of double
+  // data, which are summed in no wider type, what each addition rounds off is carried
+  // on (Kahan).
+  class GroupAdder {
+   public:
+    explicit GroupAdder(int64_t groups) {
+      if (!kCarries) return;
+      for (int64_t group = 0; group < groups; ++group) lost_[group] = 0;
+    }
+    FUSEDNORM_INLINE void Add(int64_t group, double term, double* total) {
+      if (!kCarries) {
+        *total += term;
+        return;
+      }
+      term -= lost_[group];
+      const double sum = *total + term;
+      lost_[group] = (sum - *total) - term;
+      *total = sum;
+    }
+
+   private:
+    static constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
+    double lost_[kCarries ? kMaxGroups : 1];
+  };
+
   // Sums per lane: in the compute type over a few rows, then in double.
   template <int kSums>
   struct LaneSums {
@@ -181,8 +207,9 @@ class Lanes {
     void ToGroups(int sum, double* groups) {
       Flush();
       for (int64_t group = 0; group < walk.NumGroups(unit); ++group) groups[group] = 0;
+      GroupAdder adder(walk.NumGroups(unit));
       walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-        groups[group] += sums[sum][lane];
+        adder.Add(group, sums[sum][lane], &groups[group]);
       });
     }
 

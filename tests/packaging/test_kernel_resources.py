@@ -60,6 +60,8 @@ def most_threads(name):
 
 def test_a_block_finds_its_registers(kernels):
     for kernel in kernels:
+        if "FillMultiprocessor" in kernel["kernel"]:
+            continue  # never launched, cuda/devices.cu
         print(kernel["arch"], kernel["registers"], kernel["shared"], kernel["kernel"])
         threads = most_threads(kernel["kernel"])
         assert 0 < kernel["registers"] <= 65536 // threads, kernel
