@@ -11,7 +11,7 @@ import fusednorm
 import keras
 import pytest
 import tensorflow as tf
-from fusednorm import _build_info, _native
+from fusednorm import _build_info, _native, info
 
 PACKAGE = Path(fusednorm.__file__).parent
 OPS = "libfusednorm_ops.so"
@@ -122,6 +122,44 @@ def test_info_as_text():
     assert "CUDA" in lines
     assert lines["Op library"] == str(LIBRARY)
     assert lines["Native module"] == _native.__file__
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "runs"),
+    [
+        ("8.6", ["80", "90"], True),  # machine code of an earlier minor version
+        ("8.0", ["86"], False),  # but not of a later one
+        ("8.9", ["75", "90"], False),  # nor of another major one
+        ("12.0", ["75", "90"], True),  # PTX of the newest
+        ("12.1", ["100", "120"], True),
+        ("7.0", ["75", "120"], False),
+        ("9.0", [], False),
+    ],
+)
+def test_info_says_which_devices_the_build_has_code_for(
+    capability, architectures, runs
+):
+    report = info.collect()
+    device = {
+        "name": "GPU",
+        "compute_capability": capability,
+        "memory_bytes": 2**34,
+        "multiprocessors": 40,
+    }
+    report["cuda"] |= {
+        "version": "13.0",
+        "architectures": architectures,
+        "devices": [device],
+    }
+    (line,) = (
+        line
+        for line in info.render(report).splitlines()
+        if "compute capability" in line
+    )
+    expected = f"GPU, compute capability {capability}, 16 GiB, 40 multiprocessors"
+    assert line.split(maxsplit=1)[1] == expected + (
+        "" if runs else "; no code for it built"
+    )
 
 
 # ---------------------------------------------------------------- another TensorFlow

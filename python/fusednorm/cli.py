@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
 from fusednorm import __version__, explain, info
 
 
+def _integer(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
 def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [_integer(part) for part in text.split(",")]
 
 
-# What argparse calls it in its messages.
+# What argparse calls them in its messages.
+_integer.__name__ = "integer"
 _integers.__name__ = "comma-separated integers"
 
 
@@ -55,14 +64,30 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     )
     plan.add_argument("--dtype", default="bfloat16", choices=explain.DTYPES)
     plan.add_argument(
-        "--axis", dest="axes", default=[-1], type=_integers, help="default: -1"
+        "--axis",
+        dest="axes",
+        default=[-1],
+        type=_integers,
+        help="default: -1; several, for layer_norm and rms_norm, as --axis=-2,-1",
     )
-    plan.add_argument("--groups", type=int, help="of group_norm")
+    plan.add_argument("--groups", type=_integer, help="of group_norm")
     plan.add_argument("--activation", default="none")
     plan.add_argument("--residual", action="store_true")
     plan.add_argument("--zero-centered", action="store_true")
     plan.add_argument("--no-gamma", dest="gamma", action="store_false")
     plan.add_argument("--no-beta", dest="beta", action="store_false")
+    plan.add_argument(
+        "--param-dtype",
+        default="auto",
+        choices=("auto", *explain.DTYPES),
+        help="of gamma and beta; auto: float32, with float64 data float64",
+    )
+    plan.add_argument(
+        "--misaligned",
+        dest="aligned",
+        action="store_false",
+        help="the tensors do not start at multiples of 16 bytes",
+    )
     plan.add_argument(
         "--device",
         dest="devices",
@@ -78,7 +103,11 @@ def _explain(options: argparse.Namespace) -> list[dict]:
     del arguments["command"], arguments["json"]
     try:
         return explain.collect(**arguments)
-    except (ImportError, ValueError) as error:
+    except ValueError as error:
+        # As argparse ends on what it finds wrong itself.
+        print(f"fusednorm explain: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except ImportError as error:
         raise SystemExit(f"fusednorm explain: {error}") from error
 
 

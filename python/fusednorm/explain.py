@@ -7,6 +7,7 @@ properties of the device.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 DIRECTIONS = ("forward", "backward")
 FALLBACK_DEVICE = "h100"
+
+# More than the memory of any GPU, and not too many for a grid.
+MAX_ELEMENTS = 2**38
 
 # By the names of cuda/plan.h.
 VARIANTS = {
@@ -44,6 +48,8 @@ def collect(
     beta: bool = True,
     residual: bool = False,
     zero_centered: bool = False,
+    param_dtype: str = "auto",
+    aligned: bool = True,
     devices: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Returns the plans as plain data, one entry a device.
@@ -59,6 +65,8 @@ def collect(
         beta: Whether there is one; never with rms_norm.
         residual: Whether one is added first.
         zero_centered: Whether gamma is stored less one.
+        param_dtype: Of gamma and beta; "auto" is float32, for float64 data float64.
+        aligned: Whether the tensors start at multiples of 16 bytes.
         devices: Names of well-known GPUs; the present one, else an H100, if empty.
 
     Raises:
@@ -68,6 +76,11 @@ def collect(
         raise ValueError("group_norm needs groups")
     if op != "group_norm" and groups is not None:
         raise ValueError(f"groups is only for group_norm. Received op {op}")
+    if any(size < 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError(
+            "shape must have sizes >= 0 and at most 2^38 elements. Received: "
+            f"{','.join(map(str, shape))}"
+        )
     native = importlib.import_module("fusednorm._native")
     arguments = {
         "axes": list(axes),
@@ -77,6 +90,8 @@ def collect(
         "has_gamma": gamma,
         "has_beta": beta and op != "rms_norm",
         "residual": residual,
+        "param_dtype": param_dtype,
+        "aligned": aligned,
     }
     kernel_op = "group_norm" if op == "instance_norm" else op
     return [
@@ -126,7 +141,9 @@ def render(report: list[dict[str, Any]]) -> str:
 
 
 def _details(entry: dict[str, Any]) -> str:
-    lines = [f"{entry['device']}, {entry['bandwidth'] / 1e9:.0f} GB/s"]
+    bandwidth = entry["bandwidth"]
+    rate = f"{bandwidth / 1e9:.0f} GB/s" if bandwidth else "unknown bandwidth"
+    lines = [f"{entry['device']}, {rate}"]
     for direction in DIRECTIONS:
         plan = entry[direction]
         lines += [
