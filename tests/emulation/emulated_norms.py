@@ -202,18 +202,21 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
     )
 
 
-def of_statistics(norm, of, data, shape):
-    """Returns what dmean and drstd add to dx."""
+def of_statistics(norm, of, data, shape, unit):
+    """Returns what dmean and drstd add to dx, and how far that may be off."""
     if data["drstd"] is None:
-        return 0
+        return 0, 0
     viewed, reduced, _ = reference.view(norm, shape)
     kept = [1 if i in reduced else n for i, n in enumerate(viewed)]
     count = math.prod(viewed[i] for i in reduced)
-    drstd = data["drstd"].reshape(kept).astype(reference.WIDE)
-    added = -drstd * of.rstd**2 * of.xhat / count
+    scale = data["drstd"].reshape(kept).astype(reference.WIDE) * of.rstd**2 / count
+    added = -scale * of.xhat
+    error = np.abs(scale) * bounds.of_xhat(norm, of, unit)
     if data["dmean"] is not None:
         added = added + data["dmean"].reshape(kept).astype(reference.WIDE) / count
-    return np.broadcast_to(added, viewed).reshape(shape)
+    # Two factors of rstd, and a handful of roundings.
+    error = error + (2 * bounds.RSTD + 4) * unit * np.abs(added)
+    return tuple(np.broadcast_to(a, viewed).reshape(shape) for a in (added, error))
 
 
 def check(
@@ -240,12 +243,12 @@ def check(
         norm, data["x"], data["gamma"], data["beta"], data["residual"]
     )
     dsum = 0.0 if data["dsum"] is None else data["dsum"].astype(reference.WIDE)
-    added = of_statistics(norm, of, data, shape)
+    unit = bounds.PRECISIONS[dtype].compute
+    added, error = of_statistics(norm, of, data, shape, unit)
     exact = reference.backward(norm, of, data["dy"], dsum + added)
     param_dtype = dtype if options.narrow else wide(dtype)
     dx, dgamma, dbeta = bounds.backward(norm, of, exact, data["dy"], dtype, param_dtype)
-    unit = bounds.PRECISIONS[dtype].compute
-    dx = dx + 8 * unit * np.abs(added)
+    dx = dx + error
     held = {
         "y": (bounds.forward(norm, of, dtype), outputs["y"], of.y),
         "rstd": (bounds.of_rstd(norm, of, unit), outputs["rstd"], of.rstd),

@@ -74,7 +74,7 @@ MUTANTS = [
     Mutant(TILE, "thread_row < thread_rows && lane < lanes", "lane < lanes"),
     Mutant(RUNS, "if (i >= end) break;", "", 0),
     Mutant(RUNS, "q - inside < args.piece ? q - inside : args.piece", "args.piece"),
-    Mutant(PARAMS, "param < params.params", "param <= params.params"),
+    Mutant(PARAMS, "warp != 0 || param >= params.params", "warp != 0"),
     Mutant(
         PARAMS, "for (int i = 1; i < warps; ++i)", "for (int i = 2; i < warps; ++i)"
     ),

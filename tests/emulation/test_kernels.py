@@ -165,6 +165,8 @@ def test_the_cases_reach_every_kernel(emulated, dtype, back):
 # One of each variant, small.
 VARIANTS = [
     (layer(), (5, 72), SMALL),
+    # More rows than teams, some of which have none: their number is a multiple of G.
+    (group(5), (600, 10), SMALL),
     (layer(), (3, 2304), SMALL),
     (layer(), (3, 9000), CLUSTERS),
     (layer(), (1, 30000), SMALL),
