@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant(FORWARD, "mean += sum * inverse_count;", ""),
     Mutant(FORWARD, "- shift;", "- C(0);"),
     Mutant(BACKWARD, "- xhat[e] * At(with_xhat, e)", ""),
-    Mutant(BACKWARD, "dz[e] = dsum[e] +", "dz[e] ="),
+    Mutant(BACKWARD, "dsum[e] +", ""),
     Mutant(BACKWARD, "columns->beta[j][e] += dz[e];", ""),
     Mutant(BACKWARD, "plain *= gamma;", ""),
     Mutant(SPLIT, "part.squares + count * d * d", "part.squares"),
