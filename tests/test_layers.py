@@ -2,6 +2,9 @@
 
 What the norms compute is tests/test_ops_values.py; here is what layers add to it:
 arguments, weights, dtypes, configuration, saving and training.
+
+Runs with Keras 3, and with tf_keras where TF_USE_LEGACY_KERAS=1 is in the environment
+(tests/test_legacy_keras.py does that).
 """
 
 import copy
@@ -12,12 +15,12 @@ import warnings
 
 import bounds
 import fusednorm
-import keras
 import ml_dtypes
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from fusednorm._keras import LEGACY, keras
 from reference import Norm
 
 # Two float32 computations of a norm and of what follows it agree to this. In these
@@ -27,7 +30,7 @@ from reference import Norm
 AGREE = 2 * 12 * 16 * 2.0**-24
 
 # What replaces what: name -> (layer's name, arguments, input shape).
-DROP_INS = {
+_DROP_INS = {
     "group, channels last": ("GroupNormalization", {"groups": 4}, (2, 5, 6, 8)),
     "group, channels first": (
         "GroupNormalization",
@@ -40,6 +43,8 @@ DROP_INS = {
     "layer, axis [1, 2, 3]": ("LayerNormalization", {"axis": [1, 2, 3]}, (2, 5, 6, 8)),
     "rms, axis -1": ("RMSNormalization", {}, (2, 5, 16)),
 }
+# tf_keras has no RMSNormalization.
+DROP_INS = {k: v for k, v in _DROP_INS.items() if hasattr(keras.layers, v[0])}
 drop_ins = pytest.mark.parametrize(
     ("name", "arguments", "shape"), DROP_INS.values(), ids=DROP_INS
 )
@@ -53,10 +58,20 @@ LAYERS = {
 AFFINE = [kind for kind in LAYERS if kind != "rms"]
 every_layer = pytest.mark.parametrize("kind", LAYERS)
 every_affine_layer = pytest.mark.parametrize("kind", AFFINE)
+keras_3_only = pytest.mark.skipif(LEGACY, reason="tf_keras has nothing like it")
 
 
 def data(rng, shape, dtype=np.float32):
     return rng.uniform(-2, 2, shape).astype(dtype)
+
+
+def name_of(weight):
+    """Returns `gamma` for what tf_keras calls `group_normalization/gamma:0`."""
+    return weight.name.rpartition("/")[2].partition(":")[0]
+
+
+def dtype_of(weight):
+    return tf.as_dtype(weight.dtype).name
 
 
 def built(layer, shape, rng):
@@ -64,7 +79,7 @@ def built(layer, shape, rng):
     if not layer.built:
         layer.build((None, *shape[1:]))
     for weight in layer.weights:
-        low = -2 if weight.name == "beta" else 0.5
+        low = -2 if name_of(weight) == "beta" else 0.5
         weight.assign(rng.uniform(low, 2, weight.shape))
     return layer
 
@@ -109,7 +124,7 @@ def positional(cls):
     [
         ("GroupNormalization", "GroupNormalization", 0),
         ("LayerNormalization", "LayerNormalization", 0),
-        ("RMSNormalization", "RMSNormalization", 0),
+        pytest.param("RMSNormalization", "RMSNormalization", 0, marks=keras_3_only),
         # Addons' InstanceNormalization is its GroupNormalization without `groups`.
         ("InstanceNormalization", "GroupNormalization", 1),
     ],
@@ -173,7 +188,7 @@ def test_instance_normalization_takes_the_groups_it_has_silently(groups):
 def test_weights_are_those_of_keras(name, arguments, shape):
     def described(layer):
         layer.build(shape)
-        return [(weight.name, weight.shape, weight.dtype) for weight in layer.weights]
+        return [(name_of(each), each.shape, dtype_of(each)) for each in layer.weights]
 
     ours = described(getattr(fusednorm, name)(**arguments))
     assert ours
@@ -206,7 +221,7 @@ def test_outputs_agree_with_the_weights_of(direction, name, arguments, shape, rn
 )
 def test_center_and_scale_choose_the_weights(kind, center, scale, names, rng):
     layer = built(LAYERS[kind](center=center, scale=scale), (2, 5, 8), rng)
-    assert [weight.name for weight in layer.weights] == names
+    assert [name_of(weight) for weight in layer.weights] == names
     x = data(rng, (2, 5, 8))
     gamma, beta = (
         getattr(layer, name) if name in names else default((8,))
@@ -233,7 +248,7 @@ def test_initializers_regularizers_and_constraints_act(kind, weight):
     np.testing.assert_array_equal(variable, np.full(8, 3.0))
     assert [float(loss) for loss in layer.losses] == [0.5 * 8 * 3.0**2]
     # A step of 1.0 down a gradient of 4 would lead to -1.
-    keras.optimizers.SGD(1.0).apply([tf.fill([8], 4.0)], [variable])
+    keras.optimizers.SGD(1.0).apply_gradients([(tf.fill([8], 4.0), variable)])
     np.testing.assert_array_equal(variable, np.zeros(8))
 
 
@@ -241,11 +256,11 @@ def test_initializers_regularizers_and_constraints_act(kind, weight):
 def test_trainable_moves_all_weights(kind):
     layer = LAYERS[kind]()
     layer.build((None, 8))
-    names = [weight.name for weight in layer.trainable_weights]
+    names = [name_of(weight) for weight in layer.trainable_weights]
     assert names == (["scale"] if kind == "rms" else ["gamma", "beta"])
     layer.trainable = False
     assert layer.trainable_weights == []
-    assert [weight.name for weight in layer.non_trainable_weights] == names
+    assert [name_of(weight) for weight in layer.non_trainable_weights] == names
 
 
 @every_layer
@@ -295,6 +310,7 @@ def test_weights_follow_the_axes_in_increasing_order(name, axis, weight_shape, r
 KERAS_ACTIVATIONS = {
     name: getattr(keras.activations, name)
     for name in ("relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "linear")
+    if hasattr(keras.activations, name)  # tf_keras has fewer
 }
 
 
@@ -304,7 +320,7 @@ KERAS_ACTIVATIONS = {
     [
         *((name, function) for name, function in KERAS_ACTIVATIONS.items()),
         *((function, function) for function in KERAS_ACTIVATIONS.values()),
-        ("swish", keras.activations.silu),
+        ("swish", tf.nn.silu),
         ("gelu_tanh", lambda x: keras.activations.gelu(x, approximate=True)),
         (tf.nn.silu, tf.nn.silu),
     ],
@@ -337,6 +353,7 @@ def test_config_keeps_the_name_of_an_activation(given, kept):
     assert layer.get_config()["activation"] == kept
 
 
+@keras_3_only
 @pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`")  # Keras's call
 @pytest.mark.parametrize("axis", [-1, 1, [1, 2], [1, -1]], ids=str)
 @pytest.mark.parametrize("activation", [None, "relu"])
@@ -353,7 +370,7 @@ def test_rms_scaling_is_that_of_keras(axis, activation, rng):
         )
     built(ours, shape, rng)
     theirs.build(shape)
-    assert [weight.name for weight in ours.weights] == ["gamma"]
+    assert [name_of(weight) for weight in ours.weights] == ["gamma"]
     theirs.set_weights(ours.get_weights())
     x = data(rng, shape)
     expected = keras.layers.Activation(activation or "linear")(theirs(x))
@@ -400,7 +417,7 @@ def test_dtype_policies(kind, policy, x_dtype, y_dtype, variable_dtype, rng):
     layer = built(LAYERS[kind](dtype=policy, activation="silu"), x.shape, rng)
     y = layer(x)
     assert y.dtype.as_numpy_dtype == y_dtype
-    assert {weight.dtype for weight in layer.weights} == {variable_dtype}
+    assert {dtype_of(weight) for weight in layer.weights} == {variable_dtype}
     assert share_of_bound(layer, x, y) <= 1
 
 
@@ -523,6 +540,7 @@ def test_compute_output_shape_is_the_input_shape(kind):
     assert LAYERS[kind]().compute_output_shape((None, None, 8)) == (None, None, 8)
 
 
+@keras_3_only
 @every_layer
 def test_does_not_claim_to_support_xla(kind):
     assert LAYERS[kind]().supports_jit is False
@@ -547,7 +565,7 @@ def tutorial_model(module, name, arguments):
         ("GroupNormalization", {"groups": 4}),
         ("LayerNormalization", {"axis": [1, 2, 3]}),
         ("LayerNormalization", {}),
-        ("RMSNormalization", {}),
+        pytest.param("RMSNormalization", {}, marks=keras_3_only),
     ],
 )
 def test_trains_as_keras_does(name, arguments, rng):
@@ -572,12 +590,27 @@ def test_trains_as_keras_does(name, arguments, rng):
     bound = 10 * 0.1 * 4 * AGREE
     np.testing.assert_allclose(*losses, rtol=0, atol=bound)
     for a, b, start in zip(ours.weights, theirs.weights, before, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=bound, err_msg=a.path)
+        np.testing.assert_allclose(a, b, rtol=0, atol=bound, err_msg=a.name)
         # Training moved every weight, by far more than the bound.
         assert np.max(np.abs(np.asarray(a) - start)) > 10 * bound
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_trains_in_mixed_precision(policy, rng):
+    x = data(rng, (16, 5, 8))
+    norms = [make(dtype=policy) for make in LAYERS.values()]
+    model = keras.Sequential([keras.Input((5, 8)), *norms])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    history = model.fit(x, np.tanh(x), batch_size=8, epochs=3, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert {dtype_of(weight) for weight in model.trainable_weights} == {"float32"}
+
+
 # ---------------------------------------------------------------- saving
+
+
+def export(model, path):
+    model.export(path, **({} if LEGACY else {"verbose": False}))
 
 
 @pytest.fixture
@@ -602,18 +635,34 @@ def x(rng):
     return data(rng, (2, 5, 8))
 
 
-def test_keras_file_loads_back(model, x, tmp_path):
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.keras",
+        "model.h5",
+        pytest.param(
+            "model", marks=pytest.mark.skipif(not LEGACY, reason="not with Keras 3")
+        ),
+    ],
+)
+def test_keras_file_loads_back(file, model, x, tmp_path):
+    path = str(tmp_path / file)
+    model.save(path)
+    loaded = keras.models.load_model(path)
     assert [type(a) for a in loaded.layers] == [type(b) for b in model.layers]
     np.testing.assert_array_equal(loaded(x), model(x))
+    loaded.compile("sgd", "mse")
+    loaded.fit(x, x, verbose=0)
+    for a, b in zip(loaded.weights, model.weights, strict=True):
+        assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, a.name
 
 
 def test_keras_file_loads_where_fusednorm_is_only_imported(model, x, tmp_path):
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
     in_fresh_process(
-        "import sys, fusednorm, keras, numpy as np\n"
+        "import sys, fusednorm, numpy as np\n"
+        "from fusednorm._keras import keras\n"
         "model = keras.models.load_model(sys.argv[1] + '/model.keras')\n"
         "np.save(sys.argv[1] + '/y.npy', model(np.load(sys.argv[1] + '/x.npy')))",
         tmp_path,
@@ -640,7 +689,7 @@ def test_weights_file_loads_into_keras_layers(rng, tmp_path):
             lambda loaded, x: loaded.signatures["serving_default"](x).popitem()[1],
         ),
         (
-            lambda model, path: model.export(path, verbose=False),
+            lambda model, path: export(model, path),
             lambda loaded, x: loaded.serve(x),
         ),
     ],
@@ -655,7 +704,7 @@ def test_saved_model_loads_back(save, call, model, x, tmp_path):
 
 
 def test_saved_model_loads_where_only_the_ops_are(model, x, tmp_path):
-    model.export(str(tmp_path / "model"), verbose=False)
+    export(model, str(tmp_path / "model"))
     np.save(tmp_path / "x.npy", x)
     in_fresh_process(
         "import sys, fusednorm, numpy as np, tensorflow as tf\n"

@@ -45,15 +45,15 @@ _NAMES: dict[Any, str] = {
 
 @functools.lru_cache(maxsize=1)
 def _names_of_functions() -> dict[Any, str]:
-    import keras
+    from fusednorm._keras import keras
 
     of_tensorflow = {function: name for name, function in _FUNCTIONS.items()}
     of_keras = {
-        getattr(keras.activations, name): name
-        for name in _FUNCTIONS
-        if hasattr(keras.activations, name)
+        getattr(keras.activations, each): name
+        for each, name in _NAMES.items()
+        if each is not None and hasattr(keras.activations, each)
     }
-    return {**of_tensorflow, **of_keras, keras.activations.linear: "none"}
+    return {**of_tensorflow, **of_keras}
 
 
 def activation_name(activation: Any) -> str:

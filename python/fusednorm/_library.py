@@ -53,6 +53,8 @@ def load_op_library() -> ModuleType:
     return _library
 
 
+# While a function is traced, AutoGraph would warn that it cannot convert importlib.
+@tf.autograph.experimental.do_not_convert
 def _load(path: Path) -> ModuleType:
     if not path.is_file():
         raise ImportError(

@@ -106,7 +106,7 @@ def _tensorflow_stack() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
         if loader is not None:
             library["path"] = str(loader.library_path())
             _, library["error"] = _attempt(loader.load_op_library)
-        module, keras["error"] = _attempt(lambda: _import("keras"))
+        module, keras["error"] = _attempt(lambda: _import("fusednorm._keras").keras)
         if module is not None:
             keras["running"] = module.__version__
             keras["backend"] = module.backend.backend()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
-from keras import constraints, initializers, regularizers
 
-from fusednorm import _checks
+from fusednorm import _checks, _keras
 from fusednorm._activations import activation_name
+from fusednorm._keras import keras
+
+constraints, initializers, regularizers = (
+    keras.constraints,
+    keras.initializers,
+    keras.regularizers,
+)
 
 
-class Normalization(keras.layers.Layer):
+class Normalization(_keras.Layer):
     """Base of the fused normalization layers.
 
     Holds what all of them have: the axis, epsilon and activation, their checks and
@@ -34,24 +39,12 @@ class Normalization(keras.layers.Layer):
         activation: Any,
         **kwargs: Any,
     ) -> None:
-        if keras.backend.backend() != "tensorflow":
-            raise RuntimeError(
-                "fusednorm's layers are TensorFlow ops and need Keras's TensorFlow "
-                "backend; set the environment variable KERAS_BACKEND=tensorflow "
-                "before importing keras. Received: KERAS_BACKEND="
-                f"{keras.backend.backend()}"
-            )
         super().__init__(**kwargs)
         self.axis = axis
         self.epsilon = _checks.epsilon(epsilon)
         name = activation_name(activation)
         self.activation = None if name == "none" else name
         self.supports_masking = True
-        # A float32 input of a float16 layer is normalized in float32, where 1e5 is
-        # not yet infinite, and only the result is cast.
-        self.autocast = False
-        # `fit` would turn XLA on by itself on a GPU, and the ops have no XLA kernel.
-        self.supports_jit = False
 
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
         """Returns the shape of the layer's weights, checking the axes on the way."""
@@ -62,7 +55,8 @@ class Normalization(keras.layers.Layer):
     def _operands(self, inputs: Any, *weights: Any) -> list[Any]:
         """Returns the input and the weights in dtypes the ops take together.
 
-        The norm is computed in the wider of the dtypes of the input and the layer.
+        The norm is computed in the wider of the dtypes of the input and the layer: a
+        float32 input of a float16 layer in float32, where 1e5 is not yet infinite.
         """
         x = _checks.data(inputs)
         compute_dtype = tf.as_dtype(self.compute_dtype)
@@ -73,11 +67,6 @@ class Normalization(keras.layers.Layer):
     def _result(self, y: tf.Tensor) -> tf.Tensor:
         """Returns the output of the op in the layer's compute dtype."""
         return tf.cast(y, self.compute_dtype)
-
-    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Returns the symbolic output, refusing integers while a model is built."""
-        _checks.floating(inputs.dtype)
-        return super().compute_output_spec(inputs, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
@@ -138,8 +127,14 @@ class AffineNormalization(Normalization):
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
         shape = self._weight_shape(input_shape)
-        self.gamma = self._add("gamma", shape) if self.scale else None
-        self.beta = self._add("beta", shape) if self.center else None
+        gamma, beta = self._wanted()
+        self.gamma = self._add("gamma", shape) if gamma else None
+        self.beta = self._add("beta", shape) if beta else None
+        super().build(input_shape)
+
+    def _wanted(self) -> tuple[bool, bool]:
+        """Returns whether the layer has a `gamma` and a `beta`."""
+        return self.scale, self.center
 
     def _add(self, name: str, shape: tuple[int, ...]) -> Any:
         return self.add_weight(
@@ -170,7 +165,7 @@ def _matching(weight: Any, x: tf.Tensor) -> Any:
     """Returns a weight in a dtype that the ops take together with `x`."""
     if weight is None:
         return None
-    value = weight.value
+    value = _keras.value(weight)
     if value.dtype is x.dtype or value.dtype is tf.float32:
         return value
     return tf.cast(value, tf.float32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 
 from fusednorm import _checks, ops
+from fusednorm._keras import keras
 from fusednorm.layers.base import AffineNormalization
 
 

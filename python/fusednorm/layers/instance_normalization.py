@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import keras
 
+from fusednorm._keras import keras
 from fusednorm.layers.group_normalization import GroupNormalization
 
 

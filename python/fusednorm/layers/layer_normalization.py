@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from fusednorm import _checks, ops
 from fusednorm._activations import activation_name, apply_activation
+from fusednorm._keras import keras
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -121,13 +121,8 @@ class LayerNormalization(AffineNormalization):
         )
         self.rms_scaling = rms_scaling
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        """Creates `gamma` and `beta`; with `rms_scaling` always just `gamma`."""
-        if not self.rms_scaling:
-            super().build(input_shape)
-            return
-        self.gamma = self._add("gamma", self._weight_shape(input_shape))
-        self.beta = None
+    def _wanted(self) -> tuple[bool, bool]:
+        return (True, False) if self.rms_scaling else super()._wanted()
 
     def call(self, inputs: Any) -> Any:
         """Normalizes `inputs`."""

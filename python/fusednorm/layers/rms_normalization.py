@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 
 from fusednorm import _checks, ops
+from fusednorm._keras import keras
 from fusednorm.layers.base import Normalization
 
 
@@ -83,6 +83,7 @@ class RMSNormalization(Normalization):
             initializer="zeros" if self.zero_centered else "ones",
             autocast=False,
         )
+        super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
         """Normalizes `inputs`."""

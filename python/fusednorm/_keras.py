@@ -1,0 +1,65 @@
+"""The Keras that the layers belong to, and all in which they notice which it is.
+
+Keras 3; or tf_keras, Keras 2, where TensorFlow takes it as `tf.keras` too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from fusednorm import _checks, _compat
+
+# The values for which TensorFlow itself turns to tf_keras.
+LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
+
+if TYPE_CHECKING or not LEGACY:
+    import keras
+else:
+    try:
+        import tf_keras as keras
+    except ImportError as error:
+        version = _compat.minor_version(_compat.tensorflow_version())
+        raise ImportError(
+            "TF_USE_LEGACY_KERAS is set in the environment, so fusednorm's layers are "
+            "for tf_keras, which cannot be imported. Install it:\n"
+            f'    pip install "tf_keras=={version}.*"\n'
+            "or unset TF_USE_LEGACY_KERAS to use Keras 3."
+        ) from error
+
+
+if LEGACY:
+
+    class Layer(keras.layers.Layer):
+        """A layer that sees its inputs and weights in the dtypes they have."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(autocast=False, **kwargs)
+
+else:
+
+    class Layer(keras.layers.Layer):
+        """A layer that sees its inputs and weights in the dtypes they have."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            backend = keras.backend.backend()
+            if backend != "tensorflow":
+                raise RuntimeError(
+                    "fusednorm's layers are TensorFlow ops and need Keras's TensorFlow "
+                    "backend; set the environment variable KERAS_BACKEND=tensorflow "
+                    f"before importing keras. Received: KERAS_BACKEND={backend}"
+                )
+            super().__init__(**kwargs)
+            self.autocast = False
+            # `fit` would turn XLA on by itself on a GPU; the ops have no XLA kernel.
+            self.supports_jit = False
+
+        def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            """Returns the symbolic output, refusing integers while a model is built."""
+            _checks.floating(inputs.dtype)
+            return super().compute_output_spec(inputs, *args, **kwargs)
+
+
+def value(weight: Any) -> Any:
+    """Returns the variable that TensorFlow reads for a weight."""
+    return weight if LEGACY else weight.value

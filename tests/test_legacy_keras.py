@@ -1,0 +1,47 @@
+"""The layers under TF_USE_LEGACY_KERAS: tests/test_layers.py again, with tf_keras."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+
+def legacy(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_layers_do_all_that_they_do_in_keras_3():
+    tests = Path(__file__).with_name("test_layers.py")
+    options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short"]
+    done = legacy("-m", "pytest", *options, str(tests))
+    assert done.returncode == 0, done.stdout
+
+
+def test_are_those_of_tf_keras():
+    code = (
+        "import fusednorm, tensorflow as tf, tf_keras\n"
+        "assert issubclass(fusednorm.RMSNormalization, tf_keras.layers.Layer)\n"
+        "assert issubclass(fusednorm.RMSNormalization, tf.keras.layers.Layer)\n"
+        "from fusednorm import info\n"
+        "assert info.collect()['keras']['running'] == tf_keras.__version__\n"
+    )
+    done = legacy("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_tf_keras_is_a_readable_error():
+    done = legacy("-c", "import sys; sys.modules['tf_keras'] = None; import fusednorm")
+    minor = ".".join(tf.__version__.split(".")[:2])
+    assert done.stderr.endswith(
+        "\nImportError: TF_USE_LEGACY_KERAS is set in the environment, so fusednorm's "
+        "layers are for tf_keras, which cannot be imported. Install it:\n"
+        f'    pip install "tf_keras=={minor}.*"\n'
+        "or unset TF_USE_LEGACY_KERAS to use Keras 3.\n"
+    )
