@@ -3,8 +3,6 @@
 The functional API runs on it here, so that the checks of test_ops_values.py serve.
 """
 
-import contextlib
-
 import fusednorm
 import ml_dtypes
 import numpy as np
@@ -24,17 +22,9 @@ from test_ops_values import (
 )
 
 
-@contextlib.contextmanager
-def composed():
-    """Lets the functional API call the composition instead of the ops."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fusednorm.ops, "load_op_library", lambda: _composition)
-        yield
-
-
 @pytest.fixture
 def on_composition():
-    with composed():
+    with fusednorm.portable():
         yield
 
 
@@ -113,7 +103,7 @@ every_norm = pytest.mark.parametrize("norm", NORMS)
 def test_a_constant_group_is_beta(norm, epsilon, value):
     call, shape = NORMS[norm]
     x = tf.fill(shape, np.float32(value))
-    with composed(), tf.GradientTape() as tape:
+    with fusednorm.portable(), tf.GradientTape() as tape:
         tape.watch(x)
         y = call(x, epsilon=epsilon)
     np.testing.assert_array_equal(y, np.zeros(shape))
@@ -121,7 +111,7 @@ def test_a_constant_group_is_beta(norm, epsilon, value):
 
 
 def test_zeros_without_epsilon_are_zeros_for_rms():
-    with composed():
+    with fusednorm.portable():
         y, rstd = fusednorm.rms_norm(tf.zeros((2, 3)), epsilon=0.0, return_stats=True)
     np.testing.assert_array_equal(y, np.zeros((2, 3)))
     np.testing.assert_array_equal(rstd, np.zeros(2))
@@ -134,7 +124,7 @@ def test_what_is_not_a_number_stays_in_its_group(norm, value, rng):
     x = rng.normal(size=shape).astype(np.float32)
     x[(0,) * len(shape)] = value
     expected = call(x)
-    with composed():
+    with fusednorm.portable():
         np.testing.assert_array_equal(np.isfinite(call(x)), np.isfinite(expected))
 
 
@@ -144,7 +134,7 @@ def test_empty_tensors_equal_the_op(norm, empty):
     call, shape = NORMS[norm]
     shape = [0 if axis == empty else size for axis, size in enumerate(shape)]
     expected = call(tf.zeros(shape), return_stats=True)
-    with composed():
+    with fusednorm.portable():
         got = call(tf.zeros(shape), return_stats=True)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -173,7 +163,7 @@ def test_unknown_shapes(case, batch, known, rng):
         return CASES[case][0](x, gamma, beta, return_stats=True)
 
     signature = [tf.TensorSpec(shape), parameter, parameter]
-    with composed():
+    with fusednorm.portable():
         got = tf.function(call, input_signature=signature)(x, gamma, beta)
     expected = call(x, gamma, beta)
     for a, b in zip(got, expected, strict=True):
@@ -189,7 +179,7 @@ def test_parameters_that_do_not_fit_are_refused(norm):
     def call(x, gamma):
         return getattr(fusednorm, norm)(x, gamma, **options)
 
-    with composed(), pytest.raises(tf.errors.InvalidArgumentError):
+    with fusednorm.portable(), pytest.raises(tf.errors.InvalidArgumentError):
         call(tf.ones((2, 8)), tf.ones(1))
 
 

@@ -701,17 +701,3 @@ def test_saved_model_loads_back(save, call, model, x, tmp_path):
     np.testing.assert_array_equal(
         call(tf.saved_model.load(str(tmp_path)), tf.constant(x)), expected
     )
-
-
-def test_saved_model_loads_where_only_the_ops_are(model, x, tmp_path):
-    export(model, str(tmp_path / "model"))
-    np.save(tmp_path / "x.npy", x)
-    in_fresh_process(
-        "import sys, fusednorm, numpy as np, tensorflow as tf\n"
-        "fusednorm.load_op_library()\n"
-        "served = tf.saved_model.load(sys.argv[1] + '/model')\n"
-        "x = tf.constant(np.load(sys.argv[1] + '/x.npy'))\n"
-        "np.save(sys.argv[1] + '/y.npy', served.serve(x))",
-        tmp_path,
-    )
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model(x))

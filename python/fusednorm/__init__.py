@@ -26,6 +26,7 @@ from fusednorm._compat import build_info
 if TYPE_CHECKING:
     from fusednorm import layers, ops
     from fusednorm._library import load_op_library
+    from fusednorm._portable import portable
     from fusednorm.layers import (
         GroupNormalization,
         InstanceNormalization,
@@ -46,6 +47,7 @@ __all__ = [
     "layers",
     "load_op_library",
     "ops",
+    "portable",
     "rms_norm",
 ]
 __version__ = build_info().VERSION
@@ -67,6 +69,7 @@ _MODULES = {
     "layers": "fusednorm.layers",
     "load_op_library": "fusednorm._library",
     "ops": "fusednorm.ops",
+    "portable": "fusednorm._portable",
 }
 
 
@@ -88,9 +91,9 @@ def __dir__() -> list[str]:
 
 # The layers are imported at once so that their names are registered with Keras:
 # `import fusednorm; keras.models.load_model(...)` must find them. A build without
-# TensorFlow has none, whatever is installed.
+# TensorFlow has none, whatever is installed, unless they can do without its ops.
 if (
-    build_info().TENSORFLOW_VERSION is not None
+    (build_info().TENSORFLOW_VERSION is not None or _compat.OPS_DISABLED)
     and _compat.tensorflow_version() is not None
     and not _compat.running_as_command()
 ):

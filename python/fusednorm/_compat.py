@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
+
+# Then the norms run as plain TensorFlow ops, and the op library is never loaded.
+OPS_DISABLED = os.environ.get("FUSEDNORM_DISABLE", "") not in ("", "0")
 
 # The distributions that ship the `tensorflow` module, most common first. Asking
 # for each is fast; `packages_distributions()` reads every installed package.
@@ -75,10 +79,13 @@ def check_tensorflow(wanted_by: str) -> None:
         wanted_by: What needs TensorFlow, for the error message.
 
     Raises:
-        ImportError: if TensorFlow is missing or of another minor version.
+        ImportError: if TensorFlow is missing, or of another minor version and the op
+            library may be loaded.
     """
     built = build_info().TENSORFLOW_VERSION
     running = tensorflow_version()
+    if OPS_DISABLED and running is not None:
+        return
     if built is None:
         raise ImportError(
             f"{wanted_by} needs TensorFlow, and this fusednorm was built without it. "

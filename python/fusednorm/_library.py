@@ -34,7 +34,8 @@ def load_op_library() -> ModuleType:
         `fusednorm_..._grad`.
 
     Raises:
-        ImportError: if the library is missing, or TensorFlow cannot load it.
+        ImportError: if the library is missing, TensorFlow cannot load it, or
+            FUSEDNORM_DISABLE is set in the environment.
 
     Example:
     ```python
@@ -56,6 +57,11 @@ def load_op_library() -> ModuleType:
 # While a function is traced, AutoGraph would warn that it cannot convert importlib.
 @tf.autograph.experimental.do_not_convert
 def _load(path: Path) -> ModuleType:
+    if _compat.OPS_DISABLED:
+        raise ImportError(
+            "fusednorm's op library is switched off by FUSEDNORM_DISABLE in the "
+            "environment; its functions and layers run as plain TensorFlow ops."
+        )
     if not path.is_file():
         raise ImportError(
             f"fusednorm's op library is missing: {path}. Reinstall the package; in "

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from fusednorm import _checks
 from fusednorm._activations import activation_name
-from fusednorm._library import load_op_library
+from fusednorm._portable import op_wrappers
 
 Outputs = tf.Tensor | tuple[tf.Tensor, ...]
 
@@ -382,7 +382,7 @@ def _fused(
     if order is not None:
         x = tf.transpose(x, order)
         residuals = [tf.transpose(each, order) for each in residuals]
-    y, sums, *statistics = getattr(load_op_library(), "fusednorm_" + kind)(
+    y, sums, *statistics = getattr(op_wrappers(), "fusednorm_" + kind)(
         x=x,
         residual=residuals,
         epsilon=epsilon_high,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, _keras
+from fusednorm import _checks, _keras, _portable
 from fusednorm._activations import activation_name
 from fusednorm._keras import keras
 
@@ -28,6 +29,7 @@ class Normalization(_keras.Layer):
         axis: Integer or list/tuple of integers, already checked by the subclass.
         epsilon: Float added to the variance.
         activation: Fused activation: `None`, its name, or its Keras function.
+        portable: Whether to run as plain TensorFlow ops, as in `fusednorm.portable`.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
@@ -37,6 +39,7 @@ class Normalization(_keras.Layer):
         axis: int | Sequence[int],
         epsilon: float,
         activation: Any,
+        portable: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -44,6 +47,7 @@ class Normalization(_keras.Layer):
         self.epsilon = _checks.epsilon(epsilon)
         name = activation_name(activation)
         self.activation = None if name == "none" else name
+        self.portable = portable
         self.supports_masking = True
 
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
@@ -64,6 +68,10 @@ class Normalization(_keras.Layer):
             x = tf.cast(x, compute_dtype)
         return [x, *(_matching(weight, x) for weight in weights)]
 
+    def _ops(self) -> contextlib.AbstractContextManager[None]:
+        """Returns the context in which the layer calls the functional API."""
+        return _portable.portable() if self.portable else contextlib.nullcontext()
+
     def _result(self, y: tf.Tensor) -> tf.Tensor:
         """Returns the output of the op in the layer's compute dtype."""
         return tf.cast(y, self.compute_dtype)
@@ -80,6 +88,8 @@ class Normalization(_keras.Layer):
             "axis": self.axis,
             "epsilon": self.epsilon,
             "activation": self.activation,
+            # Left out where it says nothing, for Keras's own layers do not take it.
+            **({"portable": True} if self.portable else {}),
         }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 from fusednorm import _checks, ops
 from fusednorm._keras import keras
 from fusednorm.layers.base import AffineNormalization
@@ -60,7 +59,8 @@ class GroupNormalization(AffineNormalization):
         activation: Activation applied to the output within the same op: one of
             `"relu"`, `"leaky_relu"`, `"silu"`, `"gelu"`, `"gelu_tanh"`, `"tanh"`
             and `"sigmoid"`, or the Keras function of that name. None by default.
-        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
+            `portable=True`, to run as plain TensorFlow ops: see `fusednorm.portable`.
 
     Input shape: Arbitrary, of rank 2 or more: `(batch, ...)` with the channels on
         `axis`, whose dimension must be known.
@@ -128,15 +128,16 @@ class GroupNormalization(AffineNormalization):
     def call(self, inputs: Any) -> Any:
         """Normalizes `inputs`."""
         x, gamma, beta = self._operands(inputs, self.gamma, self.beta)
-        y = ops.group_norm(
-            x,
-            gamma,
-            beta,
-            groups=self.groups,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            activation=self.activation,
-        )
+        with self._ops():
+            y = ops.group_norm(
+                x,
+                gamma,
+                beta,
+                groups=self.groups,
+                axis=self.axis,
+                epsilon=self.epsilon,
+                activation=self.activation,
+            )
         return self._result(y)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-
 from fusednorm._keras import keras
 from fusednorm.layers.group_normalization import GroupNormalization
 
@@ -41,9 +40,10 @@ class InstanceNormalization(GroupNormalization):
             default.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
-        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
-            `groups`, which TensorFlow Addons took and overwrote, is accepted and
-            ignored; with a warning if it is not -1 or `None`.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
+            `portable`, see `fusednorm.portable`. Also `groups`, which TensorFlow
+            Addons took and overwrote, is accepted and ignored; with a warning if it
+            is not -1 or `None`.
 
     Input shape: Arbitrary, of rank 2 or more: `(batch, ...)` with the channels on
         `axis`, whose dimension must be known.

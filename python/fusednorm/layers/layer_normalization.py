@@ -57,10 +57,11 @@ class LayerNormalization(AffineNormalization):
             None by default.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
-        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
-            `rms_scaling`, which Keras has deprecated: with `rms_scaling=True` the
-            output is `inputs * rsqrt(variance + epsilon) * gamma`, without `beta`,
-            in a few ops. For a true RMS norm use `fusednorm.RMSNormalization`.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
+            `portable`, see `fusednorm.portable`. Also `rms_scaling`, which Keras has
+            deprecated: with `rms_scaling=True` the output is
+            `inputs * rsqrt(variance + epsilon) * gamma`, without `beta`, in a few
+            ops. For a true RMS norm use `fusednorm.RMSNormalization`.
 
     Input shape: Arbitrary.
 
@@ -129,22 +130,24 @@ class LayerNormalization(AffineNormalization):
         x, gamma, beta = self._operands(inputs, self.gamma, self.beta)
         if self.rms_scaling:
             return self._result(self._scaled(x, gamma))
-        y = ops.layer_norm(
-            x,
-            gamma,
-            beta,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            activation=self.activation,
-        )
+        with self._ops():
+            y = ops.layer_norm(
+                x,
+                gamma,
+                beta,
+                axis=self.axis,
+                epsilon=self.epsilon,
+                activation=self.activation,
+            )
         return self._result(y)
 
     def _scaled(self, x: tf.Tensor, gamma: Any) -> tf.Tensor:
         """Returns what Keras computes for `rms_scaling=True`."""
         axes, _ = _checks.normalized_axes(self.axis, x.shape.rank)
-        _, _, rstd = ops.layer_norm(
-            x, axis=axes, epsilon=self.epsilon, return_stats=True
-        )
+        with self._ops():
+            _, _, rstd = ops.layer_norm(
+                x, axis=axes, epsilon=self.epsilon, return_stats=True
+            )
         for axis in axes:
             rstd = tf.expand_dims(rstd, axis)
         spread = [size if d in axes else 1 for d, size in enumerate(x.shape)]

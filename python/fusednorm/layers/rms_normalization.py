@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 from fusednorm import _checks, ops
 from fusednorm._keras import keras
 from fusednorm.layers.base import Normalization
@@ -37,7 +36,8 @@ class RMSNormalization(Normalization):
         zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
             to zeros, so that weight decay pulls towards no scaling (as in Gemma).
             Defaults to `False`: multiply by `scale`, initialized to ones.
-        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
+            `portable`, see `fusednorm.portable`.
 
     Input shape: Arbitrary; the dimensions of the normalized axes must be known.
 
@@ -88,14 +88,15 @@ class RMSNormalization(Normalization):
     def call(self, inputs: Any) -> Any:
         """Normalizes `inputs`."""
         x, scale = self._operands(inputs, self.scale)
-        y = ops.rms_norm(
-            x,
-            scale,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            zero_centered=self.zero_centered,
-            activation=self.activation,
-        )
+        with self._ops():
+            y = ops.rms_norm(
+                x,
+                scale,
+                axis=self.axis,
+                epsilon=self.epsilon,
+                zero_centered=self.zero_centered,
+                activation=self.activation,
+            )
         return self._result(y)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Which ops the norms run as: the fused ones, or plain TensorFlow ops."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from types import ModuleType
+
+from fusednorm import _compat, _composition
+from fusednorm._library import load_op_library
+
+_inside = contextvars.ContextVar("fusednorm.portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Within it, the functions and layers run as plain TensorFlow ops.
+
+    A model exported within it needs nothing of fusednorm to run: SavedModel without
+    our op library, TFLite, ONNX. It computes the same within the error bounds, its
+    gradients too, in more ops and more memory.
+
+    It holds for calls and for the tracing of functions in this thread. A
+    `tf.function` keeps what it was traced with, in both directions: a function of your
+    own that was called before must be made anew. The export functions of Keras trace
+    the model anew by themselves.
+
+    Also a decorator. To make single layers portable, set `layer.portable = True` or
+    create them with `portable=True`; for the whole process, set `FUSEDNORM_DISABLE=1`
+    in the environment before `import fusednorm`.
+
+    Example:
+    ```python
+    with fusednorm.portable():
+        model.export("exported_model")
+    ```
+    """
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+def op_wrappers() -> ModuleType:
+    """Returns the module with a function for each norm, named as its fused op."""
+    if _inside.get() or _compat.OPS_DISABLED:
+        return _composition
+    return load_op_library()
