@@ -244,6 +244,54 @@ def test_op_library_loads_on_first_use():
     assert output("-c", code) == "False True\n"
 
 
+DISABLED = (
+    "fusednorm's op library is switched off by FUSEDNORM_DISABLE in the environment; "
+    "its functions and layers run as plain TensorFlow ops."
+)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "built_against"),
+    [
+        ((), _build_info.TENSORFLOW_VERSION),  # nothing is wrong
+        (("*.so",), OTHER),  # no library, and one for another TensorFlow
+        (("*.so",), None),  # a build without TensorFlow
+    ],
+)
+def test_disabled_ops_are_not_loaded_and_not_missed(ignored, built_against, doctored):
+    code = (
+        "import json, fusednorm, numpy as np\n"
+        "from fusednorm import info\n"
+        "x = np.array([[1, 3], [5, 5]], np.float32)\n"
+        "y = fusednorm.layer_norm(x, epsilon=0.0)\n"
+        "z = fusednorm.LayerNormalization(epsilon=0.0)(x)\n"
+        "try:\n"
+        "    fusednorm.load_op_library()\n"
+        "except ImportError as error:\n"
+        "    message = str(error)\n"
+        f"loaded = {OPS!r} in open('/proc/self/maps').read()\n"
+        "library = info.collect()['libraries']['op_library']['error']\n"
+        "print(json.dumps([y.numpy().tolist(), z.numpy().tolist(), message, loaded, "
+        "library]))"
+    )
+    environment = doctored(*ignored, TENSORFLOW_VERSION=built_against)
+    y, z, message, loaded, library = json.loads(
+        output("-c", code, FUSEDNORM_DISABLE="1", **environment)
+    )
+    assert y == z == [[-1, 1], [0, 0]]
+    assert message == DISABLED
+    assert not loaded
+    assert library == f"ImportError: {DISABLED}"
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_ops_are_not_disabled_by(value):
+    code = WITHOUT_TENSORFLOW + (
+        "from fusednorm import _compat; print(_compat.OPS_DISABLED)"
+    )
+    assert output("-c", code, FUSEDNORM_DISABLE=value) == "False\n"
+
+
 # ---------------------------------------------------------------- no TensorFlow
 
 
