@@ -78,10 +78,12 @@ def test_holds_in_its_own_thread_only():
 
 
 def test_a_traced_function_stays_what_it_is():
-    function = tf.function(fusednorm.rms_norm)
-    before = function.get_concrete_function(SPEC)
+    fused, plain = (tf.function(fusednorm.rms_norm) for _ in range(2))
+    before = fused.get_concrete_function(SPEC)
     with fusednorm.portable():
-        assert function.get_concrete_function(SPEC) is before
+        assert fused.get_concrete_function(SPEC) is before
+        within = plain.get_concrete_function(SPEC)
+    assert plain.get_concrete_function(SPEC) is within
 
 
 def test_second_derivatives_exist_within(rng):
