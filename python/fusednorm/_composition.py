@@ -95,6 +95,39 @@ def fusednorm_rms_norm(
         return y, sums, rstd
 
 
+_NORMS = {
+    "group_norm": fusednorm_group_norm,
+    "layer_norm": fusednorm_layer_norm,
+    "rms_norm": fusednorm_rms_norm,
+}
+
+
+def gradient(
+    kind: str, inputs: dict[str, Any], attributes: dict[str, Any]
+) -> list[tf.Tensor]:
+    """Returns what the gradient op of a norm does: dx and, if there, dgamma and dbeta.
+
+    Args:
+        kind: "group_norm", "layer_norm" or "rms_norm".
+        inputs: Those of the gradient op, by name. The statistics are computed again, so
+            that derivatives of the result see what they depend on.
+        attributes: Those of the gradient op, by name.
+    """
+    x = inputs["x"]
+    parameters = {name: inputs[name] for name in ("gamma", "beta") if name in inputs}
+    sources = [x, *parameters.get("gamma", []), *parameters.get("beta", [])]
+    seeds = [inputs[name] for name in ("dy", "dmean", "drstd") if name in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        y, _, *statistics = _NORMS[kind](
+            x=x, residual=[], S=inputs["rstd"].dtype, **parameters, **attributes
+        )
+    dx, *parameter_gradients = tape.gradient(
+        [y, *statistics], sources, output_gradients=seeds
+    )
+    return [tf.add_n([dx, *inputs["dsum"]]), *parameter_gradients]
+
+
 def _normalize(
     x: tf.Tensor,
     *,
@@ -216,7 +249,8 @@ def _parameter(
 ) -> tf.Tensor:
     """Returns gamma or beta in `dtype`, to broadcast against the data."""
     value = tf.cast(value, dtype)
-    if value.shape.rank is not None and value.shape.as_list() == shape:
+    known = isinstance(shape, list) and all(isinstance(size, int) for size in shape)
+    if known and value.shape == tf.TensorShape(shape):
         return value
     # No size is left to be inferred: one that does not fit must not pass.
     return tf.reshape(value, shape)
