@@ -3,6 +3,8 @@
 The formula is that of test_gradients.py, which shares nothing with the package's.
 """
 
+import types
+
 import fusednorm
 import keras
 import ml_dtypes
@@ -11,6 +13,7 @@ import pytest
 import reference
 import tensorflow as tf
 from fusednorm import _composition
+from fusednorm.gradients import _second_order_gradient as second_order_of
 from test_gradients import (
     AFFINE,
     CASES,
@@ -505,3 +508,27 @@ def test_training_does_not_pay_for_it(monkeypatch, rng):
     monkeypatch.setattr(_composition, "gradient", fail)
     problem = Problem("group, last", rng)
     first_order(problem.fused, problem.inputs, problem.seeds, "silu")
+
+
+def test_only_what_is_needed_is_computed(rng):
+    """A tape says which inputs need no gradient; statistics never have one."""
+    x = tf.constant(rng.normal(size=(3, 4)))
+    rows, parameters = tf.ones(3, tf.float64), tf.ones(4, tf.float64)
+    given = {
+        **{"epsilon": 1e-3, "epsilon_low": 0.0, "zero_centered": False, "axes": [1]},
+        **{"num_gamma": 1, "num_beta": 1, "num_residual": 0, "activation": b"silu"},
+    }
+    op = types.SimpleNamespace(
+        type="Fusednorm>LayerNormGrad",
+        # dy, x, mean, rstd, gamma, beta, dmean, drstd
+        inputs=[x, x, rows, rows, parameters, parameters, rows, rows],
+        get_attr=given.__getitem__,
+    )
+
+    def which(unneeded):
+        op.skip_input_indices = unneeded
+        gradients = second_order_of(op, x, parameters, parameters)
+        return [index for index, each in enumerate(gradients) if each is not None]
+
+    assert which(()) == [0, 1, 4, 5, 6, 7]
+    assert which((0, 2, 3, 5, 6, 7)) == [1, 4]
