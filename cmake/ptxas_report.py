@@ -2,7 +2,8 @@
 
 `ptxas_report.py nvcc ... -o OBJECT` runs the command with `-Xptxas=-v`, writes the
 report to OBJECT.ptxas.json and passes everything else on to standard error.
-`ptxas_report.py --collect OUT FILE...` joins reports into one file.
+`ptxas_report.py --collect OUT FILE...` joins reports into one file, and
+`ptxas_report.py --table FILE` prints that as a Markdown table, as in docs/cuda.md.
 """
 
 import json
@@ -80,10 +81,44 @@ def collect(output: Path, reports: list[Path]) -> None:
     output.write_text(f"[\n{lines}\n]\n")
 
 
+def table(report: Path) -> str:
+    """Returns a row per kernel template: the most that any of its instances takes."""
+    kernels = json.loads(report.read_text())
+    archs = sorted({kernel["arch"] for kernel in kernels}, key=int)
+    templates: dict[str, list[dict]] = {}
+    for kernel in kernels:
+        name = re.sub(r"<.*|\(.*", "", kernel["kernel"])
+        templates.setdefault(name.split("::")[-1], []).append(kernel)
+    rows = [
+        ["kernel", "instances", *(f"sm_{arch}" for arch in archs)],
+        ["---"] + ["---:"] * (1 + len(archs)),
+    ]
+    for name, instances in templates.items():
+        registers = [
+            max(each["registers"] for each in instances if each["arch"] == arch)
+            for arch in archs
+        ]
+        rows.append([name, len({each["kernel"] for each in instances}), *registers])
+    spilled = sum(each["spill_stores"] + each["spill_loads"] for each in kernels)
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{len(kernels)} kernels in all: {spilled} bytes spilled, at most "
+            f"{max(each['stack'] for each in kernels)} bytes of stack frame and "
+            f"{max(each['shared'] for each in kernels)} bytes of static shared memory.",
+        ]
+    )
+
+
 def main() -> int:
-    """Runs the compiler, or collects."""
+    """Runs the compiler, or collects, or prints what was collected."""
     if sys.argv[1] == "--collect":
         collect(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+        return 0
+    if sys.argv[1] == "--table":
+        print(table(Path(sys.argv[2])))
         return 0
     command = sys.argv[1:]
     compiles = "-o" in command and ("-c" in command or "-x" in command)

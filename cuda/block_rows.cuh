@@ -10,7 +10,7 @@ namespace fusednorm {
 namespace cuda {
 
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(kBlockThreads)
+FUSEDNORM_KERNEL(kBlockThreads, 1)
 BlockRowsForward(const ForwardArgs args) {
   ForwardHeldRows<T, kWidth, RegisterRow<T, kWidth, kVectors>,
                   BlockTeam<typename Number<T>::Compute>>(args, 0);
@@ -18,7 +18,7 @@ BlockRowsForward(const ForwardArgs args) {
 
 // x, dy and the columns of dgamma and dbeta take more registers.
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(ColumnThreads(sizeof(T), kWidth))
+FUSEDNORM_KERNEL(ColumnThreads(sizeof(T), kWidth), 1)
 BlockRowsBackward(const BackwardArgs args) {
   BackwardHeldRows<T, kWidth, RegisterRow<T, kWidth, kVectors>,
                    BlockTeam<typename Number<T>::Compute>>(args, 0, 0);

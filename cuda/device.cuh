@@ -12,8 +12,10 @@
 
 #include <cstdint>
 
-// A kernel of at most `threads` threads a block.
-#define FUSEDNORM_KERNEL(threads) __global__ void __launch_bounds__(threads, 1)
+// A kernel, by the most threads that its blocks have and the number of those blocks
+// that find registers on a multiprocessor.
+#define FUSEDNORM_KERNEL(threads, blocks) \
+  __global__ void __launch_bounds__(threads, blocks)
 #define FUSEDNORM_DEVICE __device__ __forceinline__
 // A function that is not inlined.
 #define FUSEDNORM_DEVICE_CALL __device__ __noinline__

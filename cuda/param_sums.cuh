@@ -62,7 +62,7 @@ FUSEDNORM_DEVICE void SumParams(const ParamSums& params) {
 }
 
 template <class T>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, 1)
 SumParamsKernel(const ParamSums params) {
   SumParams<T>(params);
 }

@@ -8,6 +8,9 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr int kWarpRowsThreads = 256;
+// With as many columns in registers as there may be: up to 170 registers a thread then
+// leave two blocks a multiprocessor, where 256 threads leave one.
+constexpr int kWarpColumnsThreads = 192;
 
 // A device is well enough filled by blocks on this share of its multiprocessors to
 // prefer one read of x by few blocks to two by many.
@@ -226,7 +229,8 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
     const int few = wide ? 1 : kFewScalars;
     plan->vectors = accesses <= kWarp * few ? few : column_vectors;
     plan->team = static_cast<int>(PowerOfTwo(CeilDiv(accesses, plan->vectors)));
-    const int64_t teams = kWarpRowsThreads / plan->team;
+    const int threads = plan->vectors == few ? kWarpRowsThreads : kWarpColumnsThreads;
+    const int64_t teams = threads / plan->team;
     const int64_t per_multiprocessor = !columns               ? kRounds
                                        : plan->vectors == few ? 4
                                                               : 2;
@@ -236,8 +240,8 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
     if (columns && problem.g > 1) ShareRows(work, plan->slots, true, plan);
     // The columns of a block are added up in it, if all are of the same group.
     const bool joined = columns && problem.g == 1;
-    AddLaunch(plan, "WarpRowsBackward", CeilDiv(plan->slots, teams), kWarpRowsThreads,
-              1, joined ? 2 * length * work.compute_bytes : 0);
+    AddLaunch(plan, "WarpRowsBackward", CeilDiv(plan->slots, teams), threads, 1,
+              joined ? 2 * length * work.compute_bytes : 0);
     finish(joined ? blocks : plan->slots / problem.g);
     return;
   }

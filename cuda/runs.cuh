@@ -49,7 +49,7 @@ struct RunUnits {
 // kResident: the row stays in shared memory, of a block or a cluster, and dx is written
 // from there. Otherwise a block sums one slice, for SplitRowsGradient.
 template <class T, int kWidth, bool kResident>
-FUSEDNORM_KERNEL(kRunsThreads)
+FUSEDNORM_KERNEL(kRunsThreads, 1)
 RunsBackward(const BackwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;

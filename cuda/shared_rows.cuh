@@ -9,7 +9,7 @@ namespace fusednorm {
 namespace cuda {
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(kBlockThreads)
+FUSEDNORM_KERNEL(kBlockThreads, 1)
 SharedRowsForward(const ForwardArgs args) {
   typedef BlockTeam<typename Number<T>::Compute> Team;
   ForwardHeldRows<T, kWidth, SharedRow<T, kWidth, 0>, Team>(args, Team::kSharedBytes);
@@ -17,7 +17,7 @@ SharedRowsForward(const ForwardArgs args) {
 
 // x and dy in shared memory leave the registers to the columns of dgamma and dbeta.
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(kSharedColumnThreads)
+FUSEDNORM_KERNEL(kSharedColumnThreads, 1)
 SharedRowsBackward(const BackwardArgs args) {
   typedef BlockTeam<typename Number<T>::Compute> Team;
   typedef SharedRow<T, kWidth, kVectors> Held;

@@ -13,7 +13,7 @@ namespace cuda {
 
 // A block takes one slice, which fills its registers, of every args.slots-th row.
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(ColumnThreads(sizeof(T), kWidth))
+FUSEDNORM_KERNEL(ColumnThreads(sizeof(T), kWidth), 1)
 SplitRowsSums(const BackwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -57,7 +57,7 @@ SplitRowsSums(const BackwardArgs args) {
 
 // dx of one slice of a row, whatever the first kernel's slices were.
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(kBlockThreads)
+FUSEDNORM_KERNEL(kBlockThreads, 1)
 SplitRowsGradient(const BackwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;

@@ -87,7 +87,7 @@ class ThreadMoments {
 };
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(kBlockThreads)
+FUSEDNORM_KERNEL(kBlockThreads, 1)
 SplitRowsMoments(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -158,7 +158,7 @@ SplitRowsMoments(const ForwardArgs args) {
 }
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(kBlockThreads)
+FUSEDNORM_KERNEL(kBlockThreads, 1)
 SplitRowsNormalize(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;

@@ -68,9 +68,10 @@ FUSEDNORM_DEVICE void AddRowParams(const BackwardArgs& args, const Tile<kWidth>&
 }
 
 // kResident: dx is written from what is held. Otherwise the groups' sums are left for
-// SplitTileGradient.
+// SplitTileGradient. For two blocks a multiprocessor, 16-bit and 64-bit types would
+// have to spill.
 template <class T, int kWidth, bool kResident>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, sizeof(T) == 4 || kWidth == 1 ? 2 : 1)
 TileBackward(const BackwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -187,7 +188,7 @@ TileBackward(const BackwardArgs args) {
 }
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, sizeof(T) == 8 ? 1 : 2)
 SplitTileGradient(const BackwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;

@@ -20,7 +20,7 @@ FUSEDNORM_DEVICE void SetStatistics(const ForwardArgs& args, int64_t at, bool wr
 }
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, sizeof(T) == 8 ? 1 : 2)
 TileForward(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -121,7 +121,7 @@ TileForward(const ForwardArgs args) {
 // runs on deviations from the group's first element, so that it rounds numbers of the
 // size of the standard deviation, not of the mean.
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, 2)
 SplitTileMoments(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -219,7 +219,7 @@ SplitTileMoments(const ForwardArgs args) {
 }
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, 2)
 SplitTileNormalize(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;

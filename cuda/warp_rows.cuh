@@ -9,14 +9,14 @@ namespace fusednorm {
 namespace cuda {
 
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, 1)
 WarpRowsForward(const ForwardArgs args) {
   ForwardHeldRows<T, kWidth, RegisterRow<T, kWidth, kVectors>,
                   WarpTeam<typename Number<T>::Compute>>(args, 0);
 }
 
 template <class T, int kWidth, int kVectors>
-FUSEDNORM_KERNEL(256)
+FUSEDNORM_KERNEL(256, 1)
 WarpRowsBackward(const BackwardArgs args) {
   BackwardHeldRows<T, kWidth, RegisterRow<T, kWidth, kVectors>,
                    WarpTeam<typename Number<T>::Compute>>(args, 0, 0);

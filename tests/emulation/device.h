@@ -12,7 +12,7 @@
 #include "cuda/plan.h"
 #include "emulation/grid.h"
 
-#define FUSEDNORM_KERNEL(threads) void
+#define FUSEDNORM_KERNEL(threads, blocks) void
 #define FUSEDNORM_DEVICE inline
 #define FUSEDNORM_DEVICE_CALL inline
 

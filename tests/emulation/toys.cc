@@ -27,14 +27,14 @@ void SetOut(const ToyArgs& args, float value) {
   device::Store(args.out + device::Thread(), value);
 }
 
-FUSEDNORM_KERNEL(kThreads) BlockSum(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) BlockSum(const ToyArgs args) {
   float sum = static_cast<float>(device::Thread());
   for (int mask = 16; mask > 0; mask /= 2) sum += device::ShuffleXor(sum, mask);
   if (device::Thread() % 32 == 0) Numbers().Set(device::Thread() / 32, sum);
   device::SyncBlock();
   SetOut(args, Numbers().Get(0) + Numbers().Get(1));
 }
-FUSEDNORM_KERNEL(kThreads) ClusterSum(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterSum(const ToyArgs args) {
   Numbers().Set(device::Thread(), static_cast<float>(device::ClusterRank() + 1));
   device::SyncCluster();
   float sum = 0;
@@ -45,106 +45,106 @@ FUSEDNORM_KERNEL(kThreads) ClusterSum(const ToyArgs args) {
   device::SyncCluster();
 }
 // A number that depends on which block comes first.
-FUSEDNORM_KERNEL(kThreads) BlocksRace(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) BlocksRace(const ToyArgs args) {
   if (device::Thread() != 0) return;
   *args.out = 2 * *args.out + static_cast<float>(device::Block());
 }
 
-FUSEDNORM_KERNEL(kThreads) NoBarrier(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) NoBarrier(const ToyArgs args) {
   SetOwn();
   SetOut(args, Neighbour(32));
 }
-FUSEDNORM_KERNEL(kThreads) NoBarrierInWarp(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) NoBarrierInWarp(const ToyArgs args) {
   SetOwn();
   device::ShuffleXor(0.f, 1);  // orders nothing
   SetOut(args, Numbers().Get(device::Thread() ^ 1));
 }
-FUSEDNORM_KERNEL(kThreads) WriteAfterRead(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) WriteAfterRead(const ToyArgs args) {
   SetOwn();
   device::SyncBlock();
   SetOut(args, Neighbour(1));
   SetOwn();
 }
-FUSEDNORM_KERNEL(kThreads) WriteAfterWrite(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) WriteAfterWrite(const ToyArgs) {
   Numbers().Set(device::Thread() / 2, 1);
 }
-FUSEDNORM_KERNEL(kThreads) Uninitialised(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) Uninitialised(const ToyArgs args) {
   if (device::Thread() != 7) SetOwn();
   device::SyncBlock();
   SetOut(args, Neighbour(1));
 }
-FUSEDNORM_KERNEL(kThreads) OutOfShared(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) OutOfShared(const ToyArgs) {
   Numbers().Set(device::Thread() + 1, 1);
 }
-FUSEDNORM_KERNEL(kThreads) BeforeShared(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) BeforeShared(const ToyArgs) {
   Numbers().Set(device::Thread() - 1, 1);
 }
-FUSEDNORM_KERNEL(kThreads) OddShared(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) OddShared(const ToyArgs) {
   const device::Shared<double> odd(4);
   if (device::Thread() == 0) odd.Set(0, 1);
 }
-FUSEDNORM_KERNEL(kThreads) OutOfGlobal(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) OutOfGlobal(const ToyArgs args) {
   device::Store(args.out + device::Thread() + 1, 1.f);
 }
-FUSEDNORM_KERNEL(kThreads) MisalignedLoad(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) MisalignedLoad(const ToyArgs args) {
   device::LoadWords(args.out + 1);
 }
-FUSEDNORM_KERNEL(kThreads) MisalignedStore(const ToyArgs args) {
+FUSEDNORM_KERNEL(kThreads, 1) MisalignedStore(const ToyArgs args) {
   device::StoreWords(args.out + 2, {}, false);
 }
 
-FUSEDNORM_KERNEL(kThreads) EndsBeforeBarrier(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) EndsBeforeBarrier(const ToyArgs) {
   if (device::Thread() == 40) return;
   device::SyncBlock();
 }
-FUSEDNORM_KERNEL(kThreads) OtherBarrier(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) OtherBarrier(const ToyArgs) {
   if (device::Thread() < 32) {
     device::SyncBlock();
   } else {
     device::SyncCluster();
   }
 }
-FUSEDNORM_KERNEL(kThreads) PartialShuffle(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) PartialShuffle(const ToyArgs) {
   if (device::Thread() % 32 < 16) device::ShuffleXor(1.f, 1);
 }
-FUSEDNORM_KERNEL(kThreads) ShuffleAgainstBarrier(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ShuffleAgainstBarrier(const ToyArgs) {
   if (device::Thread() == 3) {
     device::SyncBlock();
   } else {
     device::ShuffleXor(1.f, 1);
   }
 }
-FUSEDNORM_KERNEL(kThreads) OtherMask(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) OtherMask(const ToyArgs) {
   device::ShuffleXor(1.f, device::Thread() == 3 ? 2 : 1);
 }
 
-FUSEDNORM_KERNEL(kThreads) ClusterNoSync(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterNoSync(const ToyArgs) {
   SetOwn();
   Numbers().GetFrom(1 - device::ClusterRank(), device::Thread());
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) ClusterBlockSync(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterBlockSync(const ToyArgs) {
   SetOwn();
   device::SyncBlock();
   Numbers().GetFrom(1 - device::ClusterRank(), device::Thread());
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) ClusterEndsEarly(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterEndsEarly(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
   Numbers().GetFrom(1 - device::ClusterRank(), device::Thread());
 }
-FUSEDNORM_KERNEL(kThreads) ClusterFirstReads(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterFirstReads(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
   if (device::ClusterRank() == 0) Numbers().GetFrom(1, device::Thread());
 }
-FUSEDNORM_KERNEL(kThreads) ClusterLastReads(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterLastReads(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
   if (device::ClusterRank() == 1) Numbers().GetFrom(0, device::Thread());
 }
-FUSEDNORM_KERNEL(kThreads) ClusterOverwrites(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterOverwrites(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
   Numbers().GetFrom(1 - device::ClusterRank(), device::Thread());
@@ -152,23 +152,23 @@ FUSEDNORM_KERNEL(kThreads) ClusterOverwrites(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) ClusterUninitialised(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterUninitialised(const ToyArgs) {
   if (device::ClusterRank() == 0) SetOwn();
   device::SyncCluster();
   Numbers().GetFrom(1, device::Thread());
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) ClusterBeyond(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterBeyond(const ToyArgs) {
   SetOwn();
   device::SyncCluster();
   Numbers().GetFrom(device::ClusterRank() + 1, device::Thread());
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) ClusterBlockEnds(const ToyArgs) {
+FUSEDNORM_KERNEL(kThreads, 1) ClusterBlockEnds(const ToyArgs) {
   if (device::ClusterRank() == 1) return;
   device::SyncCluster();
 }
-FUSEDNORM_KERNEL(kThreads) Nothing(const ToyArgs) {}
+FUSEDNORM_KERNEL(kThreads, 1) Nothing(const ToyArgs) {}
 
 struct Toy {
   Launch launch;
