@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from local_cluster import WorkerError, run_workers
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "train_distributed.py"
-
-sys.path.insert(0, str(ROOT / "examples"))
-from local_cluster import WorkerError, run_workers
 
 
 def run(*arguments):
