@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from small_model import CLASSES, INPUT_SHAPE, compiled, fit, small_model
 from test_layers import LAYERS, built, data, every_layer, norm_of, share_of_bound
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -108,45 +109,15 @@ def test_replicas_share_the_weights_of_a_layer(kind, strategy, rng):
         assert first.dtype == np.float32
 
 
-def small_model():
-    return keras.Sequential(
-        [
-            keras.Input((6, 6, 4)),
-            keras.layers.Conv2D(8, 3, padding="same"),
-            fusednorm.GroupNormalization(4, activation="silu"),
-            fusednorm.InstanceNormalization(),
-            keras.layers.Reshape((36, 8)),
-            keras.layers.Dense(8),
-            fusednorm.RMSNormalization(),
-            keras.layers.GlobalAveragePooling1D(),
-            fusednorm.LayerNormalization(activation="gelu"),
-            keras.layers.Dense(3),
-        ]
-    )
-
-
 def trained(strategy, weights, x, labels):
     with strategy.scope():
-        model = small_model()
-        model.set_weights(weights)
-        model.compile(
-            keras.optimizers.SGD(0.1),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-    losses = []
-    batch_end = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: losses.append(logs["loss"])
-    )
-    # Epochs of one step each: what `fit` reports is a mean over an epoch.
-    for start in range(0, len(x), 8):
-        rows = slice(start, start + 8)
-        model.fit(x[rows], labels[rows], batch_size=8, verbose=0, callbacks=[batch_end])
-    return model, np.array(losses)
+        model = compiled(small_model(), weights, keras.optimizers.SGD(0.1))
+    return model, fit(model, x, labels, batch_size=8)
 
 
-def test_fit_evaluate_predict_and_save(strategy, rng, tmp_path):
-    x = data(rng, (64, 6, 6, 4))
-    labels = rng.integers(0, 3, 64)
+def test_fit_predict_and_save(strategy, rng, tmp_path):
+    x = data(rng, (64, *INPUT_SHAPE))
+    labels = rng.integers(0, CLASSES, 64)
     alone = tf.distribute.get_strategy()
     start = small_model().get_weights()
     _, reference_losses = trained(alone, start, x, labels)
