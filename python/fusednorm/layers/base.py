@@ -25,6 +25,12 @@ class Normalization(_keras.Layer):
     Holds what all of them have: the axis, epsilon and activation, their checks and
     configuration, and the rules for dtypes.
 
+    Under `tf.distribute` there is nothing to synchronize, as BatchNormalization has
+    with `synchronized=True`: a sample's statistics come from that sample alone (as long
+    as `axis` does not name the batch axis), so that it does not matter which replica it
+    is on. The gradients of the weights are sums over samples, which the strategy adds
+    up over the replicas as it does those of any other weight.
+
     Args:
         axis: Integer or list/tuple of integers, already checked by the subclass.
         epsilon: Float added to the variance.
