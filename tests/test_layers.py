@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from fusednorm import _library
 from reference import Norm
 
 # Two float32 computations of a norm and of what follows it agree to this. In these
@@ -524,7 +525,9 @@ def test_compute_output_shape_is_the_input_shape(kind):
 
 
 @every_layer
-def test_does_not_claim_to_support_xla(kind):
+def test_supports_xla_where_it_has_kernels_for_all_devices(kind, monkeypatch):
+    assert LAYERS[kind]().supports_jit is True
+    monkeypatch.setattr(_library, "xla_devices", set)
     assert LAYERS[kind]().supports_jit is False
 
 

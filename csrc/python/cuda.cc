@@ -147,7 +147,7 @@ class Tensors {
   const std::vector<const char*> names_;
   int device_ = -1;
   std::string first_;
-  cuda::ScopedDevice current_;
+  ScopedDevice current_;
   std::vector<std::pair<std::string, DeviceTensor>> inputs_;
   std::vector<DeviceTensor> outputs_;
   py::list results_;

@@ -11,6 +11,8 @@
 
 namespace fusednorm {
 
+using cuda::ScopedDevice;
+
 // Memory of the current device, usable by work that is enqueued on the stream from now
 // on. `data` is null for no bytes.
 Status AllocateOn(cuda::Stream stream, int64_t bytes, void** data);

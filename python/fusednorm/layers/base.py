@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import constraints, initializers, regularizers
 
-from fusednorm import _checks
+from fusednorm import _checks, _library
 from fusednorm._activations import activation_name
 
 
@@ -50,8 +50,9 @@ class Normalization(keras.layers.Layer):
         # A float32 input of a float16 layer is normalized in float32, where 1e5 is
         # not yet infinite, and only the result is cast.
         self.autocast = False
-        # `fit` would turn XLA on by itself on a GPU, and the ops have no XLA kernel.
-        self.supports_jit = False
+        # On a GPU `fit` turns XLA on by itself, which a library built without CUDA
+        # has no kernels for.
+        self.supports_jit = _library.supports_xla()
 
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
         """Returns the shape of the layer's weights, checking the axes on the way."""
