@@ -62,7 +62,7 @@ def assert_same_bits(got, expected, case=""):
 
 def check(call, inputs, rng):
     """Compares a call with and without XLA, the gradients in it and outside of it."""
-    numbers = data(rng, max(map(size_of, inputs.values())) + 9)
+    numbers = data(rng, max(map(size_of, inputs.values())) + 20)
     expected = with_gradients(call, inputs, numbers)
     whole = compiled(functools.partial(with_gradients, call))
     assert_same_bits(whole(inputs, numbers), expected)
