@@ -189,6 +189,7 @@ def test_info_reports_a_tensorflow_that_does_not_fit(doctored):
         "built_against": OTHER,
         "running": tf.__version__,
         "devices": [],
+        "xla": [],
         "error": f"ImportError: {DOES_NOT_FIT.strip()}",
     }
     assert report["libraries"]["op_library"]["error"] == "not tried, see TensorFlow"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "cuda/enqueue.h"
@@ -13,6 +14,9 @@
 
 namespace fusednorm {
 namespace {
+
+// What plans count on, and more than XLA promises.
+constexpr int64_t kWorkspaceAlignment = 256;
 
 template <class Buffers>
 Status Run(cudaStream_t stream, int32_t device, const ffi::Dictionary& attributes,
@@ -24,15 +28,17 @@ Status Run(cudaStream_t stream, int32_t device, const ffi::Dictionary& attribute
       Decode(attributes, inputs, outputs, &problem, &buffers, &num_outputs));
   const auto find_workspace = [&](int64_t bytes, void** data) {
     auto workspace = outputs.get<ffi::AnyBuffer>(num_outputs);
-    const int64_t there =
-        workspace.has_value() ? static_cast<int64_t>((*workspace)->size_bytes()) : 0;
-    if (there < bytes) {
-      return Status::Internal("custom call: compiled with a workspace of " +
-                              std::to_string(there) + " bytes for another device; " +
-                              std::to_string(bytes) + " are needed here");
+    size_t there = 0;
+    if (workspace.has_value()) {
+      there = (*workspace)->size_bytes();
+      *data = (*workspace)->untyped_data();
     }
-    *data = (*workspace)->untyped_data();
-    return Status();
+    const bool fits = std::align(kWorkspaceAlignment, bytes, *data, there) != nullptr;
+    return fits ? Status()
+                : Status::Internal("custom call: a workspace of " +
+                                   std::to_string(bytes) +
+                                   " bytes is needed here, more than on the devices "
+                                   "that it was compiled for");
   };
   cuda::ScopedDevice current;
   FUSEDNORM_RETURN_IF_ERROR(current.Enter(device));
@@ -92,7 +98,7 @@ int64_t WorkspaceBytes(const NormProblem& problem) {
       bytes = std::max(bytes, cuda::MakePlan(problem, buffers, device).workspace_bytes);
     }
   }
-  return bytes;
+  return bytes == 0 ? 0 : bytes + kWorkspaceAlignment - 1;
 }
 
 template int64_t WorkspaceBytes<ForwardBuffers>(const NormProblem&);

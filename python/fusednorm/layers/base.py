@@ -50,9 +50,19 @@ class Normalization(keras.layers.Layer):
         # A float32 input of a float16 layer is normalized in float32, where 1e5 is
         # not yet infinite, and only the result is cast.
         self.autocast = False
-        # On a GPU `fit` turns XLA on by itself, which a library built without CUDA
-        # has no kernels for.
-        self.supports_jit = _library.supports_xla()
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile the layer, which Keras asks before it uses it.
+
+        On a GPU `fit` turns XLA on by itself, but a library built without CUDA has no
+        XLA kernels for it.
+        """
+        return self._supports_jit and _library.supports_xla()
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        self._supports_jit = value
 
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
         """Returns the shape of the layer's weights, checking the axes on the way."""
