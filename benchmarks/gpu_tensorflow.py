@@ -3,9 +3,8 @@
     python benchmarks/gpu_tensorflow.py [--ops-library PATH] [--json PATH] [--seconds N]
 
 Compares every op and its gradients on the GPU with the CPU, runs the layers and `fit()`
-of a small model, tries XLA (whose refusal is expected as long as there are no XLA
-kernels), and measures step time and peak memory of each layer beside
-Keras's. benchmarks/gpu_tensorflow.sh prepares a host for it.
+of a small model, compares the same under XLA, and measures step time and peak memory of
+each layer beside Keras's. benchmarks/gpu_tensorflow.sh prepares a host for it.
 """
 
 from __future__ import annotations
@@ -197,7 +196,7 @@ def fit(ours: bool, jit_compile: bool) -> dict[str, Any]:
     losses = [float(each) for each in history.history["loss"]]
     if not np.isfinite(losses).all():
         raise AssertionError(f"losses {losses}")
-    # Keras turns XLA off, with a warning, for layers that do not support it.
+    # Keras turns XLA off, with a warning, where the layers do not support it.
     return {"losses": losses, "jit_compile": bool(network.jit_compile)}
 
 
@@ -216,35 +215,48 @@ def fit_like_keras() -> dict[str, Any]:
 
 
 def fit_with_xla() -> dict[str, Any]:
-    """Trains with jit_compile=True; says whether XLA was used."""
-    found = fit(True, True)
-    used = "used" if found["jit_compile"] else "not used: Keras turned it off"
-    return {"xla": used, **found}
-
-
-def op_with_xla() -> dict[str, Any]:
-    """Compiles an op with XLA; says whether that worked or was refused.
+    """Trains with and without XLA: the losses must agree.
 
     Raises:
-        Exception: what is neither.
+        AssertionError: they do not, or XLA was not used.
+    """
+    import numpy as np
+
+    compiled, plain = (fit(True, jit_compile) for jit_compile in (True, False))
+    if not compiled["jit_compile"]:
+        raise AssertionError("Keras turned XLA off; see `fusednorm info`, XLA kernels")
+    if not np.allclose(compiled["losses"], plain["losses"], rtol=2e-2):
+        raise AssertionError(f"losses {compiled}, without XLA {plain}")
+    return {"xla": compiled["losses"], "plain": plain["losses"]}
+
+
+def op_with_xla(name: str) -> dict[str, Any]:
+    """Runs an op and its gradients with and without XLA: not a bit may differ.
+
+    Three runs of each: XLA records what it runs more than once into a CUDA graph.
+
+    Raises:
+        AssertionError: a bit differs.
     """
     import tensorflow as tf
 
-    function, shape, channels = op_calls()["group_norm"]
+    function, shape, channels = op_calls()[name]
     gamma, beta = tf.ones(channels), tf.zeros(channels)
-    x = tf.random.stateless_normal(shape, (1, 2))
-    compiled = tf.function(
-        lambda: function(x, gamma, beta, None), jit_compile=True, autograph=False
-    )
-    try:
-        with tf.device(GPU):
-            compiled()
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-        lines = [line for line in str(error).splitlines() if "usednorm" in line]
-        if not lines:
-            raise
-        return {"xla": "refused, as expected so far", "message": lines[0][:500]}
-    return {"xla": "works"}
+    x, dy = (tf.random.stateless_normal(shape, (1, seed)) for seed in (2, 3))
+
+    def step() -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, gamma])
+            y = function(x, gamma, beta, None)
+        return [y, *tape.gradient(y, [x, gamma], output_gradients=dy)]
+
+    compiled = tf.function(step, jit_compile=True, autograph=False)
+    with tf.device(GPU):
+        expected = [each.numpy().tobytes() for each in step()]
+        for _ in range(3):
+            if [each.numpy().tobytes() for each in compiled()] != expected:
+                raise AssertionError(f"{name}: other bits under XLA")
+    return {"xla": "the same bits"}
 
 
 def time_layer(layer: Any, x: Any, steps: int = 30) -> dict[str, float]:
@@ -406,7 +418,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
         checks.run("fit() as with Keras's layers", fit_like_keras)
         checks.run("fit() with jit_compile=True", fit_with_xla)
-        checks.run("an op with jit_compile=True", op_with_xla)
+        for name in op_calls() if not checks.failed else ():
+            checks.run(
+                f"{name} with jit_compile=True", lambda name=name: op_with_xla(name)
+            )
         for name in LAYER_SHAPES:
             for dtype in ("bfloat16", "float32"):
                 checks.run(

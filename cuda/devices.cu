@@ -132,5 +132,20 @@ Status CurrentDevice(const Device** device) {
   return UsedDevices().Get(ordinal, device);
 }
 
+ScopedDevice::~ScopedDevice() {
+  if (previous_ >= 0) cudaSetDevice(previous_);
+}
+
+Status ScopedDevice::Enter(int device) {
+  int current = -1;
+  FUSEDNORM_RETURN_IF_ERROR(
+      device::ToStatus(cudaGetDevice(&current), "finding the current CUDA device"));
+  if (current == device) return Status();
+  FUSEDNORM_RETURN_IF_ERROR(
+      device::ToStatus(cudaSetDevice(device), "selecting a CUDA device"));
+  previous_ = current;
+  return Status();
+}
+
 }  // namespace cuda
 }  // namespace fusednorm

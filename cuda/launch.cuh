@@ -20,6 +20,7 @@ namespace device {
 
 inline Status ToStatus(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return Status();
+  cudaGetLastError();  // or the next launch reports this one
   const std::string message = what + ": " + cudaGetErrorString(error);
   return error == cudaErrorMemoryAllocation ? Status::OutOfMemory(message)
                                             : Status::Internal(message);

@@ -22,6 +22,20 @@ FUSEDNORM_EXPORT std::vector<Device> ListDevices();
 // The device that the calling thread has selected. Properties are read once a device.
 FUSEDNORM_EXPORT Status CurrentDevice(const Device** device);
 
+// Makes a device current for the calling thread, until destroyed.
+class FUSEDNORM_EXPORT ScopedDevice {
+ public:
+  ScopedDevice() = default;
+  ~ScopedDevice();
+  ScopedDevice(const ScopedDevice&) = delete;
+  ScopedDevice& operator=(const ScopedDevice&) = delete;
+
+  Status Enter(int device);
+
+ private:
+  int previous_ = -1;
+};
+
 // Enqueues y (and sum, mean, rstd) from x on the stream, which belongs to the current
 // device. Buffers and workspace are device memory; the plan is PlanForward's for this
 // problem, this device and these buffers. A status other than ok names the plan.

@@ -93,6 +93,8 @@ def test_info_as_json():
     assert [device["name"] for device in tensorflow["devices"]] == [
         device.name for device in tf.config.list_physical_devices()
     ]
+    xla = ["CPU"] if _build_info.CUDA_VERSION is None else ["CPU", "GPU"]
+    assert tensorflow["xla"] == xla
     assert report["keras"] == {
         "running": keras.__version__,
         "backend": "tensorflow",
@@ -117,6 +119,7 @@ def test_info_as_text():
         f"{tf.__version__} (built against {_build_info.TENSORFLOW_VERSION})"
     )
     assert lines["Keras"] == f"{keras.__version__} (backend tensorflow)"
+    assert lines["XLA kernels"].startswith("CPU")
     assert lines["Instruction set"].startswith("baseline (usable here: ")
     assert lines["Instruction set"].endswith("; FUSEDNORM_ISA=baseline)")
     assert "CUDA" in lines
@@ -186,6 +189,7 @@ def test_info_reports_a_tensorflow_that_does_not_fit(doctored):
         "built_against": OTHER,
         "running": tf.__version__,
         "devices": [],
+        "xla": [],
         "error": f"ImportError: {DOES_NOT_FIT.strip()}",
     }
     assert report["libraries"]["op_library"]["error"] == "not tried, see TensorFlow"

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from fusednorm import _library
 from fusednorm._keras import LEGACY, keras
 from reference import Norm
 
@@ -542,7 +543,9 @@ def test_compute_output_shape_is_the_input_shape(kind):
 
 @keras_3_only
 @every_layer
-def test_does_not_claim_to_support_xla(kind):
+def test_supports_xla_where_it_has_kernels_for_all_devices(kind, monkeypatch):
+    assert LAYERS[kind]().supports_jit is True
+    monkeypatch.setattr(_library, "xla_devices", set)
     assert LAYERS[kind]().supports_jit is False
 
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "core/portability.h"
 
@@ -19,5 +20,6 @@ FUSEDNORM_INLINE DataType ComputeType(DataType data) {
 }
 
 const char* Name(DataType type);
+bool DataTypeFromName(const std::string& name, DataType* type);
 
 }  // namespace fusednorm

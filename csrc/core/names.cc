@@ -63,4 +63,15 @@ const char* Name(DataType type) {
   return "unknown";
 }
 
+bool DataTypeFromName(const std::string& name, DataType* type) {
+  for (const DataType each :
+       {DataType::kFloat, DataType::kHalf, DataType::kBfloat16, DataType::kDouble}) {
+    if (name == Name(each)) {
+      *type = each;
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace fusednorm

@@ -11,6 +11,9 @@
 
 namespace fusednorm {
 
+// Waking another thread takes as long as this many elements.
+constexpr int64_t kWorthAThread = 16384;
+
 class ParallelFor {
  public:
   using Body = void (*)(void* context, int64_t begin, int64_t end);

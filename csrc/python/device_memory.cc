@@ -37,19 +37,6 @@ Status EnqueueWithWorkspace(const NormProblem& problem, const Buffers& buffers,
 
 }  // namespace
 
-ScopedDevice::~ScopedDevice() {
-  if (previous_ >= 0) cudaSetDevice(previous_);
-}
-
-Status ScopedDevice::Enter(int device) {
-  int current = -1;
-  FUSEDNORM_RETURN_IF_ERROR(FUSEDNORM_CUDA(cudaGetDevice, &current));
-  if (current == device) return Status();
-  FUSEDNORM_RETURN_IF_ERROR(FUSEDNORM_CUDA(cudaSetDevice, device));
-  previous_ = current;
-  return Status();
-}
-
 Status AllocateOn(cuda::Stream stream, int64_t bytes, void** data) {
   *data = nullptr;
   if (bytes == 0) return Status();
@@ -105,8 +92,8 @@ Status NoCuda() {
 
 }  // namespace
 
-ScopedDevice::~ScopedDevice() = default;
-Status ScopedDevice::Enter(int) {
+cuda::ScopedDevice::~ScopedDevice() = default;
+Status cuda::ScopedDevice::Enter(int) {
   static_cast<void>(previous_);
   return NoCuda();
 }

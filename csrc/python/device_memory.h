@@ -11,19 +11,7 @@
 
 namespace fusednorm {
 
-// Makes a device current for the calling thread, until destroyed.
-class ScopedDevice {
- public:
-  ScopedDevice() = default;
-  ~ScopedDevice();
-  ScopedDevice(const ScopedDevice&) = delete;
-  ScopedDevice& operator=(const ScopedDevice&) = delete;
-
-  Status Enter(int device);
-
- private:
-  int previous_ = -1;
-};
+using cuda::ScopedDevice;
 
 // Memory of the current device, usable by work that is enqueued on the stream from now
 // on. `data` is null for no bytes.

@@ -36,10 +36,8 @@ inline std::string ToString(const Shape& shape) {
 }
 
 inline DataType DataTypeFromName(const std::string& argument, const std::string& name) {
-  for (const DataType type :
-       {DataType::kFloat, DataType::kHalf, DataType::kBfloat16, DataType::kDouble}) {
-    if (name == Name(type)) return type;
-  }
+  DataType type;
+  if (DataTypeFromName(name, &type)) return type;
   throw py::value_error(
       argument + " must have dtype float16, bfloat16, float32 or float64, got " + name);
 }

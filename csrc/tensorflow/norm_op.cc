@@ -1,10 +1,9 @@
 #include "tensorflow/norm_op.h"
 
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/shapes.h"
 
 namespace fusednorm {
 namespace {
@@ -14,26 +13,12 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-std::vector<int64_t> ToVector(const TensorShape& shape) {
-  std::vector<int64_t> dims;
-  for (int i = 0; i < shape.dims(); ++i) dims.push_back(shape.dim_size(i));
-  return dims;
-}
-
-absl::Status CheckShape(const char* name, const Tensor& tensor,
-                        const TensorShape& expected) {
-  if (tensor.shape() == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ",
-                                                 expected.DebugString(), ", got ",
-                                                 tensor.shape().DebugString()));
-}
-
 // An input that must have a known shape.
 absl::Status Input(OpKernelContext* context, const char* name,
                    const TensorShape& expected, const void** data) {
   const Tensor* tensor = nullptr;
   TF_RETURN_IF_ERROR(context->input(name, &tensor));
-  TF_RETURN_IF_ERROR(CheckShape(name, *tensor, expected));
+  TF_RETURN_IF_ERROR(CheckShape(name, tensor->shape(), expected));
   *data = tensor->data();
   return absl::OkStatus();
 }
@@ -44,7 +29,7 @@ absl::Status OptionalInput(OpKernelContext* context, const char* name,
   tensorflow::OpInputList list;
   TF_RETURN_IF_ERROR(context->input_list(name, &list));
   if (list.size() == 0) return absl::OkStatus();
-  TF_RETURN_IF_ERROR(CheckShape(name, list[0], expected));
+  TF_RETURN_IF_ERROR(CheckShape(name, list[0].shape(), expected));
   *data = list[0].data();
   return absl::OkStatus();
 }
@@ -67,21 +52,6 @@ absl::Status ForwardOrAllocate(OpKernelContext* context, std::vector<int> inputs
   return absl::OkStatus();
 }
 
-// The shapes that belong to a problem.
-struct Shapes {
-  TensorShape params;
-  TensorShape statistics;
-};
-
-absl::Status MakeProblem(const NodeAttributes& attributes, const TensorShape& x,
-                         NormProblem* problem, Shapes* shapes) {
-  NormShapes dims;
-  TF_RETURN_IF_ERROR(ToTensorFlow(attributes.MakeProblem(ToVector(x), problem, &dims)));
-  shapes->params = TensorShape(dims.params);
-  shapes->statistics = TensorShape(dims.statistics);
-  return absl::OkStatus();
-}
-
 // `Buffers` of either direction.
 template <class Buffers>
 absl::Status Parameters(OpKernelContext* context, const NormProblem& problem,
@@ -94,11 +64,7 @@ absl::Status Parameters(OpKernelContext* context, const NormProblem& problem,
 }  // namespace
 
 NormOpBase::NormOpBase(OpKernelConstruction* context) : OpKernel(context) {
-  const std::string op = type_string();
-  const bool is_group_norm = op.find("GroupNorm") != std::string::npos;
-  const bool centred = op.find("RMSNorm") == std::string::npos;
-  OP_REQUIRES_OK(context,
-                 ReadAttributes(context, is_group_norm, centred, &attributes_));
+  OP_REQUIRES_OK(context, ReadAttributes(context, &attributes_));
 }
 
 void NormOpBase::Compute(OpKernelContext* context) {

@@ -17,8 +17,6 @@ class IntraOpParallelFor : public ParallelFor {
       : pool_(context->device()->tensorflow_cpu_worker_threads()->workers) {}
 
   void Run(int64_t count, int64_t elements, Body body, void* context) const override {
-    // Waking another thread takes as long as this many elements.
-    constexpr int64_t kWorthAThread = 16384;
     constexpr int64_t kCyclesPerElement = 2;
     if (count <= 1 || count * elements < kWorthAThread) return body(context, 0, count);
     using Pool = tensorflow::thread::ThreadPool;

@@ -51,8 +51,6 @@ else:
                 )
             super().__init__(**kwargs)
             self.autocast = False
-            # `fit` would turn XLA on by itself on a GPU; the ops have no XLA kernel.
-            self.supports_jit = False
 
         def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             """Returns the symbolic output, refusing integers while a model is built."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import tensorflow as tf
+from tensorflow.python.framework.kernels import get_registered_kernels_for_op
 
 from fusednorm import _compat
 
@@ -52,6 +53,23 @@ def load_op_library() -> ModuleType:
             if _library is None:
                 _library = _load(library_path())
     return _library
+
+
+def xla_devices() -> set[str]:
+    """Returns the types of devices, "CPU" and "GPU", for which XLA has our kernels."""
+    load_op_library()
+    types = {
+        kernel.device_type
+        for kernel in get_registered_kernels_for_op("Fusednorm>GroupNorm").kernel
+    }
+    return {device for device in ("CPU", "GPU") if f"XLA_{device}_JIT" in types}
+
+
+def supports_xla() -> bool:
+    """Returns whether XLA can compile the ops for all devices of this process."""
+    return {each.device_type for each in tf.config.get_visible_devices()} <= (
+        xla_devices()
+    )
 
 
 # While a function is traced, AutoGraph would warn that it cannot convert importlib.

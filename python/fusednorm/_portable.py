@@ -7,8 +7,7 @@ import contextvars
 from collections.abc import Iterator
 from types import ModuleType
 
-from fusednorm import _compat, _composition
-from fusednorm._library import load_op_library
+from fusednorm import _compat, _composition, _library
 
 _inside = contextvars.ContextVar("fusednorm.portable", default=False)
 
@@ -45,6 +44,13 @@ def portable() -> Iterator[None]:
 
 def op_wrappers() -> ModuleType:
     """Returns the module with a function for each norm, named as its fused op."""
-    if _inside.get() or _compat.OPS_DISABLED:
-        return _composition
-    return load_op_library()
+    return _composition if _is_portable() else _library.load_op_library()
+
+
+def supports_xla() -> bool:
+    """Returns whether XLA can compile these for all devices of this process."""
+    return _is_portable() or _library.supports_xla()
+
+
+def _is_portable() -> bool:
+    return _inside.get() or _compat.OPS_DISABLED

@@ -89,7 +89,7 @@ def _quiet_standard_error() -> Iterator[None]:
 
 def _tensorflow_stack() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Returns what is to say of TensorFlow, of the op library and of Keras."""
-    tensorflow = {"running": _compat.tensorflow_version(), "devices": []}
+    tensorflow = {"running": _compat.tensorflow_version(), "devices": [], "xla": []}
     library = {"path": None, "error": None}
     keras = {"running": None, "backend": None, "error": None}
 
@@ -105,7 +105,8 @@ def _tensorflow_stack() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
         loader, library["error"] = _attempt(lambda: _import("fusednorm._library"))
         if loader is not None:
             library["path"] = str(loader.library_path())
-            _, library["error"] = _attempt(loader.load_op_library)
+            xla, library["error"] = _attempt(loader.xla_devices)
+            tensorflow["xla"] = sorted(xla or [])
         module, keras["error"] = _attempt(lambda: _import("fusednorm._keras").keras)
         if module is not None:
             keras["running"] = module.__version__
@@ -152,6 +153,7 @@ def render(report: dict[str, Any]) -> str:
             (f"  {device['type']}", _present(device["name"], device["model"], "  "))
             for device in tensorflow["devices"]
         ),
+        ("XLA kernels", ", ".join(tensorflow["xla"]) or "none"),
         ("Package", libraries["package"]),
         ("Op library", _present(*libraries["op_library"].values())),
         ("Native module", _present(*libraries["native_module"].values())),

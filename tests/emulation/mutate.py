@@ -1,6 +1,7 @@
 """Breaks the kernels in one place at a time: the tests have to notice each.
 
-Usage: python tests/emulation/mutate.py [--quick] [--jobs N] [--only WORD] [--table FILE]
+Usage: python tests/emulation/mutate.py [--quick] [--jobs N] [--only WORD]
+                                        [--table FILE]
 
 Prints the mutants and what has caught each; the exit status is 1 if one was not.
 """
@@ -164,8 +165,11 @@ def table(mutants, verdicts):
     def code(text):
         return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else "nothing"
 
+    def place(mutant):
+        return f" #{mutant.which}" if mutant.which else ""
+
     rows = [
-        f"| {m.file} | {code(m.old)}{f' #{m.which}' if m.which else ''} | {code(m.new)} "
+        f"| {m.file} | {code(m.old)}{place(m)} | {code(m.new)} "
         f"| {(caught or 'NOT CAUGHT').replace('|', '/')} |"
         for m, caught in zip(mutants, verdicts, strict=True)
     ]
@@ -176,8 +180,8 @@ def table(mutants, verdicts):
             "",
             "Written by `python tests/emulation/mutate.py --table "
             "tests/emulation/MUTANTS.md`.",
-            f"{caught} of {len(mutants)} were caught. The last column is the first test "
-            "that failed, and why.",
+            f"{caught} of {len(mutants)} were caught. The last column is the first "
+            "test that failed, and why.",
             "",
             "| file | instead of | has | caught by |",
             "|---|---|---|---|",

@@ -56,6 +56,20 @@ class Normalization(_keras.Layer):
         self.portable = portable
         self.supports_masking = True
 
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile the layer, which Keras 3 asks before it uses it.
+
+        On a GPU `fit` turns XLA on by itself, but a library built without CUDA has no
+        XLA kernels for it.
+        """
+        with self._ops():
+            return self._supports_jit and _portable.supports_xla()
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        self._supports_jit = value
+
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
         """Returns the shape of the layer's weights, checking the axes on the way."""
         axes, _ = _checks.normalized_axes(self.axis, len(input_shape))

@@ -1,0 +1,147 @@
+// The ops for XLA: each becomes one custom call, which runs the same kernel as the
+// OpKernel. XLA's threads and streams run it; see xla_host.cc and xla_cuda.cc.
+#include <string>
+#include <vector>
+
+#include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/shapes.h"
+#include "tensorflow/xla_problem.h"
+#include "tensorflow/xla_signature.h"
+#include "tensorflow/xla_workspace.h"
+#include "xla/hlo/builder/xla_builder.h"
+#include "xla/shape_util.h"
+
+namespace fusednorm {
+namespace {
+
+using tensorflow::TensorShape;
+using tensorflow::XlaOpKernelContext;
+
+xla::PrimitiveType ToXla(DataType type) {
+  switch (type) {
+    case DataType::kFloat:
+      return xla::F32;
+    case DataType::kHalf:
+      return xla::F16;
+    case DataType::kBfloat16:
+      return xla::BF16;
+    case DataType::kDouble:
+      return xla::F64;
+  }
+  return xla::PRIMITIVE_TYPE_INVALID;
+}
+
+// Dense and row-major, whatever layout XLA prefers for the ops around.
+xla::Shape RowMajor(xla::PrimitiveType type, const TensorShape& shape) {
+  const auto sizes = shape.dim_sizes();
+  return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
+}
+
+// The shape of an input. XLA bounds what comes out of e.g. tf.where: memory for the
+// most there may be, of which an unknown part is there.
+absl::Status StaticShape(const char* name, const absl::StatusOr<xla::Shape>& shape,
+                         TensorShape* result) {
+  TF_RETURN_IF_ERROR(shape.status());
+  if (!shape->is_static()) {
+    return absl::UnimplementedError(absl::StrCat(
+        "under XLA, ", name, " must have a shape that is known when it compiles, got ",
+        shape->ToString(), "; leave this norm outside of jit_compile=True"));
+  }
+  return tensorflow::XLAShapeToTensorShape(*shape, result);
+}
+
+template <class Buffers>
+class XlaNormKernel : public tensorflow::XlaOpKernel {
+ public:
+  explicit XlaNormKernel(tensorflow::OpKernelConstruction* context)
+      : XlaOpKernel(context),
+        on_gpu_(context->device_type() == tensorflow::DEVICE_GPU_XLA_JIT) {
+    OP_REQUIRES_OK(context, ReadAttributes(context, &attributes_));
+  }
+
+  void Compile(XlaOpKernelContext* context) final {
+    OP_REQUIRES_OK(context, Lower(context));
+  }
+
+ private:
+  absl::Status Lower(XlaOpKernelContext* context) const {
+    TensorShape x;
+    TF_RETURN_IF_ERROR(StaticShape("x", context->InputXlaShape("x"), &x));
+    NormProblem problem;
+    Shapes shapes;
+    TF_RETURN_IF_ERROR(MakeProblem(attributes_, x, &problem, &shapes));
+    const auto shape_of = [&](Part part) -> const TensorShape& {
+      return part == Part::kData     ? x
+             : part == Part::kParams ? shapes.params
+                                     : shapes.statistics;
+    };
+
+    std::vector<xla::XlaOp> inputs;
+    std::vector<xla::Shape> input_shapes, output_shapes;
+    for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+      if (!Has(problem, problem.centred, operand.with)) continue;
+      const int index = static_cast<int>(inputs.size());
+      TensorShape shape;
+      TF_RETURN_IF_ERROR(
+          StaticShape(operand.name, context->InputXlaShape(index), &shape));
+      TF_RETURN_IF_ERROR(CheckShape(operand.name, shape, shape_of(operand.part)));
+      inputs.push_back(context->Input(index));
+      input_shapes.push_back(RowMajor(ToXla(TypeOf(problem, operand.part)), shape));
+    }
+    for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+      if (!Has(problem, problem.centred, operand.with)) continue;
+      output_shapes.push_back(
+          RowMajor(ToXla(TypeOf(problem, operand.part)), shape_of(operand.part)));
+    }
+    const int num_outputs = static_cast<int>(output_shapes.size());
+    if (const int64_t bytes = on_gpu_ ? Workspace(problem) : 0; bytes > 0) {
+      output_shapes.push_back(RowMajor(xla::U8, TensorShape({bytes})));
+    }
+
+    const xla::XlaOp call = xla::CustomCallWithLayout(
+        context->builder(), Signature<Buffers>::kTarget, inputs,
+        xla::ShapeUtil::MakeTupleShape(output_shapes), input_shapes,
+        ToAttributes(problem), /*has_side_effect=*/false,
+        /*output_operand_aliasing=*/{},
+        /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    for (int i = 0; i < num_outputs; ++i) {
+      context->SetOutput(i, xla::GetTupleElement(call, i));
+    }
+    return absl::OkStatus();
+  }
+
+  static int64_t Workspace(const NormProblem& problem) {
+#if defined(FUSEDNORM_WITH_CUDA)
+    return WorkspaceBytes<Buffers>(problem);
+#else
+    static_cast<void>(problem);
+    return 0;
+#endif
+  }
+
+  const bool on_gpu_;
+  NodeAttributes attributes_;
+};
+
+// Not REGISTER_XLA_OP: what is registered there becomes a kernel when TensorFlow
+// initializes its devices, and a library that is loaded later is not seen.
+#define FUSEDNORM_REGISTER_XLA(op, device, Buffers) \
+  REGISTER_KERNEL_BUILDER(Name("Fusednorm>" op).Device(device), XlaNormKernel<Buffers>)
+#define FUSEDNORM_REGISTER_XLA_OPS(device)                          \
+  FUSEDNORM_REGISTER_XLA("GroupNorm", device, ForwardBuffers);      \
+  FUSEDNORM_REGISTER_XLA("GroupNormGrad", device, BackwardBuffers); \
+  FUSEDNORM_REGISTER_XLA("LayerNorm", device, ForwardBuffers);      \
+  FUSEDNORM_REGISTER_XLA("LayerNormGrad", device, BackwardBuffers); \
+  FUSEDNORM_REGISTER_XLA("RMSNorm", device, ForwardBuffers);        \
+  FUSEDNORM_REGISTER_XLA("RMSNormGrad", device, BackwardBuffers)
+
+FUSEDNORM_REGISTER_XLA_OPS(tensorflow::DEVICE_CPU_XLA_JIT);
+#if defined(FUSEDNORM_WITH_CUDA)
+FUSEDNORM_REGISTER_XLA_OPS(tensorflow::DEVICE_GPU_XLA_JIT);
+#endif
+
+}  // namespace
+}  // namespace fusednorm

@@ -1,0 +1,34 @@
+// A NormProblem as the attributes of a custom call, which handlers read back. The HLO
+// shows them.
+#pragma once
+
+#include <string>
+
+#include "core/problem.h"
+
+namespace fusednorm {
+
+// Calls visit(name, field) for all there is in a problem; const or not.
+template <class Problem, class Visitor>
+void VisitFields(Problem& problem, Visitor&& visit) {
+  visit("n", problem.n);
+  visit("p", problem.p);
+  visit("g", problem.g);
+  visit("k", problem.k);
+  visit("q", problem.q);
+  visit("reduces_q", problem.reduces_q);
+  visit("centred", problem.centred);
+  visit("data", problem.data);
+  visit("param", problem.param);
+  visit("epsilon", problem.epsilon);
+  visit("activation", problem.activation);
+  visit("has_gamma", problem.has_gamma);
+  visit("has_beta", problem.has_beta);
+  visit("has_residual", problem.has_residual);
+  visit("zero_centered", problem.zero_centered);
+}
+
+// MLIR's text of a dictionary attribute: {n = 2 : i64, centred = true, ...}.
+std::string ToAttributes(const NormProblem& problem);
+
+}  // namespace fusednorm

@@ -1,0 +1,104 @@
+// What the custom call of each direction takes and gives, said once for the lowering,
+// which makes the call, and for the handlers, which run it. One more direction is one
+// more specialization of Signature, and its lines where kernels are registered
+// (xla_kernels.cc) and handlers (xla_host.cc, xla_cuda.cc).
+#pragma once
+
+#include <cstdint>
+
+#include "core/problem.h"
+
+namespace fusednorm {
+
+// The shape and the type of an operand.
+enum class Part { kData, kParams, kStatistics };
+
+// What of a problem an operand comes with.
+enum class With { kAny, kGamma, kBeta, kResidual, kMean };
+
+inline bool Has(const NormOptions& options, bool centred, With with) {
+  switch (with) {
+    case With::kAny:
+      return true;
+    case With::kGamma:
+      return options.has_gamma;
+    case With::kBeta:
+      return options.has_beta;
+    case With::kResidual:
+      return options.has_residual;
+    case With::kMean:
+      return centred;
+  }
+  return false;
+}
+
+inline DataType TypeOf(const NormProblem& problem, Part part) {
+  return part == Part::kData     ? problem.data
+         : part == Part::kParams ? problem.param
+                                 : ComputeType(problem.data);
+}
+
+inline int64_t SizeOf(const NormProblem& problem, Part part) {
+  return part == Part::kData     ? problem.num_elements()
+         : part == Part::kParams ? problem.num_params()
+                                 : problem.num_groups();
+}
+
+// `Pointer` is const void* for inputs, void* for outputs.
+template <class Buffers, class Pointer>
+struct Operand {
+  const char* name;
+  Part part;
+  With with;
+  Pointer Buffers::* buffer;
+};
+template <class Buffers>
+using In = Operand<Buffers, const void*>;
+template <class Buffers>
+using Out = Operand<Buffers, void*>;
+
+// The name of the custom call, and its operands in the order of the ops.
+template <class Buffers>
+struct Signature;
+
+template <>
+struct Signature<ForwardBuffers> {
+  using B = ForwardBuffers;
+  static constexpr char kTarget[] = "fusednorm_forward";
+  static constexpr In<B> kInputs[] = {
+      {"x", Part::kData, With::kAny, &B::x},
+      {"gamma", Part::kParams, With::kGamma, &B::gamma},
+      {"beta", Part::kParams, With::kBeta, &B::beta},
+      {"residual", Part::kData, With::kResidual, &B::residual},
+  };
+  static constexpr Out<B> kOutputs[] = {
+      {"y", Part::kData, With::kAny, &B::y},
+      {"sum", Part::kData, With::kResidual, &B::sum},
+      {"mean", Part::kStatistics, With::kMean, &B::mean},
+      {"rstd", Part::kStatistics, With::kAny, &B::rstd},
+  };
+};
+
+template <>
+struct Signature<BackwardBuffers> {
+  using B = BackwardBuffers;
+  static constexpr char kTarget[] = "fusednorm_backward";
+  static constexpr In<B> kInputs[] = {
+      {"dy", Part::kData, With::kAny, &B::dy},
+      {"x", Part::kData, With::kAny, &B::x},
+      {"mean", Part::kStatistics, With::kMean, &B::mean},
+      {"rstd", Part::kStatistics, With::kAny, &B::rstd},
+      {"gamma", Part::kParams, With::kGamma, &B::gamma},
+      {"beta", Part::kParams, With::kBeta, &B::beta},
+      {"dsum", Part::kData, With::kResidual, &B::dsum},
+      {"dmean", Part::kStatistics, With::kMean, &B::dmean},
+      {"drstd", Part::kStatistics, With::kAny, &B::drstd},
+  };
+  static constexpr Out<B> kOutputs[] = {
+      {"dx", Part::kData, With::kAny, &B::dx},
+      {"dgamma", Part::kParams, With::kGamma, &B::dgamma},
+      {"dbeta", Part::kParams, With::kBeta, &B::dbeta},
+  };
+};
+
+}  // namespace fusednorm
