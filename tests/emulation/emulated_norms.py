@@ -9,6 +9,7 @@ import numpy as np
 import reference
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]  # as in data_type.h
+PASSES = ["forward", "backward", "second_order"]  # as in emulate.cc
 ACTIVATIONS = list(reference.ACTIVATIONS)  # as in activation.h
 
 
@@ -63,7 +64,7 @@ def view(norm, shape):
     return dict(zip("npgkq", dims, strict=True)), after == 1
 
 
-def request(norm, shape, dtype, device, options, backward):
+def request(norm, shape, dtype, device, options, which):
     """Returns the fields of the worker's request."""
     dims, reduces_q = view(norm, shape)
     data = DTYPES.index(dtype)
@@ -81,15 +82,15 @@ def request(norm, shape, dtype, device, options, backward):
         "has_beta": options.beta and norm.centred,
         "has_residual": options.residual,
         "zero_centered": norm.zero_centered,
-        "backward": backward,
+        "pass": PASSES.index(which),
         "order": options.order,
         "offset": options.offset,
     }
 
 
-def plan(emulated, norm, shape, dtype, device=SMALL, options=None, backward=False):
-    """Returns the plan alone."""
-    fields = request(norm, shape, dtype, device, options or Options(), backward)
+def plan(emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"):
+    """Returns the plan of a pass alone."""
+    fields = request(norm, shape, dtype, device, options or Options(), which)
     answer, _ = emulated.ask("emulate", fields, [])
     assert answer["error"] == ""
     return answer
@@ -164,7 +165,7 @@ def forward(emulated, norm, data, device, options, places=None):
     groups = dims["n"] * dims["g"] * (1 if reduces_q else dims["q"])
     return call(
         emulated,
-        request(norm, x.shape, x.dtype, device, options, False),
+        request(norm, x.shape, x.dtype, device, options, "forward"),
         {name: data[name] for name in ("x", "residual", "gamma", "beta")},
         {
             "y": nan(x.shape, x.dtype),
@@ -183,7 +184,7 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
     gamma, beta = data["gamma"], data["beta"]
     return call(
         emulated,
-        request(norm, x.shape, x.dtype, device, options, True),
+        request(norm, x.shape, x.dtype, device, options, "backward"),
         {
             "dy": data["dy"],
             "x": x,
@@ -200,6 +201,79 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
         {"dy", "x", "dsum", "dx"},
         places or {},
     )
+
+
+def draw_second_order(norm, shape, dtype, options, rng, **data):
+    """Returns random inputs of the second order, but for mean and rstd."""
+    data = draw(norm, shape, dtype, options, rng, **data)
+    del data["residual"], data["dsum"], data["dmean"]
+    data["ddbeta"] = data.pop("beta")  # gamma and beta say which parameters there are
+    data["ddx"] = rng.normal(size=shape).astype(dtype)
+    data["ddgamma"] = None
+    if options.gamma:
+        gamma = data["gamma"]
+        data["ddgamma"] = rng.normal(size=gamma.shape).astype(gamma.dtype)
+    return data
+
+
+def second_order(emulated, norm, data, outputs, device, options, places=None):
+    """Runs the second order on forward's outputs. Returns the plan and its outputs."""
+    x, gamma = data["x"], data["gamma"]
+    rstd = outputs["rstd"]
+    names = ("gamma", "drstd", "ddx", "ddgamma", "ddbeta")
+    return call(
+        emulated,
+        request(norm, x.shape, x.dtype, device, options, "second_order"),
+        {
+            "dy": data["dy"],
+            "x": x,
+            "mean": outputs["mean"],
+            "rstd": rstd,
+            **{name: data[name] for name in names},
+        },
+        {
+            "d_dy": nan(x.shape, x.dtype),
+            "d_x": nan(x.shape, x.dtype),
+            "d_gamma": None if gamma is None else nan(gamma.shape, gamma.dtype),
+            "d_dmean": nan(rstd.shape, rstd.dtype, norm.centred),
+            "d_drstd": nan(rstd.shape, rstd.dtype),
+        },
+        {"dy", "x", "ddx", "d_dy", "d_x"},
+        places or {},
+    )
+
+
+def check_second_order(
+    emulated, norm, shape, dtype, rng, device=SMALL, options=None, **data
+):
+    """Runs the second order on random data and holds it to the bounds.
+
+    Returns the plan and the outputs.
+    """
+    options = options or Options()
+    dtype = np.dtype(dtype)
+    data = draw_second_order(norm, shape, dtype, options, rng, **data)
+    given = {**data, "beta": None, "residual": None}
+    _, outputs = forward(emulated, norm, given, device, options)
+    made, got = second_order(emulated, norm, data, outputs, device, options)
+    of = reference.forward(norm, data["x"], data["gamma"])
+    upstream = [data[name] for name in ("dy", "ddx", "ddgamma", "ddbeta", "drstd")]
+    exact = reference.second_order(norm, of, *upstream)
+    param_dtype = dtype if options.narrow else wide(dtype)
+    limits = bounds.second_order(norm, of, exact, *upstream, dtype, param_dtype)
+    ratios = {
+        name: bounds.relative_to(
+            getattr(limits, name),
+            value.reshape(getattr(exact, name).shape),
+            getattr(exact, name),
+        )
+        for name, value in got.items()
+        if value is not None
+    }
+    # Written so that NaN fails.
+    wrong = {name: ratio for name, ratio in ratios.items() if not ratio <= 1}
+    assert not wrong, f"{wrong} of the bounds; {made}"
+    return made, got
 
 
 def of_statistics(norm, of, data, shape, unit):
