@@ -311,6 +311,11 @@ def table(outcomes: list[Outcome]) -> str:
                 f"{each.theirs.milliseconds:.2f}",
             )
         )
+    return aligned(rows)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Returns rows of text as columns: the first to the left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

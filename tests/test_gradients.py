@@ -302,15 +302,3 @@ def test_only_the_sum_is_used(rng):
         tape.watch(x)
         _, total = fusednorm.layer_norm(x, residual=residual)
     np.testing.assert_array_equal(tape.gradient(total, x), np.ones(x.shape))
-
-
-def test_second_order_says_that_it_is_not_there_yet():
-    x = tf.constant([[1.0, 2.0, 4.0]])
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            y = tf.reduce_sum(fusednorm.layer_norm(x) ** 2)
-        dx = inner.gradient(y, x)
-    with pytest.raises(LookupError, match="gradient"):
-        outer.gradient(dx, x)

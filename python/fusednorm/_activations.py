@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-# Name -> the TensorFlow function that computes the same. `leaky_relu` has slope
-# 0.2 and `gelu` is the exact (erf) form: the defaults of both Keras and tf.nn.
+# Name -> TensorFlow's function of that name. `leaky_relu` has slope 0.2 and `gelu` is
+# the exact (erf) form: the defaults of both Keras and tf.nn.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "relu": tf.nn.relu,
     "leaky_relu": tf.nn.leaky_relu,
@@ -18,6 +19,20 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gelu_tanh": functools.partial(tf.nn.gelu, approximate=True),
     "tanh": tf.math.tanh,
     "sigmoid": tf.math.sigmoid,
+}
+# The same of basic ops, with derivatives of any order. tf.nn.gelu and tf.nn.leaky_relu
+# would have float32 constants in float64.
+_FORMULAS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "none": lambda z: z,
+    "relu": tf.nn.relu,
+    "leaky_relu": lambda z: tf.where(z > 0, z, 0.2 * z),
+    "silu": lambda z: z * tf.sigmoid(z),
+    "gelu": lambda z: 0.5 * z * (1 + tf.math.erf(z / math.sqrt(2))),
+    "gelu_tanh": lambda z: (
+        0.5 * z * (1 + tf.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
+    ),
+    "tanh": tf.tanh,
+    "sigmoid": tf.sigmoid,
 }
 _NAMES: dict[Any, str] = {
     None: "none",
@@ -69,5 +84,5 @@ def activation_name(activation: Any) -> str:
 
 
 def apply_activation(name: str, x: tf.Tensor) -> tf.Tensor:
-    """Applies a fused activation as a TensorFlow op of its own."""
-    return x if name == "none" else _FUNCTIONS[name](x)
+    """Applies a fused activation as TensorFlow ops, exact in the dtype of `x`."""
+    return _FORMULAS[name](x)

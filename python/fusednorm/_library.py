@@ -71,4 +71,5 @@ def _load(path: Path) -> ModuleType:
             f"TensorFlow says: {error}"
         ) from error
     importlib.import_module("fusednorm.gradients")
+    importlib.import_module("fusednorm.vectorization")
     return library

@@ -1,4 +1,4 @@
-"""First-order gradients of the fused ops. Imported when the library is loaded."""
+"""Gradients of the ops and of their gradients. Imported when the library is loaded."""
 
 from __future__ import annotations
 
@@ -6,70 +6,98 @@ from typing import Any
 
 import tensorflow as tf
 
+from fusednorm import _composition
 from fusednorm._library import load_op_library
+from fusednorm._signatures import (
+    KINDS,
+    attributes,
+    input_names,
+    kind_of,
+    named_inputs,
+)
 
-_COMMON = ("epsilon", "epsilon_low", "activation", "zero_centered")
 
-
-def _backward(
-    kind: str, op: Any, output_gradients: tuple[Any, ...], *attributes: str
-) -> list[tf.Tensor]:
-    """Calls the gradient op of one forward op.
+def _gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
+    """Calls the gradient op of a forward op.
 
     Args:
-        kind: "group_norm", "layer_norm" or "rms_norm".
         op: The forward op, or what stands for it on the eager tape.
-        output_gradients: One per output; `None` where nothing depends on it.
-        *attributes: The attributes that only this op has.
+        *output_gradients: One per output; `None` where nothing depends on it.
 
     Returns:
         One gradient per input of the forward op.
     """
-    centred = kind != "rms_norm"
-    lists = ("gamma", "beta", "residual") if centred else ("gamma", "residual")
-    x, *rest = op.inputs
-    inputs = {}
-    for name in lists:
-        count = op.get_attr(f"num_{name}")
-        inputs[name], rest = rest[:count], rest[count:]
+    kind = kind_of(op)
+    inputs = named_inputs(op, op.inputs)
     has_residual = bool(inputs.pop("residual"))
-
     outputs = list(op.outputs)
     gradients = [
         tf.zeros_like(output) if gradient is None else gradient
         for output, gradient in zip(outputs, output_gradients, strict=True)
     ]
-    statistics = ("mean", "rstd") if centred else ("rstd",)
+    statistics = ("rstd",) if kind == "rms_norm" else ("mean", "rstd")
     first = 1 + has_residual
     for name, value, gradient in zip(
         statistics, outputs[first:], gradients[first:], strict=True
     ):
         inputs[name] = value
         inputs[f"d{name}"] = gradient
-
     # With a residual what was normalized is the sum, which is also an output.
+    if has_residual:
+        inputs["x"] = outputs[1]
+
     dx, *parameter_gradients = getattr(load_op_library(), f"fusednorm_{kind}_grad")(
         dy=gradients[0],
-        x=outputs[1] if has_residual else x,
         dsum=gradients[1:first],
         name=f"{kind}_grad",
         **inputs,
-        **{name: op.get_attr(name) for name in (*_COMMON, *attributes)},
+        **attributes(op),
     )
     flat = [gradient for each in parameter_gradients for gradient in each]
     return [dx, *flat, *([dx] if has_residual else [])]
 
 
-@tf.RegisterGradient("Fusednorm>GroupNorm")
-def _group_norm_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
-    return _backward("group_norm", op, output_gradients, "groups", "axis")
+def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
+    """Differentiates the gradient of the composition.
+
+    The statistics are functions of x. What passes through them is part of the
+    gradient of x, and their own gradients are `None`. All orders beyond follow,
+    because these are TensorFlow's ops.
+
+    Args:
+        op: The gradient op, or what stands for it on the eager tape.
+        *output_gradients: As for `_gradient`.
+
+    Returns:
+        One gradient per input of the gradient op, `None` where the tape has said that
+        it does not need it.
+    """
+    # Two inputs may be one tensor, x and dy say, and each needs a gradient of its own.
+    values = [tf.identity(value) for value in op.inputs]
+    unneeded = getattr(op, "skip_input_indices", None) or ()
+    needed = [
+        index
+        for index, name in enumerate(input_names(op))
+        if index not in unneeded and name not in ("mean", "rstd")
+    ]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([values[index] for index in needed])
+        outputs = _composition.gradient(
+            kind_of(op), named_inputs(op, values), attributes(op)
+        )
+    targets = [
+        (output, gradient)
+        for output, gradient in zip(outputs, output_gradients, strict=True)
+        if gradient is not None
+    ]
+    gradients = tape.gradient(
+        [output for output, _ in targets],
+        {index: values[index] for index in needed},
+        output_gradients=[gradient for _, gradient in targets],
+    )
+    return [gradients.get(index) for index in range(len(values))]
 
 
-@tf.RegisterGradient("Fusednorm>LayerNorm")
-def _layer_norm_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
-    return _backward("layer_norm", op, output_gradients, "axes")
-
-
-@tf.RegisterGradient("Fusednorm>RMSNorm")
-def _rms_norm_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
-    return _backward("rms_norm", op, output_gradients, "axes")
+for _type in KINDS:
+    tf.RegisterGradient(_type)(_gradient)
+    tf.RegisterGradient(f"{_type}Grad")(_second_order_gradient)

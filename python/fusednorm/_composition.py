@@ -1,0 +1,256 @@
+"""The norms as plain TensorFlow ops, for where the fused ones cannot go.
+
+The functions take the arguments of the generated op wrappers and return their
+outputs, so that a caller can have either. They keep the contract of docs/numerics.md:
+arithmetic in `S`, `(x - mean) * rstd`, exactly beta for a constant group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from fusednorm._activations import apply_activation
+
+Sizes = list[int | tf.Tensor]
+Tensors = Sequence[tf.Tensor]
+
+# Below, float32 is subnormal, and TensorFlow's threads take it for zero.
+_SMALLEST = 2.0**-126
+
+
+def fusednorm_group_norm(
+    *,
+    x: tf.Tensor,
+    gamma: Tensors,
+    beta: Tensors,
+    residual: Tensors,
+    groups: int,
+    axis: int = -1,
+    name: str = "group_norm",
+    **options: Any,
+) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Returns y, sum, mean and rstd; see the op for the arguments."""
+    with tf.name_scope(name):
+        sums, x = _sum(x, residual)
+        view, g = _group_view(x, groups, axis)
+        y, *statistics = _normalize(
+            _reshape(x, view),
+            reduced=[*range(1, g), *range(g + 1, len(view))],
+            parameter_shape=[*view[g : g + 2], *[1] * (len(view) - g - 2)],
+            gamma=gamma,
+            beta=beta,
+            **options,
+        )
+        return (_restored(y, x), sums, *statistics)
+
+
+def fusednorm_layer_norm(
+    *,
+    x: tf.Tensor,
+    gamma: Tensors,
+    beta: Tensors,
+    residual: Tensors,
+    axes: Sequence[int],
+    name: str = "layer_norm",
+    **options: Any,
+) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Returns y, sum, mean and rstd; see the op for the arguments."""
+    with tf.name_scope(name):
+        sums, x = _sum(x, residual)
+        y, *statistics = _normalize(
+            x,
+            reduced=list(axes),
+            parameter_shape=_axes_parameter_shape(x, axes),
+            gamma=gamma,
+            beta=beta,
+            **options,
+        )
+        return (y, sums, *statistics)
+
+
+def fusednorm_rms_norm(
+    *,
+    x: tf.Tensor,
+    gamma: Tensors,
+    residual: Tensors,
+    axes: Sequence[int],
+    name: str = "rms_norm",
+    **options: Any,
+) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+    """Returns y, sum and rstd; see the op for the arguments."""
+    with tf.name_scope(name):
+        sums, x = _sum(x, residual)
+        y, rstd = _normalize(
+            x,
+            reduced=list(axes),
+            parameter_shape=_axes_parameter_shape(x, axes),
+            gamma=gamma,
+            beta=[],
+            centred=False,
+            **options,
+        )
+        return y, sums, rstd
+
+
+_NORMS = {
+    "group_norm": fusednorm_group_norm,
+    "layer_norm": fusednorm_layer_norm,
+    "rms_norm": fusednorm_rms_norm,
+}
+
+
+def gradient(
+    kind: str, inputs: dict[str, Any], attributes: dict[str, Any]
+) -> list[tf.Tensor]:
+    """Returns what the gradient op of a norm does: dx and, if there, dgamma and dbeta.
+
+    Args:
+        kind: "group_norm", "layer_norm" or "rms_norm".
+        inputs: Those of the gradient op, by name. The statistics are computed again, so
+            that derivatives of the result see what they depend on.
+        attributes: Those of the gradient op, by name.
+    """
+    x = inputs["x"]
+    parameters = {name: inputs[name] for name in ("gamma", "beta") if name in inputs}
+    sources = [x, *parameters.get("gamma", []), *parameters.get("beta", [])]
+    seeds = [inputs[name] for name in ("dy", "dmean", "drstd") if name in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        y, _, *statistics = _NORMS[kind](
+            x=x, residual=[], S=inputs["rstd"].dtype, **parameters, **attributes
+        )
+    dx, *parameter_gradients = tape.gradient(
+        [y, *statistics], sources, output_gradients=seeds
+    )
+    return [tf.add_n([dx, *inputs["dsum"]]), *parameter_gradients]
+
+
+def _normalize(
+    x: tf.Tensor,
+    *,
+    reduced: list[int],
+    parameter_shape: Sizes | tf.Tensor,
+    gamma: Tensors,
+    beta: Tensors,
+    centred: bool = True,
+    epsilon: float = 1e-3,
+    epsilon_low: float = 0.0,
+    activation: str = "none",
+    zero_centered: bool = False,
+    S: tf.DType = tf.float32,  # noqa: N803 (the op's name for it)
+) -> tuple[tf.Tensor, ...]:
+    """Normalizes over the axes `reduced`; returns y, the mean if centred, and rstd."""
+
+    def mean_of(values: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(values, reduced, keepdims=True)
+
+    deviation = tf.cast(x, S)
+    statistics = []
+    if centred:
+        # A number near the mean, which is the mean exactly where the group is
+        # constant; the mean of the deviations from it is then nearly free of rounding.
+        # Where the mean is taken from does not change it, hence no gradient.
+        least = tf.reduce_min(deviation, reduced, keepdims=True)
+        near = tf.stop_gradient(least + mean_of(deviation - least))
+        deviation -= near
+        correction = mean_of(deviation)
+        statistics.append(near + correction)
+        deviation -= correction
+    rstd = _inverse_sqrt(mean_of(tf.square(deviation)), float(epsilon) + epsilon_low)
+    statistics.append(rstd)
+
+    z = deviation * rstd
+    for value in gamma:
+        scale = _parameter(value, parameter_shape, S)
+        z *= 1 + scale if zero_centered else scale
+    for value in beta:
+        z += _parameter(value, parameter_shape, S)
+    y = tf.cast(apply_activation(activation, z), x.dtype)
+    return (y, *(tf.squeeze(each, reduced) for each in statistics))
+
+
+def _inverse_sqrt(variance: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Returns 1 / sqrt(variance + epsilon), but 0 for 1 / 0: y is then beta."""
+    squared = variance + tf.constant(epsilon, variance.dtype)
+    if epsilon >= _SMALLEST:
+        return tf.math.rsqrt(squared)
+    # Two selections, because the gradient of the branch not taken must be finite too.
+    is_zero = tf.equal(squared, 0)
+    rstd = tf.math.rsqrt(tf.where(is_zero, tf.ones_like(squared), squared))
+    return tf.where(is_zero, tf.zeros_like(squared), rstd)
+
+
+def _sum(x: tf.Tensor, residual: Tensors) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Returns the output `sum`, rounded to the data's type, and what is normalized."""
+    sums = [x + each for each in residual]
+    return sums, (sums[0] if sums else x)
+
+
+def _group_view(x: tf.Tensor, groups: int, axis: int) -> tuple[Sizes, int]:
+    """Returns the sizes [N, P, G, K, Q] of `x`, and where G is among them.
+
+    P and Q are left out where `x` has no axes that they are made of.
+    """
+    rank = x.shape.rank
+    if rank is not None:
+        axis %= rank
+    channels = _size(x, axis, axis + 1)
+    view = [_size(x, 0, 1)]
+    if axis != 1:
+        view.append(_size(x, 1, axis))
+    g = len(view)
+    view += [channels, 1] if groups == -1 else [groups, channels // groups]
+    if axis + 1 not in (0, rank):
+        view.append(_size(x, axis + 1, 0))
+    return view, g
+
+
+def _axes_parameter_shape(x: tf.Tensor, axes: Sequence[int]) -> Sizes | tf.Tensor:
+    """Returns the shape in which parameters of the axes broadcast against `x`."""
+    rank = x.shape.rank
+    if rank is not None:
+        axes = [axis % rank for axis in axes]
+    end = axes[-1] + 1
+    if end > 0 and rank is None:
+        inner = tf.ones([tf.rank(x) - end], tf.int32)
+        return tf.concat([tf.shape(x)[axes[0] : end], inner], 0)
+    inner = [1] * (-end if end <= 0 else rank - end)
+    return [_size(x, axis, axis + 1) for axis in axes] + inner
+
+
+def _size(x: tf.Tensor, begin: int, end: int) -> int | tf.Tensor:
+    """Returns the number of elements of some axes; an `end` of 0 is that of `x`."""
+    axes = slice(begin, end or None)
+    size = x.shape[axes].num_elements()
+    return tf.reduce_prod(tf.shape(x)[axes]) if size is None else size
+
+
+def _reshape(x: tf.Tensor, sizes: Sizes) -> tf.Tensor:
+    """Returns `x` in a shape of as many elements."""
+    # One unknown size needs no op to compute it, but for empty tensors.
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) == len(sizes) - 1 and 0 not in known:
+        sizes = [size if isinstance(size, int) else -1 for size in sizes]
+    return tf.reshape(x, sizes)
+
+
+def _restored(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Returns `y` in the shape of `x`."""
+    if x.shape.rank is None or x.shape.as_list().count(None) > 1:
+        return tf.reshape(y, tf.shape(x))
+    return _reshape(y, [_size(x, axis, axis + 1) for axis in range(x.shape.rank)])
+
+
+def _parameter(
+    value: tf.Tensor, shape: Sizes | tf.Tensor, dtype: tf.DType
+) -> tf.Tensor:
+    """Returns gamma or beta in `dtype`, to broadcast against the data."""
+    value = tf.cast(value, dtype)
+    known = isinstance(shape, list) and all(isinstance(size, int) for size in shape)
+    if known and value.shape == tf.TensorShape(shape):
+        return value
+    # No size is left to be inferred: one that does not fit must not pass.
+    return tf.reshape(value, shape)
