@@ -1,8 +1,8 @@
 """Breaks the kernels in one place at a time: the tests have to notice each.
 
-Usage: python tests/emulation/mutate.py [--quick] [--jobs N] [--only WORD]
+Usage: python tests/emulation/mutate.py [--quick] [--jobs N] [--only WORD] [--table FILE]
 
-Prints a table of mutants and what has caught each; the exit status is 1 if one was not.
+Prints the mutants and what has caught each; the exit status is 1 if one was not.
 """
 
 import argparse
@@ -183,12 +183,42 @@ def failure(library):
     return f"{test.group(1) if test else done.stdout[-200:]}: {reason}"
 
 
+def table(mutants, verdicts):
+    """Returns what MUTANTS.md holds."""
+
+    def code(text):
+        return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else "nothing"
+
+    rows = [
+        f"| {m.file} | {code(m.old)}{f' #{m.which}' if m.which else ''} | {code(m.new)} "
+        f"| {(caught or 'NOT CAUGHT').replace('|', '/')} |"
+        for m, caught in zip(mutants, verdicts, strict=True)
+    ]
+    caught = len(verdicts) - verdicts.count(None)
+    return "\n".join(
+        [
+            "# Mutants",
+            "",
+            "Written by `python tests/emulation/mutate.py --table "
+            "tests/emulation/MUTANTS.md`.",
+            f"{caught} of {len(mutants)} were caught. The last column is the first test "
+            "that failed, and why.",
+            "",
+            "| file | instead of | has | caught by |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def main():
-    """Prints the table."""
+    """Prints the mutants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without the sanitizers")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--only", default="", help="mutants that have this text")
+    parser.add_argument("--table", type=Path, help="also write a Markdown table")
     arguments = parser.parse_args()
     flags = () if arguments.quick else compiling.SANITIZE
     mutants = [m for m in MUTANTS if arguments.only in str(m)]
@@ -209,6 +239,8 @@ def main():
             sys.exit("the tests fail without any mutant")
         with ThreadPoolExecutor(arguments.jobs) as pool:
             verdicts = list(pool.map(judge, enumerate(mutants)))
+    if arguments.table:
+        arguments.table.write_text(table(mutants, verdicts))
     missed = verdicts.count(None)
     print(f"{len(mutants)} mutants, {missed} not caught")
     sys.exit(missed > 0)
