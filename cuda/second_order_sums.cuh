@@ -122,13 +122,15 @@ struct SecondOrderAccess {
   }
 };
 
-// Writes d_dy and d_x; returns what d_gamma is the sum of in `terms`. `value(e)` has
-// what goes with element e of the access.
+// What goes with an element.
 template <class C>
 struct SecondOrderInputs {
   C mean, rstd, gamma, ddgamma, ddbeta;
   SecondOrderShares<C> shares;
 };
+
+// Writes d_dy and d_x of an access, whose element e has inputs_of(e). `terms` are those
+// of d_gamma.
 template <class T, int kWidth, class InputsOf>
 FUSEDNORM_DEVICE void WriteSecondOrder(const SecondOrderArgs& args, int64_t at,
                                        const InputsOf& inputs_of,

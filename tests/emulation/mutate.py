@@ -48,6 +48,7 @@ SPLIT, SPLIT_BACK = "split_rows_forward.cuh", "split_rows_backward.cuh"
 TILE_FORWARD, TILE_BACK = "tile_forward.cuh", "tile_backward.cuh"
 RUNS, AFFINE, PARAMS = "runs.cuh", "affine.cuh", "param_sums.cuh"
 SECOND, SECOND_ROWS = "second_order_sums.cuh", "second_order_rows.cuh"
+FORMULA = "../csrc/core/second_order.h"
 SECOND_RUNS, SECOND_TILE = "second_order_runs.cuh", "second_order_tile.cuh"
 CLUSTER_END = "if (cluster > 1) device::SyncCluster();"
 
@@ -129,6 +130,9 @@ MUTANTS = [
         AFFINE, "args.centred ? plain * inverse_count : C(0)", "plain * inverse_count"
     ),
     Mutant("moments.cuh", "part.squares + count * away * away", "part.squares"),
+    Mutant(FORMULA, "C(2) * slope", "slope"),
+    Mutant(FORMULA, "- u * a -", "-"),
+    Mutant(FORMULA, "dy * (ddgamma - group.of_a * gamma)", "dy * ddgamma"),
     Mutant(SECOND, "-rstd * rstd * shares", "rstd * rstd * shares"),
     Mutant(SECOND_ROWS, "columns[j][e] += terms[e];", "columns[j][e] = terms[e];"),
     Mutant(SECOND_RUNS, "Add(Weighted<C>(of_run, by.gamma, by.ddgamma), &sums)", ""),

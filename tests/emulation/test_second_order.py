@@ -12,12 +12,9 @@ from emulated_norms import (
     ROOMY,
     SMALL,
     Options,
-    check_second_order,
-    draw_second_order,
-    forward,
     plan,
-    second_order,
 )
+from emulated_second_order import check, draw, saved, second_order
 from reference import Norm
 from test_kernels import VARIANTS, group, instances, layer, name_of, rms, same_bits
 
@@ -73,7 +70,7 @@ def test_values(emulated, norm, shape, dtype, rng):
             continue  # another device with the same kernels
         seen.append(made)
         options = Options(statistics=number % 2 == 0, order=3 * number)
-        check_second_order(emulated, norm, shape, dtype, rng, device, options)
+        check(emulated, norm, shape, dtype, rng, device, options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
@@ -99,7 +96,7 @@ def test_the_cases_reach_every_kernel(emulated, dtype):
 )
 @pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
 def test_options(emulated, norm, shape, device, options, dtype, rng):
-    check_second_order(emulated, norm, shape, dtype, rng, device, options)
+    check(emulated, norm, shape, dtype, rng, device, options)
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])
@@ -108,9 +105,7 @@ def test_options(emulated, norm, shape, device, options, dtype, rng):
 )
 def test_rms(emulated, norm, shape, device, zero_centered, rng):
     norm = Norm("rms_norm", norm.axes, zero_centered=zero_centered)
-    check_second_order(
-        emulated, norm, shape, np.float16, rng, device, Options(statistics=True)
-    )
+    check(emulated, norm, shape, np.float16, rng, device, Options(statistics=True))
 
 
 @pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
@@ -120,9 +115,7 @@ def test_the_order_of_threads_leaves_the_bits_as_they_are(
     results = []
     for order in (0, 1, 11, 12):
         options, rng = Options(order=order), np.random.default_rng(0)
-        _, got = check_second_order(
-            emulated, norm, shape, np.float32, rng, device, options
-        )
+        _, got = check(emulated, norm, shape, np.float32, rng, device, options)
         results.append(got)
     for result in results[1:]:
         same_bits(result, results[0])
@@ -134,9 +127,8 @@ def test_outputs_may_take_the_place_of_inputs(
     emulated, norm, shape, device, order, rng
 ):
     options = Options(order=order)
-    data = draw_second_order(norm, shape, np.dtype(np.float32), options, rng)
-    given = {**data, "beta": None, "residual": None}
-    _, outputs = forward(emulated, norm, given, device, options)
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
+    outputs = saved(emulated, norm, data, device, options)
     _, expected = second_order(emulated, norm, data, outputs, device, options)
     for d_dy, d_x in itertools.permutations(("dy", "x", "ddx"), 2):
         places = {"d_dy": d_dy, "d_x": d_x}
@@ -147,16 +139,15 @@ def test_outputs_may_take_the_place_of_inputs(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=name_of)
 @pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
 def test_a_mean_far_from_zero(emulated, norm, shape, device, dtype, rng):
-    check_second_order(emulated, norm, shape, dtype, rng, device, shift=3000.0)
+    check(emulated, norm, shape, dtype, rng, device, shift=3000.0)
 
 
 @pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
 def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
     options = Options()
-    data = draw_second_order(norm, shape, np.dtype(np.float32), options, rng)
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
     data["ddx"][(-1,) * len(shape)] = np.nan
-    given = {**data, "beta": None, "residual": None}
-    _, outputs = forward(emulated, norm, given, device, options)
+    outputs = saved(emulated, norm, data, device, options)
     _, got = second_order(emulated, norm, data, outputs, device, options)
     viewed, reduced, _ = reference.view(norm, shape)
     bad = np.isnan(data["ddx"]).reshape(viewed).any(reduced, keepdims=True)
@@ -170,9 +161,8 @@ def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
     ("norm", "shape"), [(layer(), (0, 5)), (group(2), (3, 0, 4))], ids=name_of
 )
 def test_empty(emulated, norm, shape, dtype, rng):
-    data = draw_second_order(norm, shape, np.dtype(dtype), Options(), rng)
-    given = {**data, "beta": None, "residual": None}
-    _, outputs = forward(emulated, norm, given, SMALL, Options())
+    data = draw(norm, shape, np.dtype(dtype), Options(), rng)
+    outputs = saved(emulated, norm, data, SMALL, Options())
     made, got = second_order(emulated, norm, data, outputs, SMALL, Options())
     assert made["variant"] == "empty"
     for name in ("d_gamma", "d_dmean", "d_drstd"):
