@@ -134,7 +134,11 @@ void PlanSplitRowsBackward(const Work& work, bool columns, Plan* plan) {
   plan->vectors = ColumnVectors(work.element_bytes, plan->width);
   int threads = ColumnThreads(work.element_bytes, plan->width);
   const auto slice = [&] { return int64_t{threads} * plan->vectors * plan->width; };
-  while (threads > 64 && rows * CeilDiv(length, slice()) < wanted) threads /= 2;
+  // Whole warps, two of them or more.
+  const auto halves = [&] {
+    return threads >= 4 * kWarp && threads % (2 * kWarp) == 0;
+  };
+  while (halves() && rows * CeilDiv(length, slice()) < wanted) threads /= 2;
   plan->slice = slice();
   plan->slices = CeilDiv(length, plan->slice);
   ShareRows(work, CeilDiv(wanted, plan->slices), columns, plan);

@@ -1,7 +1,7 @@
 """Whatever the problem, a plan keeps the limits of its device."""
 
 from fusednorm import _native
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 DEVICES = _native.known_devices()
 SIZES = st.one_of(
@@ -45,7 +45,15 @@ def problems(draw):
     )
 
 
+# Blocks of 384 threads, halved until they fill the device: never to half a warp.
+ONE_LONG_ROW = (
+    ("layer_norm", [1, 12288], "float32"),
+    {"axes": [1], "direction": "backward", "device": "a10"},
+)
+
+
 @given(problems())
+@example(ONE_LONG_ROW)
 @settings(max_examples=2000, deadline=None)
 def test_limits(problem):
     positional, arguments = problem

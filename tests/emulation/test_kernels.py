@@ -12,6 +12,7 @@ from emulated_norms import (
     LONELY,
     ROOMY,
     SMALL,
+    Device,
     Options,
     backward,
     check,
@@ -314,6 +315,14 @@ def test_empty(emulated, norm, shape, dtype, rng):
     _, gradients = backward(emulated, norm, data, got, SMALL, Options())
     assert not gradients["dgamma"].any()
     assert not gradients["dbeta"].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_one_long_row_on_a_large_device(emulated, dtype, rng):
+    """Blocks are halved until they fill it: whole warps stay."""
+    device = Device(multiprocessors=80)
+    check(emulated, layer(), (1, 12288), dtype, rng, device)
+    check(emulated, layer(), (2, 12000), dtype, rng, device)
 
 
 @pytest.mark.parametrize(
