@@ -162,6 +162,23 @@ def test_shape_functions_refuse_what_does_not_fit(name):
         tf.function(lambda: layer_norm_grad_grad(changes)).get_concrete_function()
 
 
+@pytest.mark.parametrize("activation", ["none", "silu"])
+def test_the_gradient_of_a_gradient_is_fused_without_activation(activation):
+    @tf.function
+    def graph(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = fusednorm.layer_norm(x, activation=activation)
+            dx = inner.gradient(y, x, output_gradients=tf.sin(x))
+        return outer.gradient(dx, x)
+
+    operations = graph.get_concrete_function(tf.constant(X)).graph.get_operations()
+    fused = "Fusednorm>LayerNormGradGrad" in {op.type for op in operations}
+    assert fused == (activation == "none")
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "own"),
     [
