@@ -17,6 +17,12 @@ FUSEDNORM_DEVICE typename Number<T>::Compute ParamAt(const void* params, bool na
 }
 
 template <class T>
+FUSEDNORM_DEVICE typename Number<T>::Compute ParamOrZero(const void* params,
+                                                         bool narrow, int64_t i) {
+  return params == nullptr ? 0 : ParamAt<T>(params, narrow, i);
+}
+
+template <class T>
 FUSEDNORM_DEVICE typename Number<T>::Compute GammaAt(const Affine& affine, int64_t i) {
   typedef typename Number<T>::Compute Compute;
   if (affine.gamma == nullptr) return 1;
@@ -24,7 +30,7 @@ FUSEDNORM_DEVICE typename Number<T>::Compute GammaAt(const Affine& affine, int64
 }
 template <class T>
 FUSEDNORM_DEVICE typename Number<T>::Compute BetaAt(const Affine& affine, int64_t i) {
-  return affine.beta == nullptr ? 0 : ParamAt<T>(affine.beta, affine.narrow, i);
+  return ParamOrZero<T>(affine.beta, affine.narrow, i);
 }
 
 template <class T, int kWidth>

@@ -52,7 +52,7 @@ struct Tiles {
   int64_t slots = 1;      // blocks that share `outer`
 };
 
-// Common to forward and backward.
+// Common to all passes.
 struct NormArgs {
   Affine affine;
   Activation activation = Activation::kNone;
@@ -93,17 +93,32 @@ struct ParamSums {
   bool narrow = false;  // dgamma and dbeta have the data's type
 };
 
-struct BackwardArgs : NormArgs {
+// What the passes on gradients read, and where they leave sums.
+struct GradientArgs : NormArgs {
   const void* dy = nullptr;
   const void* x = nullptr;
   const void* mean = nullptr;
   const void* rstd = nullptr;
-  const void* dsum = nullptr;
-  const void* dmean = nullptr;
   const void* drstd = nullptr;
-  void* dx = nullptr;
   void* partial = nullptr;  // compute type: the groups' sums, split variants
   ParamSums params;
+};
+
+struct BackwardArgs : GradientArgs {
+  const void* dsum = nullptr;
+  const void* dmean = nullptr;
+  void* dx = nullptr;
+};
+
+// d_gamma has the place of dgamma in `params`.
+struct SecondOrderArgs : GradientArgs {
+  const void* ddx = nullptr;
+  const void* ddgamma = nullptr;
+  const void* ddbeta = nullptr;
+  void* d_dy = nullptr;
+  void* d_x = nullptr;
+  void* d_dmean = nullptr;
+  void* d_drstd = nullptr;
 };
 
 }  // namespace cuda

@@ -21,6 +21,10 @@ inline Plan MakePlan(const NormProblem& problem, const BackwardBuffers& buffers,
   const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
   return PlanBackward(problem, device, Aligned(buffers), params);
 }
+inline Plan MakePlan(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                     const Device& device) {
+  return PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
+}
 
 inline Status Run(const NormProblem& problem, const ForwardBuffers& buffers,
                   const Plan& plan, void* workspace, Stream stream) {
@@ -29,6 +33,10 @@ inline Status Run(const NormProblem& problem, const ForwardBuffers& buffers,
 inline Status Run(const NormProblem& problem, const BackwardBuffers& buffers,
                   const Plan& plan, void* workspace, Stream stream) {
   return Backward(problem, buffers, plan, workspace, stream);
+}
+inline Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                  const Plan& plan, void* workspace, Stream stream) {
+  return SecondOrder(problem, buffers, plan, workspace, stream);
 }
 
 // Runs the problem on the current device, to which the stream and the buffers belong.

@@ -18,6 +18,10 @@ Status BackwardFloat(const BackwardArgs&, const Plan&, Stream);
 Status BackwardHalf(const BackwardArgs&, const Plan&, Stream);
 Status BackwardBfloat16(const BackwardArgs&, const Plan&, Stream);
 Status BackwardDouble(const BackwardArgs&, const Plan&, Stream);
+Status SecondOrderFloat(const SecondOrderArgs&, const Plan&, Stream);
+Status SecondOrderHalf(const SecondOrderArgs&, const Plan&, Stream);
+Status SecondOrderBfloat16(const SecondOrderArgs&, const Plan&, Stream);
+Status SecondOrderDouble(const SecondOrderArgs&, const Plan&, Stream);
 
 }  // namespace cuda
 }  // namespace fusednorm

@@ -68,11 +68,23 @@ Status Fill(const NormProblem& problem, void* statistic, Stream stream) {
   return device::FillBytes(statistic, 0xFF, bytes, stream);  // NaN
 }
 
-Status FillZero(const NormProblem& problem, void* gradient, Stream stream) {
-  if (gradient == nullptr || problem.num_params() == 0) return Status();
-  const int64_t bytes =
-      problem.num_params() * static_cast<int64_t>(SizeOf(problem.param));
-  return device::FillBytes(gradient, 0, bytes, stream);
+Status FillZero(int64_t count, DataType type, void* gradient, Stream stream) {
+  if (gradient == nullptr || count == 0) return Status();
+  return device::FillBytes(gradient, 0, count * static_cast<int64_t>(SizeOf(type)),
+                           stream);
+}
+
+// Where dgamma and dbeta, or d_gamma, are summed in two stages.
+ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
+  ParamSums params;
+  params.sets = plan.sets;
+  params.params = problem.num_params();
+  // Only tiles of groups leave a sum for each element of a line.
+  const bool lanes =
+      plan.variant == Variant::kTile || plan.variant == Variant::kSplitTile;
+  params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
+  params.narrow = problem.param == problem.data;
+  return params;
 }
 
 Status WithPlan(const Status& status, const NormProblem& problem, const Plan& plan) {
@@ -84,6 +96,26 @@ Status WithPlan(const Status& status, const NormProblem& problem, const Plan& pl
       std::to_string(problem.q) + "] of " + Name(problem.data);
   return status.out_of_memory() ? Status::OutOfMemory(message)
                                 : Status::Internal(message);
+}
+
+// The function of the problem's data type.
+template <class Args>
+Status RunOf(const NormProblem& problem, const Plan& plan, const Args& args,
+             Stream stream, Status (*of_float)(const Args&, const Plan&, Stream),
+             Status (*of_half)(const Args&, const Plan&, Stream),
+             Status (*of_bfloat16)(const Args&, const Plan&, Stream),
+             Status (*of_double)(const Args&, const Plan&, Stream)) {
+  switch (problem.data) {
+    case DataType::kFloat:
+      return WithPlan(of_float(args, plan, stream), problem, plan);
+    case DataType::kHalf:
+      return WithPlan(of_half(args, plan, stream), problem, plan);
+    case DataType::kBfloat16:
+      return WithPlan(of_bfloat16(args, plan, stream), problem, plan);
+    case DataType::kDouble:
+      return WithPlan(of_double(args, plan, stream), problem, plan);
+  }
+  return Status::Internal("unknown data type");
 }
 
 }  // namespace
@@ -103,29 +135,16 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
   args.mean = buffers.mean;
   args.rstd = buffers.rstd;
   args.partial = workspace;
-  Status (*run)(const ForwardArgs&, const Plan&, Stream) = nullptr;
-  switch (problem.data) {
-    case DataType::kFloat:
-      run = ForwardFloat;
-      break;
-    case DataType::kHalf:
-      run = ForwardHalf;
-      break;
-    case DataType::kBfloat16:
-      run = ForwardBfloat16;
-      break;
-    case DataType::kDouble:
-      run = ForwardDouble;
-      break;
-  }
-  return WithPlan(run(args, plan, stream), problem, plan);
+  return RunOf(problem, plan, args, stream, ForwardFloat, ForwardHalf, ForwardBfloat16,
+               ForwardDouble);
 }
 
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
                 const Plan& plan, void* workspace, Stream stream) {
   if (plan.variant == Variant::kEmpty) {
-    FUSEDNORM_RETURN_IF_ERROR(FillZero(problem, buffers.dgamma, stream));
-    return FillZero(problem, buffers.dbeta, stream);
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_params(), problem.param, buffers.dgamma, stream));
+    return FillZero(problem.num_params(), problem.param, buffers.dbeta, stream);
   }
   // Without an activation the gradient does not depend on beta.
   const bool needs_beta = problem.activation != Activation::kNone;
@@ -142,33 +161,48 @@ Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
   args.dx = buffers.dx;
   args.partial = workspace;
   char* sums = static_cast<char*>(workspace) + plan.partial_bytes;
+  args.params = MakeParamSums(problem, plan);
   args.params.dgamma = buffers.dgamma;
   args.params.dbeta = buffers.dbeta;
   if (buffers.dgamma != nullptr) args.params.gamma = sums;
   if (buffers.dbeta != nullptr) args.params.beta = sums + plan.param_bytes;
-  args.params.sets = plan.sets;
-  args.params.params = problem.num_params();
-  // Only tiles of groups leave a sum for each element of a line.
-  const bool lanes =
-      plan.variant == Variant::kTile || plan.variant == Variant::kSplitTile;
-  args.params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
-  args.params.narrow = args.affine.narrow;
-  Status (*run)(const BackwardArgs&, const Plan&, Stream) = nullptr;
-  switch (problem.data) {
-    case DataType::kFloat:
-      run = BackwardFloat;
-      break;
-    case DataType::kHalf:
-      run = BackwardHalf;
-      break;
-    case DataType::kBfloat16:
-      run = BackwardBfloat16;
-      break;
-    case DataType::kDouble:
-      run = BackwardDouble;
-      break;
+  return RunOf(problem, plan, args, stream, BackwardFloat, BackwardHalf,
+               BackwardBfloat16, BackwardDouble);
+}
+
+Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                   const Plan& plan, void* workspace, Stream stream) {
+  FUSEDNORM_RETURN_IF_ERROR(CheckSecondOrder(problem));
+  if (plan.variant == Variant::kEmpty) {
+    const DataType compute = ComputeType(problem.data);
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_params(), problem.param, buffers.d_gamma, stream));
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_groups(), compute, buffers.d_dmean, stream));
+    return FillZero(problem.num_groups(), compute, buffers.d_drstd, stream);
   }
-  return WithPlan(run(args, plan, stream), problem, plan);
+  SecondOrderArgs args;
+  static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, nullptr);
+  args.dy = buffers.dy;
+  args.x = buffers.x;
+  args.mean = buffers.mean;
+  args.rstd = buffers.rstd;
+  args.drstd = buffers.drstd;
+  args.ddx = buffers.ddx;
+  args.ddgamma = buffers.ddgamma;
+  args.ddbeta = buffers.ddbeta;
+  args.d_dy = buffers.d_dy;
+  args.d_x = buffers.d_x;
+  args.d_dmean = buffers.d_dmean;
+  args.d_drstd = buffers.d_drstd;
+  args.partial = workspace;
+  args.params = MakeParamSums(problem, plan);
+  args.params.dgamma = buffers.d_gamma;
+  if (buffers.d_gamma != nullptr) {
+    args.params.gamma = static_cast<char*>(workspace) + plan.partial_bytes;
+  }
+  return RunOf(problem, plan, args, stream, SecondOrderFloat, SecondOrderHalf,
+               SecondOrderBfloat16, SecondOrderDouble);
 }
 
 }  // namespace cuda

@@ -46,6 +46,10 @@ FUSEDNORM_EXPORT Status Forward(const NormProblem& problem,
 FUSEDNORM_EXPORT Status Backward(const NormProblem& problem,
                                  const BackwardBuffers& buffers, const Plan& plan,
                                  void* workspace, Stream stream);
+// Enqueues the gradients of Backward. Refuses an activation.
+FUSEDNORM_EXPORT Status SecondOrder(const NormProblem& problem,
+                                    const SecondOrderBuffers& buffers, const Plan& plan,
+                                    void* workspace, Stream stream);
 
 }  // namespace cuda
 }  // namespace fusednorm

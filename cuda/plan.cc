@@ -32,7 +32,7 @@ double Efficiency(Variant variant, bool backward) {
 // Seconds that a launch takes before any byte is moved.
 constexpr double kLaunchSeconds = 2.5e-6;
 
-void Predict(const Work& work, Plan* plan) {
+Traffic TrafficOf(const Work& work) {
   const NormProblem& problem = work.problem;
   const int64_t tensor = problem.num_elements() * work.element_bytes;
   const int64_t statistics =
@@ -43,14 +43,45 @@ void Predict(const Work& work, Plan* plan) {
   const int64_t read = work.backward ? 2 * tensor : tensor;
   const int64_t others = work.backward ? (problem.has_residual ? 2 : 1) * tensor
                                        : (problem.has_residual ? 3 : 1) * tensor;
-  plan->least_bytes = read + others + statistics + params * (work.backward ? 2 : 1);
+  const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
+  return {read, others + statistics + params * (work.backward ? 2 : 1),
+          tensors * tensor, 2};
+}
+
+Plan MakePlan(const Work& work) {
+  Plan plan;
+  if (work.problem.num_elements() == 0) return plan;
+  const NormProblem& problem = work.problem;
+  if (problem.reduces_q && problem.p == 1) {
+    if (work.backward) {
+      PlanRowsBackward(work, &plan);
+    } else {
+      PlanRowsForward(work, &plan);
+    }
+  } else {
+    PlanTile(work, &plan);
+  }
+  FinishPlan(work, TrafficOf(work), &plan);
+  return plan;
+}
+
+}  // namespace
+
+void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
+  plan->partial_bytes = RoundUp(plan->partial_bytes, 256);
+  plan->param_bytes = RoundUp(plan->param_bytes, 256);
+  plan->workspace_bytes = plan->partial_bytes + traffic.param_sums * plan->param_bytes;
+  // What all tensors leave of L2 is not worth keeping there.
+  plan->stream = traffic.tensors > work.device.l2_bytes;
+
+  plan->least_bytes = traffic.read + traffic.other;
   plan->bytes_moved = plan->least_bytes;
   const bool split = plan->variant == Variant::kSplitRows ||
                      plan->variant == Variant::kSplitRuns ||
                      plan->variant == Variant::kSplitTile;
-  if (split) plan->bytes_moved += read;
+  if (split) plan->bytes_moved += traffic.read;
   plan->bytes_moved += 2 * plan->partial_bytes;
-  if (work.params) plan->bytes_moved += 4 * plan->param_bytes;
+  if (work.params) plan->bytes_moved += 2 * traffic.param_sums * plan->param_bytes;
 
   // Blocks that do not fill the device do not fill the memory's pipes either: 32 KB in
   // flight on each multiprocessor do.
@@ -63,32 +94,6 @@ void Predict(const Work& work, Plan* plan) {
       plan->bytes_moved / (bandwidth * fill * Efficiency(plan->variant, work.backward));
   plan->predicted_share = plan->least_bytes / bandwidth / seconds;
 }
-
-Plan MakePlan(const Work& work) {
-  Plan plan;
-  if (work.problem.num_elements() == 0) return plan;
-  const NormProblem& problem = work.problem;
-  const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
-  // What all tensors leave of L2 is not worth keeping there.
-  plan.stream =
-      problem.num_elements() * work.element_bytes * tensors > work.device.l2_bytes;
-  if (problem.reduces_q && problem.p == 1) {
-    if (work.backward) {
-      PlanRowsBackward(work, &plan);
-    } else {
-      PlanRowsForward(work, &plan);
-    }
-  } else {
-    PlanTile(work, &plan);
-  }
-  plan.partial_bytes = RoundUp(plan.partial_bytes, 256);
-  plan.param_bytes = RoundUp(plan.param_bytes, 256);
-  plan.workspace_bytes = plan.partial_bytes + 2 * plan.param_bytes;
-  Predict(work, &plan);
-  return plan;
-}
-
-}  // namespace
 
 const char* Name(Variant variant) {
   switch (variant) {
@@ -119,6 +124,9 @@ bool Aligned(const ForwardBuffers& b) {
 }
 bool Aligned(const BackwardBuffers& b) {
   return AllAligned(b.dy, b.x, b.gamma, b.beta, b.dsum, b.dx);
+}
+bool Aligned(const SecondOrderBuffers& b) {
+  return AllAligned(b.dy, b.x, b.gamma, b.ddx, b.ddgamma, b.ddbeta, b.d_dy, b.d_x);
 }
 
 Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {

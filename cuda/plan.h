@@ -36,12 +36,12 @@ struct Launch {
 struct Plan {
   Variant variant = Variant::kEmpty;
   int num_launches = 0;
-  Launch launches[2];
+  Launch launches[3];
   // Device memory, 256-byte aligned, any content: the groups' partial sums, then those
   // of dgamma and those of dbeta.
   int64_t workspace_bytes = 0;
   int64_t partial_bytes = 0;
-  int64_t param_bytes = 0;  // of each of the two
+  int64_t param_bytes = 0;  // of each of the two, or of d_gamma
 
   int64_t least_bytes = 0;     // each tensor once
   int64_t bytes_moved = 0;     // device memory traffic of these launches, caches aside
@@ -66,11 +66,15 @@ struct Plan {
 // The data pointers and parameters allow 16-byte accesses.
 bool Aligned(const ForwardBuffers& buffers);
 bool Aligned(const BackwardBuffers& buffers);
+bool Aligned(const SecondOrderBuffers& buffers);
 
 Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned);
 // `params`: dgamma or dbeta is wanted.
 Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
                   bool params);
+// `params`: d_gamma is wanted.
+Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool aligned,
+                     bool params);
 
 }  // namespace cuda
 }  // namespace fusednorm

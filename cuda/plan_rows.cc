@@ -90,15 +90,9 @@ void FinishParams(const Work& work, int64_t sets, bool own_kernel, Plan* plan) {
 // Rows whose gamma and beta change from run to run: channels_first groups.
 void PlanRuns(const Work& work, Plan* plan) {
   const NormProblem& problem = work.problem;
-  constexpr int kAccessesOfPiece = 8;  // of each lane of a warp
   const int64_t rows = Rows(problem);
-  plan->width = work.Width(problem.q);
   plan->vectors = 0;
-  const int64_t accesses = CeilDiv(problem.q, plan->width);
-  plan->team = static_cast<int>(std::min<int64_t>(kWarp, PowerOfTwo(accesses)));
-  plan->pieces = CeilDiv(accesses, int64_t{kWarp} * kAccessesOfPiece);
-  plan->piece = CeilDiv(accesses, plan->pieces) * plan->width;
-  plan->pieces = CeilDiv(problem.q, plan->piece);
+  CutRuns(work, plan);
   const int64_t units = problem.k * plan->pieces;
   const int threads = std::min(kRunsThreads, RoundToWarps(units * plan->team));
   const int64_t teams = threads / plan->team;
@@ -143,7 +137,11 @@ void PlanSplitRowsBackward(const Work& work, bool columns, Plan* plan) {
   plan->vectors = ColumnVectors(work.element_bytes, plan->width);
   int threads = ColumnThreads(work.element_bytes, plan->width);
   const auto slice = [&] { return int64_t{threads} * plan->vectors * plan->width; };
-  while (threads > 64 && rows * CeilDiv(length, slice()) < wanted) threads /= 2;
+  // Whole warps, two of them or more.
+  const auto halves = [&] {
+    return threads >= 4 * kWarp && threads % (2 * kWarp) == 0;
+  };
+  while (halves() && rows * CeilDiv(length, slice()) < wanted) threads /= 2;
   plan->slice = slice();
   plan->slices = CeilDiv(length, plan->slice);
   ShareRows(work, CeilDiv(wanted, plan->slices), columns, plan);
@@ -156,6 +154,17 @@ void PlanSplitRowsBackward(const Work& work, bool columns, Plan* plan) {
 }
 
 }  // namespace
+
+void CutRuns(const Work& work, Plan* plan) {
+  constexpr int kAccessesOfPiece = 8;  // of each lane of a warp
+  const int64_t q = work.problem.q;
+  plan->width = work.Width(q);
+  const int64_t accesses = CeilDiv(q, plan->width);
+  plan->team = static_cast<int>(std::min<int64_t>(kWarp, PowerOfTwo(accesses)));
+  plan->pieces = CeilDiv(accesses, int64_t{kWarp} * kAccessesOfPiece);
+  plan->piece = CeilDiv(accesses, plan->pieces) * plan->width;
+  plan->pieces = CeilDiv(q, plan->piece);
+}
 
 void PlanRowsForward(const Work& work, Plan* plan) {
   const int64_t rows = Rows(work.problem), length = Length(work.problem);

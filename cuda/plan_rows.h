@@ -8,6 +8,8 @@ namespace cuda {
 
 void PlanRowsForward(const Work& work, Plan* plan);
 void PlanRowsBackward(const Work& work, Plan* plan);
+// Cuts runs of channels_first groups into pieces, and says how many lanes take one.
+void CutRuns(const Work& work, Plan* plan);
 
 // The thresholds that kernels are compiled for.
 constexpr int kBlockThreads = 512;  // at most, of a block of rows: 128 registers each

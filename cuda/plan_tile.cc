@@ -2,8 +2,6 @@
 
 #include <numeric>
 
-#include "cuda/shared_layout.h"
-
 namespace fusednorm {
 namespace cuda {
 namespace {
@@ -15,20 +13,6 @@ constexpr int64_t kMaxThreadsOfRow = 128;
 constexpr double kFilled = 0.6;
 // A split pays for its second kernel from here on.
 constexpr int64_t kSplitBytes = int64_t{2} << 20;
-
-// The tensor as lines.
-struct Lines {
-  int64_t outer, rows, line, groups, group_lanes;
-  bool columns;
-
-  explicit Lines(const NormProblem& problem)
-      : outer(problem.n),
-        rows(problem.reduces_q ? problem.p : problem.k),
-        line(problem.reduces_q ? problem.g * problem.k * problem.q : problem.q),
-        groups(problem.reduces_q ? problem.g : problem.q),
-        group_lanes(problem.reduces_q ? problem.k * problem.q : 1),
-        columns(!problem.reduces_q) {}
-};
 
 // A row of columns is within one warp, so that shuffles add up its dgamma and dbeta.
 void CutColumns(const Work& work, const Lines& lines, Plan* plan) {
@@ -86,17 +70,29 @@ int ThreadsFor(const Lines& lines, const Plan& plan) {
 
 }  // namespace
 
-void PlanTile(const Work& work, Plan* plan) {
-  const NormProblem& problem = work.problem;
-  const Lines lines(problem);
-  const int64_t multiprocessors = work.device.multiprocessors;
+Lines::Lines(const NormProblem& problem)
+    : outer(problem.n),
+      rows(problem.reduces_q ? problem.p : problem.k),
+      line(problem.reduces_q ? problem.g * problem.k * problem.q : problem.q),
+      groups(problem.reduces_q ? problem.g : problem.q),
+      group_lanes(problem.reduces_q ? problem.k * problem.q : 1),
+      columns(!problem.reduces_q) {}
+
+int CutTiles(const Work& work, const Lines& lines, Plan* plan) {
   plan->width = work.Width(lines.line);
   if (lines.columns) {
     CutColumns(work, lines, plan);
   } else {
     CutGroups(work, lines, plan);
   }
-  const int threads = ThreadsFor(lines, *plan);
+  return ThreadsFor(lines, *plan);
+}
+
+void PlanTile(const Work& work, Plan* plan) {
+  const NormProblem& problem = work.problem;
+  const Lines lines(problem);
+  const int64_t multiprocessors = work.device.multiprocessors;
+  const int threads = CutTiles(work, lines, plan);
   const int64_t thread_rows = threads / (plan->lanes / plan->width);
   const int64_t tile_bytes = TileBytes(work.compute_bytes, plan->lanes, thread_rows);
   const int64_t held = work.HeldBytes(plan->width) * (work.backward ? 2 : 1) * threads;

@@ -57,6 +57,17 @@ struct Work {
   }
 };
 
+// The memory traffic of a pass.
+struct Traffic {
+  int64_t read;        // of tensors that a second kernel reads again
+  int64_t other;       // of everything else
+  int64_t tensors;     // all of them, of which L2 may keep some
+  int64_t param_sums;  // gradients of parameters, of which there are partial sums
+};
+
+// What follows from the launches: the workspace and the predictions.
+void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan);
+
 inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int threads,
                       int cluster, int64_t shared_bytes) {
   plan->launches[plan->num_launches++] = {kernel, blocks, threads, cluster,

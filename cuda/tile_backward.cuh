@@ -12,7 +12,7 @@ namespace cuda {
 
 // mean and rstd of a thread's lanes.
 template <class C, int kWidth>
-FUSEDNORM_DEVICE void LoadStatistics(const BackwardArgs& args, const Tile<kWidth>& tile,
+FUSEDNORM_DEVICE void LoadStatistics(const GradientArgs& args, const Tile<kWidth>& tile,
                                      int64_t outer, C (&mean)[kWidth],
                                      C (&rstd)[kWidth]) {
 #pragma unroll
@@ -44,27 +44,19 @@ FUSEDNORM_DEVICE void CorrectLanes(const BackwardArgs& args, const Tile<kWidth>&
   }
 }
 
-// dz and dz * xhat of a row, summed over the threads that share it, are its part of
-// dbeta and dgamma. All lanes of a warp call; a row's threads are within one.
-template <class T, int kWidth>
-FUSEDNORM_DEVICE void AddRowParams(const BackwardArgs& args, const Tile<kWidth>& tile,
-                                   int64_t outer, int64_t row, bool has,
-                                   typename Number<T>::Compute dgamma,
-                                   typename Number<T>::Compute dbeta) {
-  typedef typename Number<T>::Compute C;
-  const int team = args.tiles.lanes / kWidth;
-  dgamma = LaneSum(dgamma, team);
-  dbeta = LaneSum(dbeta, team);
+// Adds up a row's terms over the threads that share it: its part of the gradient of its
+// parameter, in the partial sums `to` (null: not wanted). All lanes of a warp call; a
+// row's threads are within one.
+template <int kWidth, class C>
+FUSEDNORM_DEVICE void AddRowParam(const Tiles& tiles, const Tile<kWidth>& tile,
+                                  int64_t outer, int64_t row, bool has, C sum,
+                                  void* to) {
+  if (to == nullptr) return;
+  sum = LaneSum(sum, tiles.lanes / kWidth);
   if (!has || tile.lane != 0) return;
   const int64_t at =
-      (outer * args.tiles.lane_blocks.divisor() + tile.lane_block) * args.tiles.rows +
-      row;
-  if (args.params.gamma != nullptr) {
-    device::Store(static_cast<C*>(args.params.gamma) + at, dgamma);
-  }
-  if (args.params.beta != nullptr) {
-    device::Store(static_cast<C*>(args.params.beta) + at, dbeta);
-  }
+      (outer * tiles.lane_blocks.divisor() + tile.lane_block) * tiles.rows + row;
+  device::Store(static_cast<C*>(to) + at, sum);
 }
 
 // kResident: dx is written from what is held. Otherwise the groups' sums are left for
@@ -132,7 +124,8 @@ TileBackward(const BackwardArgs args) {
         }
       }
       if (row_params) {
-        AddRowParams<T, kWidth>(args, tile, outer, row, has, row_dgamma, row_dbeta);
+        AddRowParam(tiles, tile, outer, row, has, row_dgamma, args.params.gamma);
+        AddRowParam(tiles, tile, outer, row, has, row_dbeta, args.params.beta);
       }
     }
 

@@ -17,6 +17,10 @@ Backward, the same with the two sums; each is off by SUMS units of the sum of th
 magnitudes of its terms. A parameter's gradient is a sum over many rows whose terms are
 each off by the error of xhat and by PARAMETER units.
 
+Second order: Rounded goes through the formula of reference.second_order and adds up
+the magnitudes of all terms. Every operation passes on the errors of what it takes and
+adds a unit of its result, every mean SUMS of them.
+
 Each constant is what the derivation gives for independent roundings, rounded up.
 docs/numerics.md has the largest share of each bound that the suite has seen.
 """
@@ -152,6 +156,95 @@ def backward(norm, of, gradients, dy, dtype, param_dtype=np.float32):
         dx,
         stored(gradients.dgamma, dgamma.reshape(gradients.dgamma.shape), param),
         stored(gradients.dbeta, dbeta.reshape(gradients.dbeta.shape), param),
+    )
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """The magnitudes of an expression's terms, added up, and how far it may be off."""
+
+    unit: float
+    size: np.ndarray
+    error: np.ndarray | float = 0.0
+
+    def __add__(self, other):
+        """Also the difference: magnitudes do not cancel."""
+        size = self.size + other.size
+        return Rounded(self.unit, size, self.error + other.error + self.unit * size)
+
+    def __mul__(self, other):
+        size = self.size * other.size
+        error = self.error * other.size + self.size * other.error
+        return Rounded(self.unit, size, error + self.unit * size)
+
+    def mean(self, reduced):
+        size = self.size.mean(reduced, keepdims=True)
+        error = np.broadcast_to(self.error, self.size.shape)
+        error = error.mean(reduced, keepdims=True) + SUMS * self.unit * size
+        return Rounded(self.unit, size, error)
+
+
+def second_order(
+    norm, of, exact, dy, ddx, ddgamma, ddbeta, drstd, dtype, param_dtype=np.float32
+):
+    """Returns the bounds on what `exact`, of reference.second_order, has."""
+    precision = PRECISIONS[np.dtype(dtype)]
+    unit = precision.compute
+    shape, reduced, parameter_axes = reference.view(norm, dy.shape)
+    broadcast = [n if i in parameter_axes else 1 for i, n in enumerate(shape)]
+    none = Rounded(unit, WIDE(0))
+
+    def given(values, like):
+        if values is None:
+            return none
+        return Rounded(unit, np.abs(values.astype(WIDE)).reshape(like))
+
+    def mean(term):
+        return term.mean(reduced)
+
+    def centre(term):
+        return mean(term) if norm.centred else none
+
+    dy, u = given(dy, shape), given(ddx, shape)
+    v, w = given(ddgamma, broadcast), given(ddbeta, broadcast)
+    gamma = np.abs(of.gamma)
+    gamma = Rounded(unit, gamma, unit * gamma)  # 1 + gamma may round
+    xhat = Rounded(unit, np.abs(of.xhat), of_xhat(norm, of, unit))
+    rstd = Rounded(unit, of.rstd, of_rstd(norm, of, unit))
+    count = Rounded(unit, WIDE(np.prod([shape[i] for i in reduced])) ** -1)
+    slope = given(drstd, of.rstd.shape) * rstd * count
+
+    a = dy * gamma
+    u_xhat, a_xhat = mean(u * xhat), mean(a * xhat)
+    p = rstd * (u + centre(u) + xhat * u_xhat)
+    of_u, of_a = rstd * (a_xhat + slope), rstd * u_xhat
+    r = mean(u * a) + centre(u) * centre(a) + u_xhat * (a_xhat + slope + slope)
+    plain = none
+    if norm.centred:
+        plain = mean(v * dy) + of_u * mean(u) + of_a * mean(a)
+    with_xhat = mean(v * dy * xhat) + of_u * u_xhat + of_a * a_xhat + rstd * r
+    d_x = rstd * (dy * (v + of_a * gamma) + of_u * u + plain + xhat * with_xhat)
+    d_dy = gamma * p + v * xhat + w
+    d_drstd = rstd * rstd * u_xhat
+    term = dy * p
+    others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
+    d_gamma = (term.error + PARAMETER * unit * term.size).sum(others)
+
+    def limit(values, error):
+        error = np.broadcast_to(error, shape).reshape(values.shape)
+        return stored(values, error, precision)
+
+    statistic = PRECISIONS[np.dtype(np.float32 if unit == FLOAT32 else np.float64)]
+    return reference.SecondOrder(
+        limit(exact.d_dy, d_dy.error),
+        limit(exact.d_x, d_x.error),
+        stored(
+            exact.d_gamma,
+            d_gamma.reshape(exact.d_gamma.shape),
+            PRECISIONS[np.dtype(param_dtype)],
+        ),
+        stored(exact.d_dmean, mean(u).error, statistic),
+        stored(exact.d_drstd, d_drstd.error, statistic),
     )
 
 

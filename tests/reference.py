@@ -100,6 +100,17 @@ class Backward:
     dz: np.ndarray
 
 
+@dataclass
+class SecondOrder:
+    """Gradients of the gradients. Those of statistics keep their axes."""
+
+    d_dy: np.ndarray
+    d_x: np.ndarray  # also through mean and rstd
+    d_gamma: np.ndarray
+    d_dmean: np.ndarray
+    d_drstd: np.ndarray
+
+
 def view(norm, shape):
     """Returns the shape to normalize in, its reduced axes and its parameter axes."""
     rank = len(shape)
@@ -151,6 +162,48 @@ def backward(norm, of, dy, dsum=0.0):
         (dz * of.xhat).sum(others).reshape(parameter_shape),
         dz.sum(others).reshape(parameter_shape),
         dz,
+    )
+
+
+def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
+    """Returns the gradients of `backward`, given those of its results.
+
+    Without activation. `of` is the result of `forward`; `drstd`, in the shape of the
+    statistics, is what had reached rstd.
+    """
+    shape, reduced, parameter_axes = view(norm, dy.shape)
+    broadcast = [n if i in parameter_axes else 1 for i, n in enumerate(shape)]
+    count = math.prod(shape[i] for i in reduced)
+
+    def parameter(values):
+        return WIDE(0) if values is None else values.astype(WIDE).reshape(broadcast)
+
+    def mean(values):
+        return values.mean(reduced, keepdims=True)
+
+    def centre(values):
+        return mean(values) if norm.centred else 0
+
+    xhat, rstd = of.xhat, of.rstd
+    dy = dy.astype(WIDE).reshape(shape)
+    u, v, w = ddx.astype(WIDE).reshape(shape), parameter(ddgamma), parameter(ddbeta)
+    drstd = WIDE(0) if drstd is None else drstd.astype(WIDE).reshape(rstd.shape)
+    a = dy * of.gamma
+    p = rstd * (u - centre(u) - xhat * mean(u * xhat))
+    # q is what reaches xhat, r what reaches rstd past that.
+    q = -rstd * (u * mean(a * xhat) + a * mean(u * xhat))
+    q = q - drstd * rstd**2 * u / count + v * dy
+    r = mean(u * a) - centre(u) * centre(a) - mean(u * xhat) * mean(a * xhat)
+    r = r - 2 * drstd * rstd * mean(u * xhat) / count
+    d_x = rstd * (q - centre(q) - xhat * mean(q * xhat)) - r * rstd**2 * xhat
+    others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
+    parameter_shape = [ddx.shape[axis] for axis in sorted_axes(norm, ddx.ndim)]
+    return SecondOrder(
+        (of.gamma * p + v * xhat + w).reshape(ddx.shape),
+        d_x.reshape(ddx.shape),
+        (dy * p).sum(others).reshape(parameter_shape),
+        mean(u),
+        -(rstd**2) * mean(u * xhat),
     )
 
 

@@ -47,7 +47,7 @@ class Claims:
 X = np.zeros((3, 8), np.float32)
 
 
-@pytest.mark.parametrize("suffix", ["", "Grad"])
+@pytest.mark.parametrize("suffix", ["", "Grad", "GradGrad"])
 @pytest.mark.parametrize("op", ["GroupNorm", "LayerNorm", "RMSNorm"])
 def test_ops_have_kernels_for_every_device_and_type(op, suffix):
     fusednorm.load_op_library()
@@ -113,6 +113,17 @@ def test_backward_takes_nothing_that_is_not_on_a_device(name):
         _native.cuda.backward("layer_norm", **arguments, **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["dy", "x", "mean", "rstd", "ddx", "gamma", "ddgamma", "ddbeta", "drstd"],
+)
+def test_second_order_takes_nothing_that_is_not_on_a_device(name):
+    names = ["dy", "x", "mean", "rstd", "ddx", "gamma"]
+    arguments = dict.fromkeys(names, Claims(2)) | {name: X}
+    with pytest.raises(ValueError, match=f"^{name} must be on a CUDA device"):
+        _native.cuda.second_order("layer_norm", **arguments, **OPTIONS)
+
+
 def test_nothing_is_optional_that_a_kernel_needs():
     with pytest.raises(TypeError, match=r"^x must be a tensor .* got NoneType$"):
         _native.cuda.forward("layer_norm", None, **OPTIONS)
@@ -143,6 +154,11 @@ def test_out_is_one_value_for_every_output():
     ):
         _native.cuda.backward(
             "rms_norm", Claims(2), Claims(2), None, Claims(2), out=[None] * 4, **OPTIONS
+        )
+    names = r"\(d_dy, d_x, d_gamma, d_dmean, d_drstd\)"
+    with pytest.raises(ValueError, match=f"^out must be {names}, got 3 values$"):
+        _native.cuda.second_order(
+            "rms_norm", *[Claims(2)] * 5, out=[None] * 3, **OPTIONS
         )
 
 
@@ -185,7 +201,7 @@ def plan(**changes):
     return _native.plan(**(arguments | changes))
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("direction", ["forward", "backward", "second_order"])
 def test_a_plan_is_a_dict(direction):
     result = SimpleNamespace(**plan(direction=direction, has_gamma=True, has_beta=True))
     assert isinstance(result.variant, str)
@@ -229,7 +245,12 @@ def test_an_array_need_not_be_a_tuple():
         (
             {"direction": "sideways"},
             ValueError,
-            "direction must be forward or backward, got sideways",
+            "direction must be forward, backward or second_order, got sideways",
+        ),
+        (
+            {"direction": "second_order", "activation": "silu"},
+            ValueError,
+            "activation must be none for the second order, got silu",
         ),
         ({"groups": 5}, ValueError, "groups"),
         (

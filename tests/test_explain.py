@@ -23,9 +23,15 @@ DEVICES = _native.known_devices()
 def test_text(capsys):
     assert cli.main([*ARGUMENTS, "--device", "h100"]) == 0
     text = capsys.readouterr().out
-    for part in ("h100, 3350 GB/s", "forward:", "backward:", "blocks of", "workspace"):
+    for part in (
+        "h100, 3350 GB/s",
+        "forward:",
+        "backward:",
+        "second_order:",
+        "blocks of",
+    ):
         assert part in text
-    assert text.count("an estimate of the plan, not a measurement") == 2
+    assert text.count("an estimate of the plan, not a measurement") == 3
 
 
 def test_several_devices_make_a_table(capsys):
@@ -109,7 +115,7 @@ def test_a_device_of_unknown_bandwidth_has_no_times():
         entry[direction]["seconds_at_bandwidth"] = None
     text = explain.render([entry | {"bandwidth": 0.0}])
     assert text.startswith("h100, unknown bandwidth\n")
-    assert text.count("at bandwidth     unknown") == 2
+    assert text.count("at bandwidth     unknown") == 3
 
 
 @pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
@@ -129,7 +135,10 @@ def test_plans_keep_the_limits_of_every_device(shape, aligned):
         )
         bytes_of_x = math.prod(shape.shape) * int(dtype.strip("abflot")) // 8
         for entry in report:
+            assert ("second_order" in entry) == (shape.activation == "none")
             for direction in explain.DIRECTIONS:
+                if direction not in entry:
+                    continue
                 fields = entry[direction]
                 where = (entry["device"], dtype, direction, fields)
                 assert fields["variant"] in explain.VARIANTS, where

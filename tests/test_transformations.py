@@ -90,8 +90,9 @@ one_of_each = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.parametrize("activation", ["none", "silu"])
 @one_of_each
-def test_forward_over_reverse(case, rng):
+def test_forward_over_reverse(case, activation, rng):
     inputs = inputs_of(case, rng)
     tangents = [tf.constant(rng.normal(size=each.shape)) for each in inputs]
     results = []
@@ -99,7 +100,7 @@ def test_forward_over_reverse(case, rng):
         with tf.autodiff.ForwardAccumulator(inputs, tangents) as forward:
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
-                y, *_ = norm(case, *inputs, activation="silu")
+                y, *_ = norm(case, *inputs, activation=activation)
             gradients = tape.gradient(y, inputs, output_gradients=tf.cos(y))
         used = [each for each in gradients if each is not None]
         results.append([forward.jvp(each) for each in used])
@@ -191,8 +192,9 @@ def test_jacobian(case, rng):
     assert_close(jacobian(norm, *inputs, loop=True), expected)
 
 
+@pytest.mark.parametrize("activation", ["none", "silu"])
 @one_of_each
-def test_hessian(case, rng):
+def test_hessian(case, activation, rng):
     """The jacobian of a gradient maps over the second-order gradient."""
     inputs = inputs_of(case, rng)[:3]
 
@@ -206,9 +208,9 @@ def test_hessian(case, rng):
         return outer.jacobian(dx, inputs, unconnected_gradients="zero")
 
     def formula(x, gamma, beta):
-        return composed(case, x, gamma, beta, tf.zeros_like(x), "silu")[0]
+        return composed(case, x, gamma, beta, tf.zeros_like(x), activation)[0]
 
-    norm = function_of(case, "silu")
+    norm = function_of(case, activation)
     got = without_loop(lambda *inputs: hessian(norm, *inputs), *inputs)
     assert_close(got, hessian(formula, *inputs))
 
@@ -257,6 +259,29 @@ def test_maps_fold_into_one_op(rng):
     assert folded[1:] == x.shape[1:]
 
 
+@pytest.mark.parametrize("which", ["ddx", "gamma", "ddgamma", "all"])
+@one_of_each
+def test_map_of_second_order(case, which, rng):
+    """Stacked parameters go through the composition, all else through one fused op."""
+    x, gamma, beta, _ = inputs_of(case, rng)
+    values = dict(zip(("ddx", "gamma", "ddgamma"), (x + 1, gamma, gamma), strict=True))
+    mapped = list(values) if which == "all" else [which]
+    versions = stacked(rng, 3, *(values[name] for name in mapped))
+
+    def second_order(each):
+        ddx, gamma, ddgamma = (values | dict(zip(mapped, each, strict=True))).values()
+        with tf.GradientTape() as outer:
+            outer.watch([x, gamma])
+            with tf.GradientTape() as inner:
+                inner.watch([x, gamma])
+                y = function_of(case)(x, gamma, beta)
+            dx, dgamma = inner.gradient(y, [x, gamma], output_gradients=tf.cos(x))
+        return outer.gradient([dx, dgamma], [x, gamma], [ddx, ddgamma])
+
+    got = without_loop(lambda *each: tf.vectorized_map(second_order, each), *versions)
+    assert_close(got, one_by_one(second_order, *versions))
+
+
 def test_maps_with_unknown_shapes(rng):
     def norm(each):
         return fusednorm.group_norm(each[0], groups=2)
@@ -275,7 +300,8 @@ def test_converters_are_registered():
     """The registry is private: this fails where a TensorFlow has moved it."""
     from tensorflow.python.ops.parallel_for import pfor
 
-    names = {name for each in KINDS for name in (each, f"{each}Grad")}
+    orders = ("", "Grad", "GradGrad")
+    names = {f"{each}{order}" for each in KINDS for order in orders}
     fusednorm.load_op_library()
     assert names <= set(pfor._pfor_converter_registry)
 

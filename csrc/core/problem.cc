@@ -44,6 +44,13 @@ Status CheckOptions(const NormOptions& options) {
   return Status();
 }
 
+Status CheckSecondOrder(const NormOptions& options) {
+  if (options.activation == Activation::kNone) return Status();
+  return Status::InvalidArgument(
+      std::string("activation must be none for the second order, got ") +
+      Name(options.activation));
+}
+
 Status ResolveChannelAxis(int64_t rank, int64_t axis, int64_t* resolved) {
   *resolved = axis < 0 ? axis + rank : axis;
   if (*resolved < 1 || *resolved >= rank) {

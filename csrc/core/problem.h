@@ -20,6 +20,7 @@ struct NormOptions {
   bool has_gamma = false;
   bool has_beta = false;
   bool has_residual = false;
+  bool has_ddgamma = false;    // second order: a gradient reaches dgamma
   bool zero_centered = false;  // scale by 1 + gamma
 };
 
@@ -56,6 +57,9 @@ Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved);
 // Resolves axes that may be negative to [first, first + axes.size()): they must be
 // consecutive and increasing.
 Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* first);
+
+// The second order has kernels for no activation only.
+Status CheckSecondOrder(const NormOptions& options);
 
 // The shapes of what goes with x.
 struct NormShapes {
@@ -103,6 +107,25 @@ struct BackwardBuffers {
   void* dx = nullptr;           // data; the gradient of the residual is the same
   void* dgamma = nullptr;       // param [G, K], or null
   void* dbeta = nullptr;        // param [G, K], or null
+};
+
+// The gradients of the backward pass of a problem without activation, whose has_beta is
+// that of ddbeta. `d_dy` and `d_x` may be two of dy, x and ddx.
+struct SecondOrderBuffers {
+  const void* dy = nullptr;       // data
+  const void* x = nullptr;        // data
+  const void* mean = nullptr;     // compute type [num_groups], null for RMS
+  const void* rstd = nullptr;     // compute type [num_groups]
+  const void* gamma = nullptr;    // param [G, K]
+  const void* drstd = nullptr;    // compute type [num_groups], or null
+  const void* ddx = nullptr;      // data; gradient of dx, as the next two
+  const void* ddgamma = nullptr;  // param [G, K], or null
+  const void* ddbeta = nullptr;   // param [G, K], or null
+  void* d_dy = nullptr;           // data
+  void* d_x = nullptr;            // data; through mean and rstd as well
+  void* d_gamma = nullptr;        // param [G, K], or null
+  void* d_dmean = nullptr;        // compute type [num_groups], or null
+  void* d_drstd = nullptr;        // compute type [num_groups], or null
 };
 
 }  // namespace fusednorm

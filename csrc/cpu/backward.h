@@ -1,7 +1,5 @@
 // The backward pass over either walk: a group's two sums and its share of dgamma/dbeta
 // in one pass over x and dy, dx in a second, from the cache where the unit fits.
-// dgamma/dbeta are added up from sets of partial sums in a fixed order, so they do not
-// depend on threads.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -19,7 +17,7 @@ class Backward {
     if (part.slices > 1) {
       sums_ = workspace.Take<SumPair>(part.units() * part.slices * part.max_groups);
     }
-    set_bytes_ = 2 * problem.num_params() * int64_t{sizeof(double) + sizeof(Scalar)};
+    set_bytes_ = SetBytes(problem, GradientSums<Scalar>::kCount);
     sets_ = workspace.Take<char>(part.sets * set_bytes_);
     if (part.slices > 1) {
       corrections_ =
@@ -30,7 +28,8 @@ class Backward {
            static_cast<const Storage*>(buffers.dsum),
            static_cast<const Scalar*>(buffers.mean),
            static_cast<const Scalar*>(buffers.rstd),
-           PrepareParams<Data>(problem, buffers.gamma, buffers.beta, &workspace)};
+           {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
+            PrepareParam<Data>(problem, buffers.beta, 0, &workspace)}};
   }
 
   void Run(const ParallelFor& parallel) const {
@@ -39,7 +38,8 @@ class Backward {
     } else {
       RunSlices(parallel);
     }
-    if (part_.sets > 0) SumSets(parallel);
+    SetSums<Data>(problem_, sets_, set_bytes_, part_.sets)
+        .Run(parallel, {buffers_.dgamma, buffers_.dbeta});
   }
 
  private:
@@ -48,7 +48,7 @@ class Backward {
     ForEachTask(parallel, part_.blocks * part_.inner, elements, [&](int64_t task) {
       const int64_t block = task / part_.inner;
       const int64_t inner = task - block * part_.inner;
-      ParamSums<Scalar> params_sum = OwnedSums(block, inner, 0);
+      GradientSums<Scalar> params_sum = OwnedSums(block, inner, 0);
       const int64_t end = part_.outer * (block + 1) / part_.blocks;
       for (int64_t outer = part_.outer * block / part_.blocks; outer < end; ++outer) {
         const int64_t unit = outer * part_.inner + inner;
@@ -66,7 +66,7 @@ class Backward {
     const int64_t slices = part_.slices;
     const int64_t elements = part_.unit_elements / slices;
     const auto reduce = [&](int64_t unit, int64_t slice,
-                            ParamSums<Scalar>* params_sum) {
+                            GradientSums<Scalar>* params_sum) {
       walk_.ReduceGradients(unit, slice, in_, params_sum,
                             sums_ + (unit * slices + slice) * part_.max_groups);
     };
@@ -75,7 +75,7 @@ class Backward {
                   [&](int64_t task) {
                     const int64_t inner = task / slices;
                     const int64_t slice = task - inner * slices;
-                    ParamSums<Scalar> params_sum = OwnedSums(0, inner, slice);
+                    GradientSums<Scalar> params_sum = OwnedSums(0, inner, slice);
                     for (int64_t outer = 0; outer < part_.outer; ++outer) {
                       reduce(outer * part_.inner + inner, slice, &params_sum);
                     }
@@ -86,7 +86,7 @@ class Backward {
         const int64_t unit = task / slices;
         const int64_t slice = task - unit * slices;
         const int64_t outer = unit / part_.inner;
-        ParamSums<Scalar> params_sum =
+        GradientSums<Scalar> params_sum =
             OwnedSums(outer * slices + slice, unit - outer * part_.inner, slice);
         reduce(unit, slice, &params_sum);
         params_sum.Flush();
@@ -102,12 +102,12 @@ class Backward {
     });
   }
 
-  ParamSums<Scalar> OwnedSums(int64_t set, int64_t inner, int64_t slice) const {
-    if (part_.sets == 0) return ParamSums<Scalar>();
+  GradientSums<Scalar> OwnedSums(int64_t set, int64_t inner, int64_t slice) const {
+    if (part_.sets == 0) return GradientSums<Scalar>();
     int64_t begin, end;
     walk_.ParamRange(inner, slice, part_.slices_own_params, &begin, &end);
-    return ParamSums<Scalar>(sets_ + set * set_bytes_, problem_.num_params(), begin,
-                             end);
+    return GradientSums<Scalar>(sets_ + set * set_bytes_, problem_.num_params(), begin,
+                                end);
   }
 
   void Correct(int64_t unit, const SumPair* sums, int64_t slices,
@@ -132,33 +132,6 @@ class Backward {
                      const GroupCorrection<Scalar>* corrections) const {
     walk_.WriteGradient(unit, slice, in_, corrections,
                         static_cast<Storage*>(buffers_.dx));
-  }
-
-  void SumSets(const ParallelFor& parallel) const {
-    constexpr int64_t kParamsPerTask = 1024;
-    const int64_t params = problem_.num_params();
-    const int64_t tasks = (params + kParamsPerTask - 1) / kParamsPerTask;
-    ForEachTask(parallel, tasks, kParamsPerTask * part_.sets, [&](int64_t task) {
-      const int64_t begin = task * kParamsPerTask;
-      const int64_t end = Min(begin + kParamsPerTask, params);
-      if (buffers_.dgamma != nullptr) SumSetsOf(0, begin, end, buffers_.dgamma);
-      if (buffers_.dbeta != nullptr) SumSetsOf(params, begin, end, buffers_.dbeta);
-    });
-  }
-
-  void SumSetsOf(int64_t first, int64_t begin, int64_t end, void* to) const {
-    for (int64_t i = begin; i < end; ++i) {
-      double total = 0;
-      for (int64_t set = 0; set < part_.sets; ++set) {
-        total += reinterpret_cast<const double*>(sets_ + set * set_bytes_)[first + i];
-      }
-      const Scalar value = static_cast<Scalar>(total);
-      if (problem_.param == ComputeType(problem_.data)) {
-        static_cast<Scalar*>(to)[i] = value;
-      } else {
-        Store<Data>(static_cast<Storage*>(to) + i, Vec::Splat(value), Partial{1});
-      }
-    }
   }
 
   const NormProblem& problem_;

@@ -68,9 +68,9 @@ void FillWithNan(const NormProblem& problem, void* statistics) {
   }
 }
 
-void FillWithZero(const NormProblem& problem, void* params) {
-  if (params == nullptr) return;
-  std::memset(params, 0, problem.num_params() * SizeOf(problem.param));
+void FillWithZero(int64_t count, DataType type, void* gradients) {
+  if (gradients == nullptr) return;
+  std::memset(gradients, 0, count * SizeOf(type));
 }
 
 }  // namespace
@@ -145,11 +145,25 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
                 const ParallelFor& parallel, Isa isa) {
   if (problem.num_elements() == 0) {
-    FillWithZero(problem, buffers.dgamma);
-    FillWithZero(problem, buffers.dbeta);
+    FillWithZero(problem.num_params(), problem.param, buffers.dgamma);
+    FillWithZero(problem.num_params(), problem.param, buffers.dbeta);
     return Status();
   }
   return Call(KernelsFor(isa, problem.data).backward, PartitionBackward(problem),
+              problem, buffers, parallel);
+}
+
+Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                   const ParallelFor& parallel, Isa isa) {
+  FUSEDNORM_RETURN_IF_ERROR(CheckSecondOrder(problem));
+  if (problem.num_elements() == 0) {
+    const DataType compute = ComputeType(problem.data);
+    FillWithZero(problem.num_params(), problem.param, buffers.d_gamma);
+    FillWithZero(problem.num_groups(), compute, buffers.d_dmean);
+    FillWithZero(problem.num_groups(), compute, buffers.d_drstd);
+    return Status();
+  }
+  return Call(KernelsFor(isa, problem.data).second_order, PartitionSecondOrder(problem),
               problem, buffers, parallel);
 }
 

@@ -26,7 +26,8 @@ class Forward {
       sums_ = workspace.Take<double>(count);
       squares_ = workspace.Take<double>(count);
     }
-    params_ = PrepareParams<Data>(problem, buffers.gamma, buffers.beta, &workspace);
+    params_ = {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
+               PrepareParam<Data>(problem, buffers.beta, 0, &workspace)};
   }
 
   void Run(const ParallelFor& parallel) const {

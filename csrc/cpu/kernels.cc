@@ -17,6 +17,8 @@
 #include <immintrin.h>
 #endif
 
+#include "core/second_order.h"
+
 namespace fusednorm {
 namespace cpu {
 namespace {
@@ -28,13 +30,17 @@ namespace {
 #include "cpu/vec.h"
 #include "cpu/vec_math.h"
 #include "cpu/segment.h"
+#include "cpu/segment_second_order.h"
 #include "cpu/params.h"
+#include "cpu/param_sums.h"
 #include "cpu/group.h"
 #include "cpu/rows.h"
+#include "cpu/lane_sums.h"
 #include "cpu/lanes.h"
 #include "cpu/workspace.h"
 #include "cpu/forward.h"
 #include "cpu/backward.h"
+#include "cpu/second_order.h"
 // clang-format on
 
 #define FUSEDNORM_JOIN_(a, b, c) a##_##b##_##c
@@ -67,7 +73,8 @@ void RunPass(const NormProblem& problem, const Partition& partition,
 
 extern const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA);
 const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA) = {
-    RunPass<Forward, ForwardBuffers>, RunPass<Backward, BackwardBuffers>};
+    RunPass<Forward, ForwardBuffers>, RunPass<Backward, BackwardBuffers>,
+    RunPass<SecondOrder, SecondOrderBuffers>};
 
 }  // namespace cpu
 }  // namespace fusednorm

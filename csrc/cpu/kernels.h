@@ -17,6 +17,9 @@ struct Kernels {
   void (*backward)(const NormProblem& problem, const Partition& partition,
                    const BackwardBuffers& buffers, const ParallelFor& parallel,
                    char* workspace);
+  void (*second_order)(const NormProblem& problem, const Partition& partition,
+                       const SecondOrderBuffers& buffers, const ParallelFor& parallel,
+                       char* workspace);
 };
 
 }  // namespace cpu

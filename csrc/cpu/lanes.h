@@ -48,7 +48,7 @@ class Lanes {
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
       shift[lane] = group_shift[group];
     });
-    LaneSums<1> total(*this, unit);
+    LaneSums<Scalar, 1> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
         AddTo<Vec>(
@@ -58,7 +58,8 @@ class Lanes {
       });
       total.EndRow();
     });
-    total.ToGroups(0, sums);
+    total.Flush();
+    ToGroups(unit, total, 0, sums);
   }
 
   void Squares(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
@@ -67,7 +68,7 @@ class Lanes {
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
       lane_mean[lane] = mean == nullptr ? 0 : mean[FirstGroup(unit) + group];
     });
-    LaneSums<2> total(*this, unit);
+    LaneSums<Scalar, 2> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
         const typename Vec::V d = Load<Data>(x + offset + i, width) -
@@ -77,8 +78,9 @@ class Lanes {
       });
       total.EndRow();
     });
-    total.ToGroups(0, sums);
-    total.ToGroups(1, squares);
+    total.Flush();
+    ToGroups(unit, total, 0, sums);
+    ToGroups(unit, total, 1, squares);
   }
 
   void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
@@ -91,9 +93,9 @@ class Lanes {
 
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in,
-                       ParamSums<Scalar>* params_sum, SumPair* sums) const {
+                       GradientSums<Scalar>* params_sum, SumPair* sums) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
-    LaneSums<2> total(*this, unit);
+    LaneSums<Scalar, 2> total(part_.lanes);
     if (problem_.reduces_q) {
       ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
         segments_.reduce_lanes(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
@@ -102,24 +104,24 @@ class Lanes {
       });
     } else {
       ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-        params_sum->Add(row, segments_.reduce_columns(
-                                 in.dy + offset, in.x + offset, lanes, by.AtRow(row),
-                                 total.staged[0], total.staged[1]));
+        params_sum->AddPair(row, segments_.reduce_columns(
+                                     in.dy + offset, in.x + offset, lanes,
+                                     by.AtRow(row), total.staged[0], total.staged[1]));
         total.EndRow();
       });
     }
     total.Flush();
     for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
-    GroupAdder plain(NumGroups(unit)), xhat(NumGroups(unit));
+    GroupAdder<Scalar, 2> adder(NumGroups(unit));
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
       const SumPair lane_sums = {total.sums[0][lane], total.sums[1][lane]};
       double gamma = 1;  // columns: already in the sums
       if (problem_.reduces_q) {
-        params_sum->Add(param, lane_sums);
+        params_sum->AddPair(param, lane_sums);
         gamma = in.params.GammaAt(param);
       }
-      plain.Add(group, gamma * lane_sums.plain, &sums[group].plain);
-      xhat.Add(group, gamma * lane_sums.xhat, &sums[group].xhat);
+      adder.Add(0, group, gamma * lane_sums.plain, &sums[group].plain);
+      adder.Add(1, group, gamma * lane_sums.xhat, &sums[group].xhat);
     });
   }
 
@@ -142,6 +144,70 @@ class Lanes {
     });
   }
 
+  void ReduceSecondOrder(int64_t unit, int64_t slice,
+                         const SecondGradients<Storage, Scalar>& in,
+                         SecondOrderSums<double>* sums) const {
+    const SecondOrderLanes by(*this, unit, in);
+    LaneSums<Scalar, kSecondOrderSums> total(part_.lanes);
+    const auto add = problem_.reduces_q ? AddRun<Data, false, kMaxLanes>
+                                        : AddRun<Data, true, kMaxLanes>;
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+      add(in.dy + offset, in.x + offset, in.ddx + offset, lanes, by.AtRow(row),
+          total.staged);
+      total.EndRow();
+    });
+    total.Flush();
+    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = {};
+    GroupAdder<Scalar, kSecondOrderSums> adder(NumGroups(unit));
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
+      SecondOrderSums<double> of_lane;
+      for (int s = 0; s < kSecondOrderSums; ++s) of_lane.at[s] = total.sums[s][lane];
+      if (problem_.reduces_q) {  // columns: already in the sums
+        of_lane = Weighted<double>(of_lane, in.params.GammaAt(param),
+                                   in.params.DdgammaAt(param));
+      }
+      for (int s = 0; s < kSecondOrderSums; ++s) {
+        adder.Add(s, group, of_lane.at[s], &sums[group].at[s]);
+      }
+    });
+  }
+
+  // Adds to d_gamma.
+  void WriteSecondOrder(int64_t unit, int64_t slice,
+                        const SecondGradients<Storage, Scalar>& in,
+                        const SecondOrderShares<Scalar>* of_groups, Storage* d_dy,
+                        Storage* d_x, ParamSums<Scalar, 1>* d_gamma) const {
+    const SecondOrderLanes by(*this, unit, in);
+    SecondOrderShares<Scalar[kMaxLanes]> lane;
+    ForEachLane(unit, [&](int64_t i, int64_t group, int64_t) {
+      lane.mean_u[i] = of_groups[group].mean_u;
+      lane.mean_u_xhat[i] = of_groups[group].mean_u_xhat;
+      lane.of_u[i] = of_groups[group].of_u;
+      lane.of_a[i] = of_groups[group].of_a;
+      lane.plain[i] = of_groups[group].plain;
+      lane.with_xhat[i] = of_groups[group].with_xhat;
+    });
+    typedef Operand<Vec> Op;
+    const RunShares<Vec> shares = {Op::Along(lane.mean_u), Op::Along(lane.mean_u_xhat),
+                                   Op::Along(lane.of_u),   Op::Along(lane.of_a),
+                                   Op::Along(lane.plain),  Op::Along(lane.with_xhat)};
+    LaneSums<Scalar, 1> total(part_.lanes);
+    const auto write =
+        problem_.reduces_q ? WriteRun<Data, true> : WriteRun<Data, false>;
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+      const double of_row =
+          write(in.dy + offset, in.x + offset, in.ddx + offset, d_dy + offset,
+                d_x + offset, lanes, by.AtRow(row), shares, total.staged[0]);
+      if (!problem_.reduces_q) d_gamma->Add(0, row, of_row);
+      total.EndRow();
+    });
+    total.Flush();
+    if (!problem_.reduces_q) return;
+    ForEachLane(unit, [&](int64_t i, int64_t, int64_t param) {
+      d_gamma->Add(0, param, total.sums[0][i]);
+    });
+  }
+
   FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,
                                    int64_t* begin, int64_t* end) const {
     if (slice_only) {
@@ -157,69 +223,15 @@ class Lanes {
   }
 
  private:
-  // Adds up the lanes of groups, up to hundreds of them one after the other. Of double
-  // data, which are summed in no wider type, what each addition rounds off is carried
-  // on (Kahan).
-  class GroupAdder {
-   public:
-    explicit GroupAdder(int64_t groups) {
-      if (!kCarries) return;
-      for (int64_t group = 0; group < groups; ++group) lost_[group] = 0;
-    }
-    FUSEDNORM_INLINE void Add(int64_t group, double term, double* total) {
-      if (!kCarries) {
-        *total += term;
-        return;
-      }
-      term -= lost_[group];
-      const double sum = *total + term;
-      lost_[group] = (sum - *total) - term;
-      *total = sum;
-    }
-
-   private:
-    static constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
-    double lost_[kCarries ? kMaxGroups : 1];
-  };
-
-  // Sums per lane: in the compute type over a few rows, then in double.
   template <int kSums>
-  struct LaneSums {
-    LaneSums(const Lanes& walk, int64_t unit)
-        : walk(walk), unit(unit), lanes(walk.part_.lanes) {
-      for (int s = 0; s < kSums; ++s) {
-        for (int64_t lane = 0; lane < lanes; ++lane)
-          staged[s][lane] = sums[s][lane] = 0;
-      }
-    }
-    FUSEDNORM_INLINE void EndRow() {
-      if (++rows == kRowsPerFlush) Flush();
-    }
-    void Flush() {
-      rows = 0;
-      for (int s = 0; s < kSums; ++s) {
-        for (int64_t lane = 0; lane < lanes; ++lane) {
-          sums[s][lane] += staged[s][lane];
-          staged[s][lane] = 0;
-        }
-      }
-    }
-    void ToGroups(int sum, double* groups) {
-      Flush();
-      for (int64_t group = 0; group < walk.NumGroups(unit); ++group) groups[group] = 0;
-      GroupAdder adder(walk.NumGroups(unit));
-      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-        adder.Add(group, sums[sum][lane], &groups[group]);
-      });
-    }
-
-    const Lanes& walk;
-    const int64_t unit;
-    const int64_t lanes;
-    int64_t rows = 0;
-    Scalar staged[kSums][kMaxLanes];
-    double sums[kSums][kMaxLanes];
-  };
+  void ToGroups(int64_t unit, const LaneSums<Scalar, kSums>& lane_sums, int which,
+                double* sums) const {
+    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = 0;
+    GroupAdder<Scalar, 1> adder(NumGroups(unit));
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+      adder.Add(0, group, lane_sums.sums[which][lane], &sums[group]);
+    });
+  }
 
   // What varies along the lanes, written out once per unit.
   struct LaneTransform {
@@ -246,6 +258,36 @@ class Lanes {
     const Params<Scalar> params;
     const bool along_lanes;
     Scalar mean[kMaxLanes], rstd[kMaxLanes], gamma[kMaxLanes], beta[kMaxLanes];
+  };
+
+  // The same for the second order.
+  struct SecondOrderLanes {
+    SecondOrderLanes(const Lanes& walk, int64_t unit,
+                     const SecondGradients<Storage, Scalar>& in)
+        : params(in.params), along_lanes(walk.problem_.reduces_q) {
+      const int64_t first = walk.FirstGroup(unit);
+      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
+        mean[lane] = in.mean == nullptr ? 0 : in.mean[first + group];
+        rstd[lane] = in.rstd[first + group];
+        if (along_lanes) {
+          gamma[lane] = params.GammaAt(param);
+          ddgamma[lane] = params.DdgammaAt(param);
+          ddbeta[lane] = params.DdbetaAt(param);
+        }
+      });
+    }
+    FUSEDNORM_INLINE SecondOrderTransform<Vec> AtRow(int64_t row) const {
+      typedef Operand<Vec> Op;
+      return {Op::Along(mean), Op::Along(rstd),
+              along_lanes ? Op::Along(gamma) : Op::Same(params.GammaAt(row)),
+              along_lanes ? Op::Along(ddgamma) : Op::Same(params.DdgammaAt(row)),
+              along_lanes ? Op::Along(ddbeta) : Op::Same(params.DdbetaAt(row))};
+    }
+
+    const SecondOrderParams<Scalar> params;
+    const bool along_lanes;
+    Scalar mean[kMaxLanes], rstd[kMaxLanes];
+    Scalar gamma[kMaxLanes], ddgamma[kMaxLanes], ddbeta[kMaxLanes];
   };
 
   // The unit's first lane within its line.

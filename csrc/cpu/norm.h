@@ -31,5 +31,9 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
                 const ParallelFor& parallel, Isa isa = DefaultIsa());
 
+// The gradients of Backward. Refuses an activation.
+Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                   const ParallelFor& parallel, Isa isa = DefaultIsa());
+
 }  // namespace cpu
 }  // namespace fusednorm

@@ -1,5 +1,4 @@
-// gamma and beta on their way in, dgamma and dbeta on their way out, in the compute
-// type.
+// The inputs of the passes, parameters in the compute type.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -30,60 +29,29 @@ struct Gradients {
   Params<Scalar> params;
 };
 
-// One set of dgamma/dbeta partial sums, of which a task owns a range. Array sums are
-// staged in the compute type over a few rows, then added to the totals in double.
+// Inputs of the second order.
 template <class Scalar>
-class ParamSums {
- public:
-  // Where nobody wants the sums.
-  ParamSums() = default;
+struct SecondOrderParams {
+  const Scalar* gamma;
+  const Scalar* ddgamma;
+  const Scalar* ddbeta;
+  FUSEDNORM_INLINE Scalar GammaAt(int64_t i) const {
+    return gamma == nullptr ? 1 : gamma[i];
+  }
+  FUSEDNORM_INLINE Scalar DdgammaAt(int64_t i) const {
+    return ddgamma == nullptr ? 0 : ddgamma[i];
+  }
+  FUSEDNORM_INLINE Scalar DdbetaAt(int64_t i) const {
+    return ddbeta == nullptr ? 0 : ddbeta[i];
+  }
+};
 
-  // `set` holds the set's 2 * params doubles, then 2 * params Scalars.
-  ParamSums(char* set, int64_t params, int64_t begin, int64_t end)
-      : gamma_(reinterpret_cast<double*>(set)),
-        beta_(gamma_ + params),
-        staged_gamma_(reinterpret_cast<Scalar*>(beta_ + params)),
-        staged_beta_(staged_gamma_ + params),
-        begin_(begin),
-        end_(end) {
-    for (int64_t i = begin_; i < end_; ++i) {
-      gamma_[i] = beta_[i] = 0;
-      staged_gamma_[i] = staged_beta_[i] = 0;
-    }
-  }
-
-  FUSEDNORM_INLINE void Add(int64_t param, const SumPair& sums) {
-    if (gamma_ == nullptr) return;
-    gamma_[param] += sums.xhat;
-    beta_[param] += sums.plain;
-  }
-
-  // Arrays to which one row is added, between two EndRow.
-  FUSEDNORM_INLINE Scalar* StagedGamma(int64_t param) {
-    return gamma_ == nullptr ? nullptr : staged_gamma_ + param;
-  }
-  FUSEDNORM_INLINE Scalar* StagedBeta(int64_t param) {
-    return gamma_ == nullptr ? nullptr : staged_beta_ + param;
-  }
-  FUSEDNORM_INLINE void EndRow() {
-    if (++rows_ == kRowsPerFlush) Flush();
-  }
-  void Flush() {
-    if (gamma_ == nullptr || rows_ == 0) return;
-    rows_ = 0;
-    for (int64_t i = begin_; i < end_; ++i) {
-      gamma_[i] += staged_gamma_[i];
-      beta_[i] += staged_beta_[i];
-      staged_gamma_[i] = staged_beta_[i] = 0;
-    }
-  }
-
- private:
-  double* gamma_ = nullptr;
-  double* beta_ = nullptr;
-  Scalar* staged_gamma_ = nullptr;
-  Scalar* staged_beta_ = nullptr;
-  int64_t begin_ = 0;
-  int64_t end_ = 0;
-  int64_t rows_ = 0;
+template <class Storage, class Scalar>
+struct SecondGradients {
+  const Storage* dy;
+  const Storage* x;
+  const Storage* ddx;
+  const Scalar* mean;
+  const Scalar* rstd;
+  SecondOrderParams<Scalar> params;
 };

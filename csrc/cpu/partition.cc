@@ -72,10 +72,58 @@ int64_t MaxSlices(const Partition& part) {
 }
 
 // Parameters that are not used as they come are copied in the compute type.
-int64_t ParamBytes(const NormProblem& problem) {
+int64_t ParamBytes(const NormProblem& problem, int64_t params) {
   const DataType compute = ComputeType(problem.data);
   if (problem.param == compute && !problem.zero_centered) return 0;
-  return 2 * problem.num_params() * static_cast<int64_t>(SizeOf(compute));
+  return params * problem.num_params() * static_cast<int64_t>(SizeOf(compute));
+}
+
+// What a pass that ends in gradients needs.
+struct GradientPass {
+  bool needs_sets;        // gradients of parameters are wanted,
+  int64_t of_param;       // so many of each
+  int64_t params;         // inputs like gamma
+  int64_t sums;           // of a group
+  int64_t contributions;  // that the group makes to its elements
+};
+
+Partition PartitionGradients(const NormProblem& problem, const GradientPass& pass) {
+  Partition part = PartitionUnits(problem);
+  const int64_t set_bytes = SetBytes(problem, pass.of_param);
+  const int64_t max_sets =
+      pass.needs_sets
+          ? std::max<int64_t>(1, kMaxSetBytes / std::max<int64_t>(1, set_bytes))
+          : part.outer;
+  part.blocks = std::min({part.outer, max_sets, CeilDiv(kWantedTasks, part.inner)});
+  if (!pass.needs_sets) part.blocks = part.outer;
+
+  if (part.blocks * part.inner < kWantedTasks / 2) {
+    const int64_t wanted =
+        std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units()));
+    if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
+      // A slice of a column's or of a plain row's elements has parameters of its own.
+      const int64_t slices =
+          std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.inner));
+      if (slices > part.blocks) {
+        part.slices = slices;
+        part.slices_own_params = true;
+      }
+    } else if (wanted > 1 && (!pass.needs_sets || part.outer * wanted <= max_sets)) {
+      part.slices = wanted;
+    }
+  }
+  part.sets = !pass.needs_sets         ? 0
+              : part.slices_own_params ? 1
+              : part.slices > 1        ? part.outer * part.slices
+                                       : part.blocks;
+  part.workspace_bytes = part.sets * set_bytes + ParamBytes(problem, pass.params);
+  if (part.slices > 1) {
+    // The contributions take at most a double each.
+    part.workspace_bytes += part.units() * part.max_groups *
+                            (pass.sums * part.slices + pass.contributions) *
+                            int64_t{sizeof(double)};
+  }
+  return part;
 }
 
 }  // namespace
@@ -93,49 +141,17 @@ Partition PartitionForward(const NormProblem& problem) {
     part.workspace_bytes =
         2 * part.units() * part.slices * part.max_groups * int64_t{sizeof(double)};
   }
-  part.workspace_bytes += ParamBytes(problem);
+  part.workspace_bytes += ParamBytes(problem, 2);
   return part;
 }
 
 Partition PartitionBackward(const NormProblem& problem) {
-  Partition part = PartitionUnits(problem);
-  const bool needs_sets = problem.has_gamma || problem.has_beta;
-  const int64_t params = problem.num_params();
-  const int64_t set_bytes =
-      2 * params *
-      static_cast<int64_t>(sizeof(double) + SizeOf(ComputeType(problem.data)));
-  const int64_t max_sets =
-      needs_sets ? std::max<int64_t>(1, kMaxSetBytes / std::max<int64_t>(1, set_bytes))
-                 : part.outer;
-  part.blocks = std::min({part.outer, max_sets, CeilDiv(kWantedTasks, part.inner)});
-  if (!needs_sets) part.blocks = part.outer;
+  return PartitionGradients(problem,
+                            {problem.has_gamma || problem.has_beta, 2, 2, 2, 3});
+}
 
-  if (part.blocks * part.inner < kWantedTasks / 2) {
-    const int64_t wanted =
-        std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units()));
-    if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
-      // A slice of a column's or of a plain row's elements has parameters of its own.
-      const int64_t slices =
-          std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.inner));
-      if (slices > part.blocks) {
-        part.slices = slices;
-        part.slices_own_params = true;
-      }
-    } else if (wanted > 1 && (!needs_sets || part.outer * wanted <= max_sets)) {
-      part.slices = wanted;
-    }
-  }
-  part.sets = !needs_sets              ? 0
-              : part.slices_own_params ? 1
-              : part.slices > 1        ? part.outer * part.slices
-                                       : part.blocks;
-  part.workspace_bytes = part.sets * set_bytes + ParamBytes(problem);
-  if (part.slices > 1) {
-    // Two sums a slice, and three corrections of at most that size, for each group.
-    part.workspace_bytes += part.units() * part.max_groups * (2 * part.slices + 3) *
-                            int64_t{sizeof(double)};
-  }
-  return part;
+Partition PartitionSecondOrder(const NormProblem& problem) {
+  return PartitionGradients(problem, {problem.has_gamma, 1, 3, 7, 6});
 }
 
 }  // namespace cpu

@@ -59,6 +59,16 @@ struct Partition {
 
 Partition PartitionForward(const NormProblem& problem);
 Partition PartitionBackward(const NormProblem& problem);
+Partition PartitionSecondOrder(const NormProblem& problem);
+
+// One set of partial sums of so many gradients of each parameter: in double, then in
+// the compute type.
+FUSEDNORM_INLINE int64_t SetBytes(const NormProblem& problem, int64_t gradients) {
+  const int64_t sums = gradients * problem.num_params();
+  const int64_t bytes =
+      sums * static_cast<int64_t>(sizeof(double) + SizeOf(ComputeType(problem.data)));
+  return (bytes + 7) / 8 * 8;
+}
 
 }  // namespace cpu
 }  // namespace fusednorm

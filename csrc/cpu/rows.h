@@ -63,14 +63,15 @@ class Rows {
   // Adds to params_sum and returns the group's sums in *sums.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in,
-                       ParamSums<Scalar>* params_sum, SumPair* sums) const {
+                       GradientSums<Scalar>* params_sum, SumPair* sums) const {
     sums[0] = SumPair();
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         const SumPair run = segments_.reduce_row(
             in.dy + offset, in.x + offset, count,
             TransformAt(unit, param, in.mean, in.rstd, in.params),
-            params_sum->StagedBeta(param), params_sum->StagedGamma(param));
+            params_sum->Staged(GradientSums<Scalar>::kBeta, param),
+            params_sum->Staged(GradientSums<Scalar>::kGamma, param));
         sums[0].plain += run.plain;
         sums[0].xhat += run.xhat;
         params_sum->EndRow();
@@ -83,7 +84,7 @@ class Rows {
         const double gamma = in.params.GammaAt(param);
         sums[0].plain += gamma * run.plain;
         sums[0].xhat += gamma * run.xhat;
-        params_sum->Add(param, run);
+        params_sum->AddPair(param, run);
       });
     }
   }
@@ -98,6 +99,51 @@ class Rows {
           in.dy + offset, in.x + offset,
           in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
           TransformAt(unit, param, in.mean, in.rstd, in.params), correction);
+    });
+  }
+
+  void ReduceSecondOrder(int64_t unit, int64_t slice,
+                         const SecondGradients<Storage, Scalar>& in,
+                         SecondOrderSums<double>* sums) const {
+    sums[0] = {};
+    // Parameters that do not vary along the run, and 1 and 0, wait for its sums.
+    const bool weighted =
+        problem_.q == 1 && (in.params.gamma != nullptr || in.params.ddgamma != nullptr);
+    const auto sum_run = weighted ? SumRun<Data, true> : SumRun<Data, false>;
+    ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+      SecondOrderSums<double> run =
+          sum_run(in.dy + offset, in.x + offset, in.ddx + offset, count,
+                  SecondOrderAt(unit, param, in));
+      if (!weighted) {
+        run =
+            Weighted<double>(run, in.params.GammaAt(param), in.params.DdgammaAt(param));
+      }
+      for (int s = 0; s < kSecondOrderSums; ++s) sums[0].at[s] += run.at[s];
+    });
+  }
+
+  // Adds to d_gamma.
+  void WriteSecondOrder(int64_t unit, int64_t slice,
+                        const SecondGradients<Storage, Scalar>& in,
+                        const SecondOrderShares<Scalar>* of_group, Storage* d_dy,
+                        Storage* d_x, ParamSums<Scalar, 1>* d_gamma) const {
+    typedef Operand<Vec> Op;
+    const RunShares<Vec> shares = {
+        Op::Same(of_group->mean_u), Op::Same(of_group->mean_u_xhat),
+        Op::Same(of_group->of_u),   Op::Same(of_group->of_a),
+        Op::Same(of_group->plain),  Op::Same(of_group->with_xhat)};
+    const bool along = problem_.q == 1;
+    const auto write = along ? WriteRun<Data, true> : WriteRun<Data, false>;
+    ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
+      const double of_run =
+          write(in.dy + offset, in.x + offset, in.ddx + offset, d_dy + offset,
+                d_x + offset, count, SecondOrderAt(unit, param, in), shares,
+                along ? d_gamma->Staged(0, param) : nullptr);
+      if (along) {
+        d_gamma->EndRow();
+      } else {
+        d_gamma->Add(0, param, of_run);
+      }
     });
   }
 
@@ -166,6 +212,19 @@ class Rows {
     if (problem_.q == 1 && params.beta != nullptr)
       by.beta = Op::Along(params.beta + param);
     return by;
+  }
+
+  FUSEDNORM_INLINE SecondOrderTransform<Vec> SecondOrderAt(
+      int64_t unit, int64_t param, const SecondGradients<Storage, Scalar>& in) const {
+    typedef Operand<Vec> Op;
+    const auto of_run = [&](const Scalar* params, Scalar same) {
+      return problem_.q == 1 && params != nullptr ? Op::Along(params + param)
+                                                  : Op::Same(same);
+    };
+    return {Op::Same(in.mean == nullptr ? 0 : in.mean[unit]), Op::Same(in.rstd[unit]),
+            of_run(in.params.gamma, in.params.GammaAt(param)),
+            of_run(in.params.ddgamma, in.params.DdgammaAt(param)),
+            of_run(in.params.ddbeta, in.params.DdbetaAt(param))};
   }
 
   const NormProblem& problem_;

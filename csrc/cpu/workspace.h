@@ -19,28 +19,33 @@ class Workspace {
   char* next_;
 };
 
-// gamma (with its 1 added) and beta in the compute type; a copy only where needed.
+// A parameter in the compute type, with `added` added; a copy only where needed.
 template <class Data>
-Params<typename Data::Vec::Scalar> PrepareParams(const NormProblem& problem,
-                                                 const void* gamma, const void* beta,
-                                                 Workspace* workspace) {
+const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
+                                               const void* from,
+                                               typename Data::Vec::Scalar added,
+                                               Workspace* workspace) {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
   typedef typename ScalarDataOf<Vec>::type Scalars;
   const bool converted = problem.param != ComputeType(problem.data);
-  const auto prepare = [&](const void* from, Scalar added) -> const Scalar* {
-    if (from == nullptr) return nullptr;
-    if (!converted && added == 0) return static_cast<const Scalar*>(from);
-    Scalar* to = workspace->Take<Scalar>(problem.num_params());
-    ForEachVector<Vec>(problem.num_params(), [&](int64_t i, auto width) {
-      const typename Vec::V value =
-          converted
-              ? Load<Data>(static_cast<const typename Data::Storage*>(from) + i, width)
-              : Load<Scalars>(static_cast<const Scalar*>(from) + i, width);
-      Store<Scalars>(to + i, value + added, width);
-    });
-    return to;
-  };
-  return {prepare(problem.has_gamma ? gamma : nullptr, problem.zero_centered ? 1 : 0),
-          prepare(problem.has_beta ? beta : nullptr, 0)};
+  if (from == nullptr) return nullptr;
+  if (!converted && added == 0) return static_cast<const Scalar*>(from);
+  Scalar* to = workspace->Take<Scalar>(problem.num_params());
+  ForEachVector<Vec>(problem.num_params(), [&](int64_t i, auto width) {
+    const typename Vec::V value =
+        converted
+            ? Load<Data>(static_cast<const typename Data::Storage*>(from) + i, width)
+            : Load<Scalars>(static_cast<const Scalar*>(from) + i, width);
+    Store<Scalars>(to + i, value + added, width);
+  });
+  return to;
+}
+
+// gamma is what multiplies: 1 + gamma where that was asked for.
+template <class Data>
+const typename Data::Vec::Scalar* PrepareGamma(const NormProblem& problem,
+                                               const void* gamma,
+                                               Workspace* workspace) {
+  return PrepareParam<Data>(problem, gamma, problem.zero_centered ? 1 : 0, workspace);
 }

@@ -1,4 +1,4 @@
-// forward and backward on NumPy arrays.
+// forward, backward and second_order on NumPy arrays.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -104,10 +104,7 @@ py::tuple Backward(const Spec& spec, const Processor& processor, const py::array
                    const OptionalArray& drstd) {
   const Resolved call = Resolve(spec, x, gamma, beta, dsum.has_value());
   const NormProblem& problem = call.problem;
-  if (problem.centred != mean.has_value()) {
-    throw py::value_error(problem.centred ? "mean must not be None"
-                                          : "mean must be None for rms_norm");
-  }
+  CheckMean(problem, mean.has_value());
   const py::array dx = NewLike(x);
   const auto new_param = [&](const OptionalArray& param) {
     return param ? OptionalArray(NewLike(*param)) : std::nullopt;
@@ -138,6 +135,49 @@ py::tuple Backward(const Spec& spec, const Processor& processor, const py::array
   }
   ThrowIfError(status);
   return py::make_tuple(dx, dgamma, dbeta);
+}
+
+py::tuple SecondOrder(const Spec& spec, const Processor& processor, const py::array& dy,
+                      const py::array& x, const OptionalArray& mean,
+                      const py::array& rstd, const py::array& ddx,
+                      const OptionalArray& gamma, const OptionalArray& ddgamma,
+                      const OptionalArray& ddbeta, const OptionalArray& drstd) {
+  CheckSecondOrderArguments(spec.op, gamma.has_value(), ddgamma.has_value(),
+                            ddbeta.has_value());
+  const Resolved call = Resolve(spec, x, gamma, ddbeta, false);
+  const NormProblem& problem = call.problem;
+  CheckMean(problem, mean.has_value());
+  const py::array d_dy = NewLike(x), d_x = NewLike(x);
+  const OptionalArray d_gamma = gamma ? OptionalArray(NewLike(*gamma)) : std::nullopt;
+  const OptionalArray d_dmean =
+      problem.centred ? OptionalArray(NewStatistics(call)) : std::nullopt;
+  const py::array d_drstd = NewStatistics(call);
+
+  const DataType compute = ComputeType(problem.data);
+  Inputs inputs;
+  SecondOrderBuffers buffers;
+  buffers.dy = inputs.Add("dy", dy, ShapeOf(x), problem.data);
+  buffers.x = inputs.Add("x", x, ShapeOf(x), problem.data);
+  buffers.mean = inputs.Add("mean", mean, call.statistics, compute);
+  buffers.rstd = inputs.Add("rstd", rstd, call.statistics, compute);
+  buffers.gamma = inputs.Add("gamma", gamma, call.params, problem.param);
+  buffers.drstd = inputs.Add("drstd", drstd, call.statistics, compute);
+  buffers.ddx = inputs.Add("ddx", ddx, ShapeOf(x), problem.data);
+  buffers.ddgamma = inputs.Add("ddgamma", ddgamma, call.params, problem.param);
+  buffers.ddbeta = inputs.Add("ddbeta", ddbeta, call.params, problem.param);
+  buffers.d_dy = const_cast<void*>(d_dy.data());
+  buffers.d_x = const_cast<void*>(d_x.data());
+  buffers.d_gamma = d_gamma ? const_cast<void*>(d_gamma->data()) : nullptr;
+  buffers.d_dmean = d_dmean ? const_cast<void*>(d_dmean->data()) : nullptr;
+  buffers.d_drstd = const_cast<void*>(d_drstd.data());
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = cpu::SecondOrder(problem, buffers,
+                              ThreadsParallelFor(processor.num_threads), processor.isa);
+  }
+  ThrowIfError(status);
+  return py::make_tuple(d_dy, d_x, d_gamma, d_dmean, d_drstd);
 }
 
 std::vector<std::string> UsableIsaNames() {
@@ -212,6 +252,35 @@ Args:
 
 Returns:
     (dx, dgamma or None, dbeta or None); the gradient of the residual is dx.
+)doc");
+
+  m.def(
+      "second_order",
+      [](const std::string& op, const py::array& dy, const py::array& x,
+         const OptionalArray& mean, const py::array& rstd, const py::array& ddx,
+         const OptionalArray& gamma, const OptionalArray& ddgamma,
+         const OptionalArray& ddbeta, const OptionalArray& drstd,
+         const std::vector<int64_t>& axes, int64_t groups, double epsilon,
+         bool zero_centered, int num_threads, const std::string& isa) {
+        return SecondOrder({op, axes, groups, epsilon, "none", zero_centered},
+                           MakeProcessor(num_threads, isa), dy, x, mean, rstd, ddx,
+                           gamma, ddgamma, ddbeta, drstd);
+      },
+      py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
+      py::arg("ddx"), py::arg("gamma") = py::none(), py::arg("ddgamma") = py::none(),
+      py::arg("ddbeta") = py::none(), py::arg("drstd") = py::none(), py::kw_only(),
+      py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
+      py::arg("zero_centered") = false, py::arg("num_threads") = 1,
+      py::arg("isa") = "auto",
+      R"doc(Gradients of backward without activation.
+
+Args:
+    dy, x, mean, rstd, gamma, drstd: as backward was given them.
+    ddx, ddgamma, ddbeta: gradients of what it returned; the last two may be None.
+
+Returns:
+    (d_dy, d_x, d_gamma or None, d_dmean or None, d_drstd). d_x is the total derivative,
+    through mean and rstd as well; the gradient of dsum is ddx.
 )doc");
 
   m.def(

@@ -1,4 +1,4 @@
-// fusednorm._native.cuda: forward and backward on DLPack tensors.
+// fusednorm._native.cuda: forward, backward and second_order on DLPack tensors.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -153,9 +153,9 @@ class Tensors {
   py::list results_;
 };
 
-Operands OperandsOf(const Tensors& tensors, bool has_residual) {
+Operands OperandsOf(const Tensors& tensors, const char* beta, bool has_residual) {
   const DeviceTensor& x = tensors.Get("x");
-  return {x.shape(), x.type(), tensors.TypeOf("gamma"), tensors.TypeOf("beta"),
+  return {x.shape(), x.type(), tensors.TypeOf("gamma"), tensors.TypeOf(beta),
           has_residual};
 }
 
@@ -166,7 +166,7 @@ py::tuple Forward(const Spec& spec, const Target& target, const py::object& x,
       target,
       {{"x", x, false}, {"gamma", gamma}, {"beta", beta}, {"residual", residual}},
       {"y", "sum", "mean", "rstd"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, !residual.is_none()));
+  const Resolved call = Resolve(spec, OperandsOf(tensors, "beta", !residual.is_none()));
   const NormProblem& problem = call.problem;
   const Shape& shape = tensors.Get("x").shape();
   const DataType compute = ComputeType(problem.data);
@@ -199,7 +199,7 @@ py::tuple Backward(const Spec& spec, const Target& target, bool params,
                    {"dmean", dmean},
                    {"drstd", drstd}},
                   {"dx", "dgamma", "dbeta"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, !dsum.is_none()));
+  const Resolved call = Resolve(spec, OperandsOf(tensors, "beta", !dsum.is_none()));
   const NormProblem& problem = call.problem;
   for (const char* name : {"mean", "dmean"}) {
     if (!problem.centred && tensors.TypeOf(name)) {
@@ -225,6 +225,49 @@ py::tuple Backward(const Spec& spec, const Target& target, bool params,
       tensors.Output(params && problem.has_gamma, call.params, problem.param);
   buffers.dbeta =
       tensors.Output(params && problem.has_beta, call.params, problem.param);
+  return tensors.Run(problem, buffers);
+}
+
+py::tuple SecondOrder(const Spec& spec, const Target& target, bool params,
+                      const py::object& dy, const py::object& x, const py::object& mean,
+                      const py::object& rstd, const py::object& ddx,
+                      const py::object& gamma, const py::object& ddgamma,
+                      const py::object& ddbeta, const py::object& drstd) {
+  CheckSecondOrderArguments(spec.op, !gamma.is_none(), !ddgamma.is_none(),
+                            !ddbeta.is_none());
+  Tensors tensors(target,
+                  {{"x", x, false},
+                   {"dy", dy, false},
+                   {"mean", mean},
+                   {"rstd", rstd, false},
+                   {"ddx", ddx, false},
+                   {"gamma", gamma},
+                   {"ddgamma", ddgamma},
+                   {"ddbeta", ddbeta},
+                   {"drstd", drstd}},
+                  {"d_dy", "d_x", "d_gamma", "d_dmean", "d_drstd"});
+  const Resolved call = Resolve(spec, OperandsOf(tensors, "ddbeta", false));
+  const NormProblem& problem = call.problem;
+  CheckMean(problem, !mean.is_none());
+  const Shape& shape = tensors.Get("x").shape();
+  const DataType compute = ComputeType(problem.data);
+
+  SecondOrderBuffers buffers;
+  buffers.dy = tensors.Input("dy", shape, problem.data);
+  buffers.x = tensors.Input("x", shape, problem.data);
+  buffers.mean = tensors.Input("mean", call.statistics, compute);
+  buffers.rstd = tensors.Input("rstd", call.statistics, compute);
+  buffers.gamma = tensors.Input("gamma", call.params, problem.param);
+  buffers.drstd = tensors.Input("drstd", call.statistics, compute);
+  buffers.ddx = tensors.Input("ddx", shape, problem.data);
+  buffers.ddgamma = tensors.Input("ddgamma", call.params, problem.param);
+  buffers.ddbeta = tensors.Input("ddbeta", call.params, problem.param);
+  buffers.d_dy = tensors.Output(true, shape, problem.data);
+  buffers.d_x = tensors.Output(true, shape, problem.data);
+  buffers.d_gamma =
+      tensors.Output(params && problem.has_gamma, call.params, problem.param);
+  buffers.d_dmean = tensors.Output(problem.centred, call.statistics, compute);
+  buffers.d_drstd = tensors.Output(true, call.statistics, compute);
   return tensors.Run(problem, buffers);
 }
 
@@ -361,6 +404,38 @@ Args:
 
 Returns:
     (dx, dgamma or None, dbeta or None); the gradient of the residual is dx.
+)doc");
+
+  cuda.def(
+      "second_order",
+      [](const std::string& op, const py::object& dy, const py::object& x,
+         const py::object& mean, const py::object& rstd, const py::object& ddx,
+         const py::object& gamma, const py::object& ddgamma, const py::object& ddbeta,
+         const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
+         double epsilon, bool zero_centered, bool params,
+         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
+        return SecondOrder({op, axes, groups, epsilon, "none", zero_centered},
+                           {stream, out}, params, dy, x, mean, rstd, ddx, gamma,
+                           ddgamma, ddbeta, drstd);
+      },
+      py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
+      py::arg("ddx"), py::arg("gamma") = py::none(), py::arg("ddgamma") = py::none(),
+      py::arg("ddbeta") = py::none(), py::arg("drstd") = py::none(), py::kw_only(),
+      py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
+      py::arg("zero_centered") = false, py::arg("params") = true,
+      py::arg("stream") = py::none(), py::arg("out") = py::none(),
+      R"doc(Gradients of backward without activation, on the CUDA device of x.
+
+Args:
+    dy, x, mean, rstd, ddx, gamma, ddgamma, ddbeta, drstd: as in _native.second_order, as
+        tensors that forward takes.
+    params: also the gradient of gamma.
+    stream: as in forward.
+    out: (d_dy, d_x, d_gamma, d_dmean, d_drstd) to write to, as in forward. d_dy and d_x
+        may be two of dy, x and ddx.
+
+Returns:
+    (d_dy, d_x, d_gamma or None, d_dmean or None, d_drstd), as _native.second_order.
 )doc");
 }
 

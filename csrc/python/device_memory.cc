@@ -73,6 +73,11 @@ Status Enqueue(const NormProblem& problem, const BackwardBuffers& buffers,
   return EnqueueWithWorkspace(problem, buffers, stream);
 }
 
+Status Enqueue(const NormProblem& problem, const SecondOrderBuffers& buffers,
+               cuda::Stream stream) {
+  return EnqueueWithWorkspace(problem, buffers, stream);
+}
+
 std::vector<cuda::Device> Devices() { return cuda::ListDevices(); }
 
 }  // namespace fusednorm
@@ -105,6 +110,9 @@ Status Enqueue(const NormProblem&, const ForwardBuffers&, cuda::Stream) {
   return NoCuda();
 }
 Status Enqueue(const NormProblem&, const BackwardBuffers&, cuda::Stream) {
+  return NoCuda();
+}
+Status Enqueue(const NormProblem&, const SecondOrderBuffers&, cuda::Stream) {
   return NoCuda();
 }
 std::vector<cuda::Device> Devices() { return {}; }

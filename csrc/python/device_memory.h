@@ -29,6 +29,8 @@ Status Enqueue(const NormProblem& problem, const ForwardBuffers& buffers,
                cuda::Stream stream);
 Status Enqueue(const NormProblem& problem, const BackwardBuffers& buffers,
                cuda::Stream stream);
+Status Enqueue(const NormProblem& problem, const SecondOrderBuffers& buffers,
+               cuda::Stream stream);
 
 // Empty where there is no device or no driver.
 std::vector<cuda::Device> Devices();

@@ -84,7 +84,13 @@ py::dict Plan(const Spec& spec, const Operands& operands, const DeviceArgument& 
     params = params && (problem.has_gamma || problem.has_beta);
     return ToDict(cuda::PlanBackward(problem, ToDevice(device), aligned, params));
   }
-  throw py::value_error("direction must be forward or backward, got " + direction);
+  if (direction == "second_order") {
+    ThrowIfError(CheckSecondOrder(problem));
+    return ToDict(cuda::PlanSecondOrder(problem, ToDevice(device), aligned,
+                                        params && problem.has_gamma));
+  }
+  throw py::value_error("direction must be forward, backward or second_order, got " +
+                        direction);
 }
 
 }  // namespace
@@ -123,9 +129,10 @@ Args:
     has_gamma, has_beta, residual: which of them there are.
     param_dtype: dtype of gamma and beta; "auto" is float32, for float64 x float64.
     device: a name from known_devices(), or a dict with the same fields as its values.
-    direction: "forward" or "backward".
+    direction: "forward", "backward" or, without activation, "second_order".
     aligned: all buffers start at multiples of 16 bytes.
-    params: backward also computes the gradients of gamma and beta.
+    params: backward also computes the gradients of gamma and beta, second_order that
+        of gamma.
 
 Returns:
     A dict: the variant, its launches, bytes of workspace and of memory traffic, and

@@ -45,4 +45,18 @@ Resolved Resolve(const Spec& spec, const Operands& operands) {
   return resolved;
 }
 
+void CheckMean(const NormProblem& problem, bool has_mean) {
+  if (problem.centred == has_mean) return;
+  throw py::value_error(problem.centred ? "mean must not be None"
+                                        : "mean must be None for rms_norm");
+}
+
+void CheckSecondOrderArguments(const std::string& op, bool gamma, bool ddgamma,
+                               bool ddbeta) {
+  if (ddgamma && !gamma) throw py::value_error("ddgamma must be None without gamma");
+  if (ddbeta && op == "rms_norm") {
+    throw py::value_error("ddbeta must be None for rms_norm");
+  }
+}
+
 }  // namespace fusednorm

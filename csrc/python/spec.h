@@ -37,5 +37,9 @@ struct Resolved {
 
 // Throws what Python is to see.
 Resolved Resolve(const Spec& spec, const Operands& operands);
+// So do these.
+void CheckMean(const NormProblem& problem, bool has_mean);
+void CheckSecondOrderArguments(const std::string& op, bool gamma, bool ddgamma,
+                               bool ddbeta);
 
 }  // namespace fusednorm

@@ -54,13 +54,39 @@ struct NodeAttributes {
   }
 };
 
+// Which inputs and attributes an op has.
+struct OpKind {
+  bool is_group_norm;
+  bool centred;
+  bool is_second_order = false;
+};
+
+// Whether the list `name` has its one tensor.
+template <class Context>
+absl::Status ReadCount(Context* context, const std::string& name, bool* has) {
+  int count = 0;
+  TF_RETURN_IF_ERROR(context->GetAttr("num_" + name, &count));
+  *has = count == 1;
+  if (count <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " must be 0 or 1 tensors"));
+}
+
+template <class Context>
+absl::Status ReadActivation(Context* context, Activation* activation) {
+  std::string name;
+  TF_RETURN_IF_ERROR(context->GetAttr("activation", &name));
+  if (ActivationFromName(name, activation)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("activation must be one of ", ActivationNames(), ", got ", name));
+}
+
 // `Context` is an OpKernelConstruction or an InferenceContext; both have GetAttr.
 template <class Context>
-absl::Status ReadAttributes(Context* context, bool is_group_norm, bool centred,
+absl::Status ReadAttributes(Context* context, const OpKind& kind,
                             NodeAttributes* attributes) {
-  attributes->is_group_norm = is_group_norm;
-  attributes->centred = centred;
-  if (is_group_norm) {
+  attributes->is_group_norm = kind.is_group_norm;
+  attributes->centred = kind.centred;
+  if (kind.is_group_norm) {
     TF_RETURN_IF_ERROR(context->GetAttr("axis", &attributes->axis));
     TF_RETURN_IF_ERROR(context->GetAttr("groups", &attributes->groups));
   } else {
@@ -85,25 +111,22 @@ absl::Status ReadAttributes(Context* context, bool is_group_norm, bool centred,
   TF_RETURN_IF_ERROR(context->GetAttr("epsilon", &epsilon));
   TF_RETURN_IF_ERROR(context->GetAttr("epsilon_low", &epsilon_low));
   options.epsilon = static_cast<double>(epsilon) + epsilon_low;
-  std::string activation;
-  TF_RETURN_IF_ERROR(context->GetAttr("activation", &activation));
-  if (!ActivationFromName(activation, &options.activation)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "activation must be one of ", ActivationNames(), ", got ", activation));
-  }
   TF_RETURN_IF_ERROR(context->GetAttr("zero_centered", &options.zero_centered));
-  int count = 0;
-  TF_RETURN_IF_ERROR(context->GetAttr("num_gamma", &count));
-  options.has_gamma = count == 1;
-  if (count > 1) return absl::InvalidArgumentError("gamma must be 0 or 1 tensors");
-  count = 0;
-  if (centred) TF_RETURN_IF_ERROR(context->GetAttr("num_beta", &count));
-  options.has_beta = count == 1;
-  if (count > 1) return absl::InvalidArgumentError("beta must be 0 or 1 tensors");
-  TF_RETURN_IF_ERROR(context->GetAttr("num_residual", &count));
-  options.has_residual = count == 1;
-  if (count > 1) {
-    return absl::InvalidArgumentError("residual must be 0 or 1 tensors");
+  TF_RETURN_IF_ERROR(ReadCount(context, "gamma", &options.has_gamma));
+  if (kind.is_second_order) {
+    TF_RETURN_IF_ERROR(ReadCount(context, "ddgamma", &options.has_ddgamma));
+    if (options.has_ddgamma && !options.has_gamma) {
+      return absl::InvalidArgumentError("ddgamma must be 0 tensors without gamma");
+    }
+    if (kind.centred) {
+      TF_RETURN_IF_ERROR(ReadCount(context, "ddbeta", &options.has_beta));
+    }
+  } else {
+    TF_RETURN_IF_ERROR(ReadActivation(context, &options.activation));
+    if (kind.centred) {
+      TF_RETURN_IF_ERROR(ReadCount(context, "beta", &options.has_beta));
+    }
+    TF_RETURN_IF_ERROR(ReadCount(context, "residual", &options.has_residual));
   }
   return ToTensorFlow(CheckOptions(options));
 }

@@ -127,4 +127,43 @@ absl::Status NormGradOp::Run(OpKernelContext* context) const {
   return ToTensorFlow(Launch(context, problem, buffers));
 }
 
+absl::Status NormGradGradOp::Run(OpKernelContext* context) const {
+  const Tensor& x = context->input(1);
+  NormProblem problem;
+  Shapes shapes;
+  TF_RETURN_IF_ERROR(MakeProblem(attributes(), x.shape(), &problem, &shapes));
+
+  SecondOrderBuffers buffers;
+  buffers.x = x.data();
+  TF_RETURN_IF_ERROR(Input(context, "dy", x.shape(), &buffers.dy));
+  TF_RETURN_IF_ERROR(Input(context, "ddx", x.shape(), &buffers.ddx));
+  TF_RETURN_IF_ERROR(OptionalInput(context, "gamma", shapes.params, &buffers.gamma));
+  TF_RETURN_IF_ERROR(
+      OptionalInput(context, "ddgamma", shapes.params, &buffers.ddgamma));
+  if (problem.centred) {
+    TF_RETURN_IF_ERROR(
+        OptionalInput(context, "ddbeta", shapes.params, &buffers.ddbeta));
+    TF_RETURN_IF_ERROR(Input(context, "mean", shapes.statistics, &buffers.mean));
+  }
+  TF_RETURN_IF_ERROR(Input(context, "rstd", shapes.statistics, &buffers.rstd));
+  TF_RETURN_IF_ERROR(Input(context, "drstd", shapes.statistics, &buffers.drstd));
+
+  int ddx = 0, end = 0;
+  TF_RETURN_IF_ERROR(InputRange("ddx", &ddx, &end));
+  int output = 0;
+  TF_RETURN_IF_ERROR(
+      ForwardOrAllocate(context, {0, 1, ddx}, output++, x.shape(), &buffers.d_dy));
+  TF_RETURN_IF_ERROR(
+      ForwardOrAllocate(context, {0, 1, ddx}, output++, x.shape(), &buffers.d_x));
+  if (problem.has_gamma) {
+    TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.params, &buffers.d_gamma));
+  }
+  if (problem.centred) {
+    TF_RETURN_IF_ERROR(
+        Allocate(context, output++, shapes.statistics, &buffers.d_dmean));
+  }
+  TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.statistics, &buffers.d_drstd));
+  return ToTensorFlow(Launch(context, problem, buffers));
+}
+
 }  // namespace fusednorm

@@ -51,7 +51,19 @@ class CpuNormGradOp : public NormGradOp {
   }
 };
 
-FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_CPU, CpuNormOp, CpuNormGradOp);
+class CpuNormGradGradOp : public NormGradGradOp {
+ public:
+  using NormGradGradOp::NormGradGradOp;
+
+ private:
+  Status Launch(OpKernelContext* context, const NormProblem& problem,
+                const SecondOrderBuffers& buffers) const override {
+    return cpu::SecondOrder(problem, buffers, IntraOpParallelFor(context));
+  }
+};
+
+FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_CPU, CpuNormOp, CpuNormGradOp,
+                            CpuNormGradGradOp);
 
 }  // namespace
 }  // namespace fusednorm

@@ -60,7 +60,19 @@ class GpuNormGradOp : public NormGradOp {
   }
 };
 
-FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_GPU, GpuNormOp, GpuNormGradOp);
+class GpuNormGradGradOp : public NormGradGradOp {
+ public:
+  using NormGradGradOp::NormGradGradOp;
+
+ private:
+  Status Launch(OpKernelContext* context, const NormProblem& problem,
+                const SecondOrderBuffers& buffers) const override {
+    return Enqueue(context, problem, buffers);
+  }
+};
+
+FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_GPU, GpuNormOp, GpuNormGradOp,
+                            GpuNormGradGradOp);
 
 }  // namespace
 }  // namespace fusednorm

@@ -8,18 +8,22 @@ namespace fusednorm {
 namespace {
 
 // What all ops have in common. A list of length 0 stands for an absent input.
-#define FUSEDNORM_COMMON_ATTRIBUTES                                                  \
-  Attr("T: {half, bfloat16, float, double}")                                         \
-      .Attr("U: {half, bfloat16, float, double} = DT_FLOAT")                         \
-      .Attr("S: {float, double} = DT_FLOAT")                                         \
-      .Attr("num_gamma: int >= 0")                                                   \
-      .Attr("num_residual: int >= 0")                                                \
-      .Attr("epsilon: float = 0.001")                                                \
-      .Attr("epsilon_low: float = 0.0")                                              \
+#define FUSEDNORM_COMMON_ATTRIBUTES                          \
+  Attr("T: {half, bfloat16, float, double}")                 \
+      .Attr("U: {half, bfloat16, float, double} = DT_FLOAT") \
+      .Attr("S: {float, double} = DT_FLOAT")                 \
+      .Attr("num_gamma: int >= 0")                           \
+      .Attr("epsilon: float = 0.001")                        \
+      .Attr("epsilon_low: float = 0.0")                      \
+      .Attr("zero_centered: bool = false")
+
+// The same of the norms and their gradients.
+#define FUSEDNORM_NORM_ATTRIBUTES                                                    \
+  Attr("num_residual: int >= 0")                                                     \
       .Attr(                                                                         \
           "activation: {'none', 'relu', 'leaky_relu', 'silu', 'gelu', 'gelu_tanh', " \
           "'tanh', 'sigmoid'} = 'none'")                                             \
-      .Attr("zero_centered: bool = false")
+      .FUSEDNORM_COMMON_ATTRIBUTES
 
 // Inputs and outputs of the norms with a mean and a beta.
 #define FUSEDNORM_CENTRED_FORWARD          \
@@ -48,6 +52,24 @@ namespace {
       .Output("dbeta: num_beta * U")   \
       .Attr("num_beta: int >= 0")
 
+#define FUSEDNORM_CENTRED_SECOND_ORDER   \
+  Input("dy: T")                         \
+      .Input("x: T")                     \
+      .Input("mean: S")                  \
+      .Input("rstd: S")                  \
+      .Input("gamma: num_gamma * U")     \
+      .Input("drstd: S")                 \
+      .Input("ddx: T")                   \
+      .Input("ddgamma: num_ddgamma * U") \
+      .Input("ddbeta: num_ddbeta * U")   \
+      .Output("d_dy: T")                 \
+      .Output("d_x: T")                  \
+      .Output("d_gamma: num_gamma * U")  \
+      .Output("d_dmean: S")              \
+      .Output("d_drstd: S")              \
+      .Attr("num_ddgamma: int >= 0")     \
+      .Attr("num_ddbeta: int >= 0")
+
 constexpr char kDocOfCommonAttributes[] = R"doc(
 T: type of the data; arithmetic is in S.
 U: type of gamma and beta: S or T.
@@ -61,7 +83,7 @@ zero_centered: multiply by 1 + gamma instead of gamma.
 REGISTER_OP("Fusednorm>GroupNorm")
     .FUSEDNORM_CENTRED_FORWARD.Attr("groups: int")
     .Attr("axis: int = -1")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(GroupNormShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(GroupNormShape)
     .Doc(std::string(R"doc(
 y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
 rstd = 1 / sqrt(variance + epsilon) over each sample and group of channels.
@@ -80,7 +102,7 @@ axis: the channel axis, not 0.
 
 REGISTER_OP("Fusednorm>LayerNorm")
     .FUSEDNORM_CENTRED_FORWARD.Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(LayerNormShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(LayerNormShape)
     .Doc(std::string(R"doc(
 y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
 rstd = 1 / sqrt(variance + epsilon) over the axes.
@@ -103,7 +125,7 @@ REGISTER_OP("Fusednorm>RMSNorm")
     .Output("sum: num_residual * T")
     .Output("rstd: S")
     .Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(RmsNormShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(RmsNormShape)
     .Doc(std::string(R"doc(
 y = activation(s * rstd * gamma), s = x + residual,
 rstd = 1 / sqrt(mean(s^2) + epsilon) over the axes.
@@ -128,13 +150,13 @@ dgamma: gradient of gamma.
 REGISTER_OP("Fusednorm>GroupNormGrad")
     .FUSEDNORM_CENTRED_BACKWARD.Attr("groups: int")
     .Attr("axis: int = -1")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of GroupNorm; attributes as there.\n") +
          kDocOfGradients);
 
 REGISTER_OP("Fusednorm>LayerNormGrad")
     .FUSEDNORM_CENTRED_BACKWARD.Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of LayerNorm; attributes as there.\n") +
          kDocOfGradients);
 
@@ -148,8 +170,52 @@ REGISTER_OP("Fusednorm>RMSNormGrad")
     .Output("dx: T")
     .Output("dgamma: num_gamma * U")
     .Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradShape)
+    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of RMSNorm; attributes as there.\n") + kDocOfGradients);
+
+constexpr char kDocOfSecondOrder[] = R"doc(
+dy: as the gradient was given it, like the inputs before ddx.
+ddx: gradient of dx.
+ddgamma: none, or the gradient of dgamma.
+d_dy: gradient of dy.
+d_x: gradient of x, through mean and rstd as well.
+d_gamma: gradient of gamma.
+d_drstd: gradient of drstd. That of dsum is ddx.
+)doc";
+
+REGISTER_OP("Fusednorm>GroupNormGradGrad")
+    .FUSEDNORM_CENTRED_SECOND_ORDER.Attr("groups: int")
+    .Attr("axis: int = -1")
+    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
+    .Doc(std::string("Gradient of GroupNormGrad without activation; attributes as "
+                     "there.\n") +
+         kDocOfSecondOrder);
+
+REGISTER_OP("Fusednorm>LayerNormGradGrad")
+    .FUSEDNORM_CENTRED_SECOND_ORDER.Attr("axes: list(int)")
+    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
+    .Doc(std::string("Gradient of LayerNormGrad without activation; attributes as "
+                     "there.\n") +
+         kDocOfSecondOrder);
+
+REGISTER_OP("Fusednorm>RMSNormGradGrad")
+    .Input("dy: T")
+    .Input("x: T")
+    .Input("rstd: S")
+    .Input("gamma: num_gamma * U")
+    .Input("drstd: S")
+    .Input("ddx: T")
+    .Input("ddgamma: num_ddgamma * U")
+    .Output("d_dy: T")
+    .Output("d_x: T")
+    .Output("d_gamma: num_gamma * U")
+    .Output("d_drstd: S")
+    .Attr("num_ddgamma: int >= 0")
+    .Attr("axes: list(int)")
+    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
+    .Doc(std::string("Gradient of RMSNormGrad without activation; attributes as "
+                     "there.\n") +
+         kDocOfSecondOrder);
 
 }  // namespace
 }  // namespace fusednorm

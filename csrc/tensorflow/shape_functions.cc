@@ -53,7 +53,8 @@ void SetOutputs(InferenceContext* c, const NodeAttributes& attributes, ShapeHand
 
 absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   NodeAttributes attributes;
-  TF_RETURN_IF_ERROR(ReadAttributes(c, /*is_group_norm=*/false, centred, &attributes));
+  TF_RETURN_IF_ERROR(
+      ReadAttributes(c, {/*is_group_norm=*/false, centred}, &attributes));
   ShapeHandle x = c->input(0);
   TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
   const int64_t count = static_cast<int64_t>(attributes.axes.size());
@@ -83,7 +84,7 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
 absl::Status GroupNormShape(InferenceContext* c) {
   NodeAttributes attributes;
   TF_RETURN_IF_ERROR(
-      ReadAttributes(c, /*is_group_norm=*/true, /*centred=*/true, &attributes));
+      ReadAttributes(c, {/*is_group_norm=*/true, /*centred=*/true}, &attributes));
   ShapeHandle x = c->input(0);
   TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
   ShapeHandle params = c->Vector(InferenceContext::kUnknownDim);
@@ -129,6 +130,32 @@ absl::Status NormGradShape(InferenceContext* c) {
     params.insert(params.end(), beta.begin(), beta.end());
   }
   for (const ShapeHandle param : params) c->set_output(output++, param);
+  return absl::OkStatus();
+}
+
+absl::Status NormGradGradShape(InferenceContext* c) {
+  ShapeHandle x = c->input(0);
+  TF_RETURN_IF_ERROR(MergeInput(c, "x", &x));
+  TF_RETURN_IF_ERROR(MergeInput(c, "ddx", &x));
+  ShapeHandle params = c->UnknownShape(), statistics = c->UnknownShape();
+  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", &params));
+  TF_RETURN_IF_ERROR(MergeInput(c, "ddgamma", &params));
+  TF_RETURN_IF_ERROR(MergeInput(c, "rstd", &statistics));
+  TF_RETURN_IF_ERROR(MergeInput(c, "drstd", &statistics));
+  std::vector<ShapeHandle> gamma, mean;
+  // RMSNormGradGrad has neither.
+  const bool centred = ListInput(c, "mean", &mean).ok();
+  if (centred) {
+    TF_RETURN_IF_ERROR(MergeInput(c, "mean", &statistics));
+    TF_RETURN_IF_ERROR(MergeInput(c, "ddbeta", &params));
+  }
+  TF_RETURN_IF_ERROR(ListInput(c, "gamma", &gamma));
+  int output = 0;
+  c->set_output(output++, x);
+  c->set_output(output++, x);
+  if (!gamma.empty()) c->set_output(output++, params);
+  if (centred) c->set_output(output++, statistics);
+  c->set_output(output++, statistics);
   return absl::OkStatus();
 }
 

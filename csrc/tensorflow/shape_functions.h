@@ -13,4 +13,8 @@ absl::Status RmsNormShape(tensorflow::shape_inference::InferenceContext* c);
 // Of all gradient ops: dx like x, dgamma like gamma, dbeta like beta.
 absl::Status NormGradShape(tensorflow::shape_inference::InferenceContext* c);
 
+// Of all second-order ops: d_dy and d_x like x, d_gamma like gamma, the others like the
+// statistics.
+absl::Status NormGradGradShape(tensorflow::shape_inference::InferenceContext* c);
+
 }  // namespace fusednorm

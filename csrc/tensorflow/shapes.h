@@ -17,7 +17,8 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context,
   const std::string& op = context->def().op();
   const bool is_group_norm = op.find("GroupNorm") != std::string::npos;
   const bool centred = op.find("RMSNorm") == std::string::npos;
-  return ReadAttributes(context, is_group_norm, centred, attributes);
+  const bool is_second_order = op.find("GradGrad") != std::string::npos;
+  return ReadAttributes(context, {is_group_norm, centred, is_second_order}, attributes);
 }
 
 // The shapes that belong to a problem.

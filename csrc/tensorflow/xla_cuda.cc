@@ -69,6 +69,7 @@ XLA_FFI_Error* Register() {
 [[maybe_unused]] const XLA_FFI_Error* const registered[] = {
     Register<ForwardBuffers>(),
     Register<BackwardBuffers>(),
+    Register<SecondOrderBuffers>(),
 };
 
 // Buffers that are all there and lie at an address which kernels never see.
@@ -103,6 +104,7 @@ int64_t WorkspaceBytes(const NormProblem& problem) {
 
 template int64_t WorkspaceBytes<ForwardBuffers>(const NormProblem&);
 template int64_t WorkspaceBytes<BackwardBuffers>(const NormProblem&);
+template int64_t WorkspaceBytes<SecondOrderBuffers>(const NormProblem&);
 
 }  // namespace fusednorm
 

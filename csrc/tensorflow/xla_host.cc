@@ -14,6 +14,10 @@ Status Run(const NormProblem& problem, const BackwardBuffers& buffers,
            const ParallelFor& parallel) {
   return cpu::Backward(problem, buffers, parallel);
 }
+Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
+           const ParallelFor& parallel) {
+  return cpu::SecondOrder(problem, buffers, parallel);
+}
 
 template <class Buffers>
 ffi::Error Handle(ffi::ThreadPool pool, ffi::Dictionary attributes,
@@ -38,6 +42,7 @@ XLA_FFI_Error* Register() {
 [[maybe_unused]] const XLA_FFI_Error* const registered[] = {
     Register<ForwardBuffers>(),
     Register<BackwardBuffers>(),
+    Register<SecondOrderBuffers>(),
 };
 
 }  // namespace

@@ -130,13 +130,14 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
 // initializes its devices, and a library that is loaded later is not seen.
 #define FUSEDNORM_REGISTER_XLA(op, device, Buffers) \
   REGISTER_KERNEL_BUILDER(Name("Fusednorm>" op).Device(device), XlaNormKernel<Buffers>)
-#define FUSEDNORM_REGISTER_XLA_OPS(device)                          \
-  FUSEDNORM_REGISTER_XLA("GroupNorm", device, ForwardBuffers);      \
-  FUSEDNORM_REGISTER_XLA("GroupNormGrad", device, BackwardBuffers); \
-  FUSEDNORM_REGISTER_XLA("LayerNorm", device, ForwardBuffers);      \
-  FUSEDNORM_REGISTER_XLA("LayerNormGrad", device, BackwardBuffers); \
-  FUSEDNORM_REGISTER_XLA("RMSNorm", device, ForwardBuffers);        \
-  FUSEDNORM_REGISTER_XLA("RMSNormGrad", device, BackwardBuffers)
+#define FUSEDNORM_REGISTER_XLA_NORM(op, device)               \
+  FUSEDNORM_REGISTER_XLA(op, device, ForwardBuffers);         \
+  FUSEDNORM_REGISTER_XLA(op "Grad", device, BackwardBuffers); \
+  FUSEDNORM_REGISTER_XLA(op "GradGrad", device, SecondOrderBuffers)
+#define FUSEDNORM_REGISTER_XLA_OPS(device)          \
+  FUSEDNORM_REGISTER_XLA_NORM("GroupNorm", device); \
+  FUSEDNORM_REGISTER_XLA_NORM("LayerNorm", device); \
+  FUSEDNORM_REGISTER_XLA_NORM("RMSNorm", device)
 
 FUSEDNORM_REGISTER_XLA_OPS(tensorflow::DEVICE_CPU_XLA_JIT);
 #if defined(FUSEDNORM_WITH_CUDA)

@@ -25,6 +25,7 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("has_gamma", problem.has_gamma);
   visit("has_beta", problem.has_beta);
   visit("has_residual", problem.has_residual);
+  visit("has_ddgamma", problem.has_ddgamma);
   visit("zero_centered", problem.zero_centered);
 }
 

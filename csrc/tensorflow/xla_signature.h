@@ -14,7 +14,7 @@ namespace fusednorm {
 enum class Part { kData, kParams, kStatistics };
 
 // What of a problem an operand comes with.
-enum class With { kAny, kGamma, kBeta, kResidual, kMean };
+enum class With { kAny, kGamma, kBeta, kResidual, kMean, kDdgamma };
 
 inline bool Has(const NormOptions& options, bool centred, With with) {
   switch (with) {
@@ -28,6 +28,8 @@ inline bool Has(const NormOptions& options, bool centred, With with) {
       return options.has_residual;
     case With::kMean:
       return centred;
+    case With::kDdgamma:
+      return options.has_ddgamma;
   }
   return false;
 }
@@ -98,6 +100,30 @@ struct Signature<BackwardBuffers> {
       {"dx", Part::kData, With::kAny, &B::dx},
       {"dgamma", Part::kParams, With::kGamma, &B::dgamma},
       {"dbeta", Part::kParams, With::kBeta, &B::dbeta},
+  };
+};
+
+template <>
+struct Signature<SecondOrderBuffers> {
+  using B = SecondOrderBuffers;
+  static constexpr char kTarget[] = "fusednorm_second_order";
+  static constexpr In<B> kInputs[] = {
+      {"dy", Part::kData, With::kAny, &B::dy},
+      {"x", Part::kData, With::kAny, &B::x},
+      {"mean", Part::kStatistics, With::kMean, &B::mean},
+      {"rstd", Part::kStatistics, With::kAny, &B::rstd},
+      {"gamma", Part::kParams, With::kGamma, &B::gamma},
+      {"drstd", Part::kStatistics, With::kAny, &B::drstd},
+      {"ddx", Part::kData, With::kAny, &B::ddx},
+      {"ddgamma", Part::kParams, With::kDdgamma, &B::ddgamma},
+      {"ddbeta", Part::kParams, With::kBeta, &B::ddbeta},
+  };
+  static constexpr Out<B> kOutputs[] = {
+      {"d_dy", Part::kData, With::kAny, &B::d_dy},
+      {"d_x", Part::kData, With::kAny, &B::d_x},
+      {"d_gamma", Part::kParams, With::kGamma, &B::d_gamma},
+      {"d_dmean", Part::kStatistics, With::kMean, &B::d_dmean},
+      {"d_drstd", Part::kStatistics, With::kAny, &B::d_drstd},
   };
 };
 

@@ -128,6 +128,42 @@ def gradient(
     return [tf.add_n([dx, *inputs["dsum"]]), *parameter_gradients]
 
 
+def second_order(
+    kind: str, inputs: dict[str, Any], attributes: dict[str, Any]
+) -> list[tf.Tensor]:
+    """Returns what the second-order op of a norm does, d_dy to d_drstd.
+
+    Args:
+        kind: "group_norm", "layer_norm" or "rms_norm".
+        inputs: Those of the second-order op, by name; see `gradient` on statistics.
+        attributes: Those of the second-order op, by name.
+    """
+    names = ("dy", "x", "rstd", "gamma", "drstd")
+    first = {name: inputs[name] for name in names} | {"dsum": []}
+    sources = [first["dy"], first["x"], *first["gamma"]]
+    if kind != "rms_norm":
+        # Nothing depends on what these are.
+        first["dmean"] = tf.zeros_like(inputs["mean"])
+        first["beta"] = [tf.zeros_like(each) for each in inputs["ddbeta"]]
+        sources.append(first["dmean"])
+    sources.append(first["drstd"])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        dx, *of_parameters = gradient(kind, first, attributes)
+    if not inputs["ddgamma"]:
+        of_parameters = of_parameters[len(first["gamma"]) :]
+    return tape.gradient(
+        [dx, *of_parameters],
+        sources,
+        output_gradients=[
+            inputs["ddx"],
+            *inputs["ddgamma"],
+            *inputs.get("ddbeta", []),
+        ],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+
+
 def _normalize(
     x: tf.Tensor,
     *,

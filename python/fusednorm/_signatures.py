@@ -20,23 +20,29 @@ KINDS = {
 
 _FORWARD = ("x", "gamma", "beta", "residual")
 _BACKWARD = ("dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd")
-_ONLY_CENTRED = ("beta", "mean", "dmean")
+_SECOND_ORDER = (
+    *("dy", "x", "mean", "rstd", "gamma", "drstd"),
+    *("ddx", "ddgamma", "ddbeta"),
+)
+_ONLY_CENTRED = ("beta", "mean", "dmean", "ddbeta")
 # Inputs that are lists -> the attribute with their length.
 _LENGTHS = {
     "gamma": "num_gamma",
     "beta": "num_beta",
     "residual": "num_residual",
     "dsum": "num_residual",
+    "ddgamma": "num_ddgamma",
+    "ddbeta": "num_ddbeta",
 }
 
 
 def kind_of(op: Any) -> str:
     """Returns "group_norm", "layer_norm" or "rms_norm", also for gradient ops."""
-    return KINDS[op.type.removesuffix("Grad")]
+    return KINDS[op.type.partition("Grad")[0]]
 
 
 def _names(op: Any) -> list[str]:
-    names = _BACKWARD if op.type.endswith("Grad") else _FORWARD
+    names = (_FORWARD, _BACKWARD, _SECOND_ORDER)[op.type.count("Grad")]
     centred = kind_of(op) != "rms_norm"
     return [name for name in names if centred or name not in _ONLY_CENTRED]
 
@@ -67,10 +73,13 @@ def named_inputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
 
 
 def attributes(op: Any) -> dict[str, Any]:
-    """Returns the attributes that forward and gradient ops have in common."""
+    """Returns the attributes that the ops of all orders have in common.
+
+    Those of the second order have no activation.
+    """
     own = ("groups", "axis") if kind_of(op) == "group_norm" else ("axes",)
     common = ("epsilon", "epsilon_low", "zero_centered")
-    return {
-        **{name: op.get_attr(name) for name in (*common, *own)},
-        "activation": tf.compat.as_str(op.get_attr("activation")),
-    }
+    values = {name: op.get_attr(name) for name in (*common, *own)}
+    if op.type.endswith("GradGrad"):
+        return values
+    return values | {"activation": tf.compat.as_str(op.get_attr("activation"))}

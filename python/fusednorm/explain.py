@@ -13,7 +13,8 @@ from typing import Any
 
 OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-DIRECTIONS = ("forward", "backward")
+# The last one has kernels only where there is no activation.
+DIRECTIONS = ("forward", "backward", "second_order")
 FALLBACK_DEVICE = "h100"
 
 # More than the memory of any GPU, and not too many for a grid.
@@ -111,6 +112,7 @@ def collect(
                     device["bandwidth"],
                 )
                 for direction in DIRECTIONS
+                if activation == "none" or direction != "second_order"
             },
         }
         for device in _devices(native, devices)
@@ -140,12 +142,16 @@ def render(report: list[dict[str, Any]]) -> str:
     return _table(report) if len(report) > 1 else _details(report[0])
 
 
+def _plans(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the directions that have a plan, each with it."""
+    return [(each, entry[each]) for each in DIRECTIONS if each in entry]
+
+
 def _details(entry: dict[str, Any]) -> str:
     bandwidth = entry["bandwidth"]
     rate = f"{bandwidth / 1e9:.0f} GB/s" if bandwidth else "unknown bandwidth"
     lines = [f"{entry['device']}, {rate}"]
-    for direction in DIRECTIONS:
-        plan = entry[direction]
+    for direction, plan in _plans(entry):
         lines += [
             "",
             f"{direction}: {plan['variant']}",
@@ -177,8 +183,7 @@ def _time(plan: dict[str, Any]) -> str:
 def _table(report: list[dict[str, Any]]) -> str:
     rows = [("device", "direction", "variant", "moved/least", "at bandwidth", "share")]
     for entry in report:
-        for direction in DIRECTIONS:
-            plan = entry[direction]
+        for direction, plan in _plans(entry):
             moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
             rows.append(
                 (

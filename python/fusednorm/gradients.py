@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -58,19 +59,61 @@ def _gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
 
 
 def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
-    """Differentiates the gradient of the composition.
+    """Calls the second-order op of a gradient op; with an activation, composes it.
 
     The statistics are functions of x. What passes through them is part of the
-    gradient of x, and their own gradients are `None`. All orders beyond follow,
-    because these are TensorFlow's ops.
+    gradient of x, and their own gradients are `None`.
 
     Args:
         op: The gradient op, or what stands for it on the eager tape.
         *output_gradients: As for `_gradient`.
 
     Returns:
-        One gradient per input of the gradient op, `None` where the tape has said that
-        it does not need it.
+        One gradient per input of the gradient op, `None` where nothing depends on the
+        input or the tape has said that it does not need it.
+    """
+    given = attributes(op)
+    if given.pop("activation") != "none":
+        return _composed_gradient(_composition.gradient, op, output_gradients)
+    kind = kind_of(op)
+    inputs = named_inputs(op, op.inputs)
+    del inputs["dsum"]
+    has_gamma = bool(inputs["gamma"])
+    ddx, *rest = output_gradients
+    inputs["ddgamma"] = [g for g in rest[:has_gamma] if g is not None]
+    if kind != "rms_norm":
+        del inputs["beta"], inputs["dmean"]
+        inputs["ddbeta"] = [g for g in rest[has_gamma:] if g is not None]
+    outputs = getattr(load_op_library(), f"fusednorm_{kind}_grad_grad")(
+        ddx=tf.zeros_like(inputs["x"]) if ddx is None else ddx,
+        name=f"{kind}_grad_grad",
+        **inputs,
+        **given,
+    )
+    gradients = {name.removeprefix("d_"): g for name, g in outputs._asdict().items()}
+    gradients |= {"gamma": next(iter(gradients["gamma"]), None), "dsum": ddx}
+    return [gradients.get(name) for name in input_names(op)]
+
+
+def _third_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
+    """Differentiates the composition of a second-order op: all orders beyond follow."""
+    return _composed_gradient(_composition.second_order, op, output_gradients)
+
+
+def _composed_gradient(
+    function: Callable[..., list[tf.Tensor]],
+    op: Any,
+    output_gradients: tuple[Any, ...],
+) -> list[tf.Tensor | None]:
+    """Differentiates the composition of an op by the inputs that are needed.
+
+    Args:
+        function: Computes the outputs of the op from its kind, inputs and attributes.
+        op: The op, or what stands for it on the eager tape.
+        output_gradients: One per output; `None` where nothing depends on it.
+
+    Returns:
+        As `_second_order_gradient`.
     """
     # Two inputs may be one tensor, x and dy say, and each needs a gradient of its own.
     values = [tf.identity(value) for value in op.inputs]
@@ -82,9 +125,7 @@ def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | 
     ]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([values[index] for index in needed])
-        outputs = _composition.gradient(
-            kind_of(op), named_inputs(op, values), attributes(op)
-        )
+        outputs = function(kind_of(op), named_inputs(op, values), attributes(op))
     targets = [
         (output, gradient)
         for output, gradient in zip(outputs, output_gradients, strict=True)
@@ -101,3 +142,4 @@ def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | 
 for _type in KINDS:
     tf.RegisterGradient(_type)(_gradient)
     tf.RegisterGradient(f"{_type}Grad")(_second_order_gradient)
+    tf.RegisterGradient(f"{_type}GradGrad")(_third_order_gradient)

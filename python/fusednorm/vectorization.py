@@ -31,7 +31,7 @@ from fusednorm._signatures import (
 # Of inputs and attributes by name.
 Function = Callable[[dict[str, Any], dict[str, Any]], list[tf.Tensor]]
 
-_PARAMETERS = ("gamma", "beta")
+_PARAMETERS = ("gamma", "beta", "ddgamma", "ddbeta")
 
 
 def _convert_norm(loop: Any) -> list[tf.Tensor]:
@@ -65,6 +65,26 @@ def _convert_gradient(loop: Any) -> list[tf.Tensor]:
     if len(loop.outputs) > 1:
         of_parameters = _composed(loop, lambda *given: gradient(*given)[1:])
     return [*_fused(loop, dx), *of_parameters]
+
+
+def _convert_second_order(loop: Any) -> list[tf.Tensor]:
+    """Returns the outputs of a second-order op for all iterations."""
+    kind = kind_of(loop.op)
+    composed = functools.partial(_composition.second_order, kind)
+    if _has_stacked_parameters(loop):
+        return _composed(loop, composed)
+
+    def but_of_gamma(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
+        op = getattr(load_op_library(), f"fusednorm_{kind}_grad_grad")
+        outputs = op(**inputs, **given)._asdict()
+        return [value for name, value in outputs.items() if name != "d_gamma"]
+
+    # As in _convert_gradient.
+    of_gamma = []
+    if "gamma" in input_names(loop.op):
+        of_gamma = _composed(loop, lambda *given: composed(*given)[2:3])
+    d_dy, d_x, *of_statistics = _fused(loop, but_of_gamma)
+    return [d_dy, d_x, *of_gamma, *of_statistics]
 
 
 def _has_stacked_parameters(loop: Any) -> bool:
@@ -129,3 +149,4 @@ with contextlib.suppress(ImportError):
     for _type in KINDS:
         _register(_type, _convert_norm)
         _register(f"{_type}Grad", _convert_gradient)
+        _register(f"{_type}GradGrad", _convert_second_order)

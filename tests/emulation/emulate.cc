@@ -20,8 +20,8 @@ struct Request {
   double epsilon;
   int32_t reduces_q, centred, data, param, activation;
   int32_t has_gamma, has_beta, has_residual, zero_centered;
-  int32_t backward, order;
-  int64_t offset;  // elements that data pointers are off a multiple of 16 bytes
+  int32_t pass, order;  // 0 forward, 1 backward, 2 second order
+  int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
   int64_t shared_bytes_per_multiprocessor, shared_bytes_per_block, l2_bytes;
 };
@@ -35,7 +35,7 @@ struct Array {
 
 struct Answer {
   char variant[32];
-  char kernels[2][32];
+  char kernels[3][32];
   int32_t width, vectors, cluster, num_launches;
   int64_t slices, parts, slots;
   char error[512];
@@ -109,8 +109,8 @@ void Copy(const std::string& from, char* to, size_t size) {
 
 }  // namespace
 
-// Arrays in the order of ForwardBuffers or BackwardBuffers; null: only the plan is
-// made, for buffers at `offset`. Returns 0, or 1 with an error.
+// Arrays in the order of the pass's Buffers; null: only the plan is made, for buffers
+// at `offset`. Returns 0, or 1 with an error.
 extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
                                  Answer* answer) {
   NormProblem problem;
@@ -151,10 +151,33 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   };
   if (arrays == nullptr) {
     const bool aligned = request->offset == 0;
-    plan = request->backward ? PlanBackward(problem, device, aligned,
-                                            request->has_gamma || request->has_beta)
-                             : PlanForward(problem, device, aligned);
-  } else if (request->backward) {
+    const bool beta = request->has_beta;
+    plan = request->pass == 2
+               ? PlanSecondOrder(problem, device, aligned, request->has_gamma)
+           : request->pass == 1
+               ? PlanBackward(problem, device, aligned, request->has_gamma || beta)
+               : PlanForward(problem, device, aligned);
+  } else if (request->pass == 2) {
+    const Buffers data(arrays, 14, request->offset);
+    SecondOrderBuffers buffers;
+    buffers.dy = data[0];
+    buffers.x = data[1];
+    buffers.mean = data[2];
+    buffers.rstd = data[3];
+    buffers.gamma = data[4];
+    buffers.drstd = data[5];
+    buffers.ddx = data[6];
+    buffers.ddgamma = data[7];
+    buffers.ddbeta = data[8];
+    buffers.d_dy = data[9];
+    buffers.d_x = data[10];
+    buffers.d_gamma = data[11];
+    buffers.d_dmean = data[12];
+    buffers.d_drstd = data[13];
+    plan =
+        PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
+    run(buffers, SecondOrder);
+  } else if (request->pass == 1) {
     const Buffers data(arrays, 12, request->offset);
     BackwardBuffers buffers;
     buffers.dy = data[0];

@@ -9,6 +9,7 @@ import numpy as np
 import reference
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]  # as in data_type.h
+PASSES = ["forward", "backward", "second_order"]  # as in emulate.cc
 ACTIVATIONS = list(reference.ACTIVATIONS)  # as in activation.h
 
 
@@ -63,7 +64,7 @@ def view(norm, shape):
     return dict(zip("npgkq", dims, strict=True)), after == 1
 
 
-def request(norm, shape, dtype, device, options, backward):
+def request(norm, shape, dtype, device, options, which):
     """Returns the fields of the worker's request."""
     dims, reduces_q = view(norm, shape)
     data = DTYPES.index(dtype)
@@ -81,15 +82,15 @@ def request(norm, shape, dtype, device, options, backward):
         "has_beta": options.beta and norm.centred,
         "has_residual": options.residual,
         "zero_centered": norm.zero_centered,
-        "backward": backward,
+        "pass": PASSES.index(which),
         "order": options.order,
         "offset": options.offset,
     }
 
 
-def plan(emulated, norm, shape, dtype, device=SMALL, options=None, backward=False):
-    """Returns the plan alone."""
-    fields = request(norm, shape, dtype, device, options or Options(), backward)
+def plan(emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"):
+    """Returns the plan of a pass alone."""
+    fields = request(norm, shape, dtype, device, options or Options(), which)
     answer, _ = emulated.ask("emulate", fields, [])
     assert answer["error"] == ""
     return answer
@@ -164,7 +165,7 @@ def forward(emulated, norm, data, device, options, places=None):
     groups = dims["n"] * dims["g"] * (1 if reduces_q else dims["q"])
     return call(
         emulated,
-        request(norm, x.shape, x.dtype, device, options, False),
+        request(norm, x.shape, x.dtype, device, options, "forward"),
         {name: data[name] for name in ("x", "residual", "gamma", "beta")},
         {
             "y": nan(x.shape, x.dtype),
@@ -183,7 +184,7 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
     gamma, beta = data["gamma"], data["beta"]
     return call(
         emulated,
-        request(norm, x.shape, x.dtype, device, options, True),
+        request(norm, x.shape, x.dtype, device, options, "backward"),
         {
             "dy": data["dy"],
             "x": x,

@@ -38,11 +38,19 @@ def barriers(file, count, text="device::SyncBlock();"):
     return [Mutant(file, text, "", which) for which in range(count)]
 
 
+TESTS = [
+    Path(__file__).with_name(name)
+    for name in ("test_kernels.py", "test_second_order.py")
+]
+
 TEAM, TILE = "team.cuh", "tile.cuh"
 FORWARD, BACKWARD = "rows_forward.cuh", "rows_backward.cuh"
 SPLIT, SPLIT_BACK = "split_rows_forward.cuh", "split_rows_backward.cuh"
 TILE_FORWARD, TILE_BACK = "tile_forward.cuh", "tile_backward.cuh"
 RUNS, AFFINE, PARAMS = "runs.cuh", "affine.cuh", "param_sums.cuh"
+SECOND, SECOND_ROWS = "second_order_sums.cuh", "second_order_rows.cuh"
+FORMULA = "../csrc/core/second_order.h"
+SECOND_RUNS, SECOND_TILE = "second_order_runs.cuh", "second_order_tile.cuh"
 CLUSTER_END = "if (cluster > 1) device::SyncCluster();"
 
 MUTANTS = [
@@ -57,6 +65,8 @@ MUTANTS = [
     *barriers(BACKWARD, 1),
     *barriers(PARAMS, 2),
     *barriers(RUNS, 1, "team.Finish();"),
+    *barriers(SECOND, 2),
+    *barriers(SECOND_TILE, 2),
     # Sums that lie over x and are written before others have read its first element.
     Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
     Mutant(TEAM, "parity_ ^= 1;", ""),
@@ -79,6 +89,15 @@ MUTANTS = [
     Mutant(
         PARAMS, "for (int i = 1; i < warps; ++i)", "for (int i = 2; i < warps; ++i)"
     ),
+    Mutant(SECOND_ROWS, "slot < args.slots && row < args.rows.count", "slot < 1 << 30"),
+    Mutant(SECOND_ROWS, "left < args.slice ? left : args.slice", "args.slice"),
+    Mutant(SECOND_ROWS, " || team.slot >= args.slots", ""),
+    Mutant(SECOND_ROWS, "if (!access.Has(j)) return;", ""),
+    Mutant(SECOND_ROWS, "team.slice == 0 && ", "team.slice == 1 && "),
+    Mutant(SECOND_RUNS, "i < end; i += step", "i <= end; i += step"),
+    Mutant(SECOND_RUNS, "row < args.rows.count; row +=", "row < 1; row +="),
+    Mutant(SECOND_TILE, "tile.slab == 0 && tile.part == 0", "tile.slab == 1"),
+    Mutant(SECOND_TILE, "tile.active && row < tile.row_end", "tile.active"),
     # Strides and places.
     Mutant("held_row.cuh", "(j * size + index) * kWidth", "(index * 2 + j) * kWidth"),
     Mutant(TEAM, "lanes / 2; mask > 0", "lanes / 2; mask > 1"),
@@ -90,6 +109,9 @@ MUTANTS = [
     Mutant(FORWARD, "args.rows.g.Remainder(row) * args.rows.k", "0"),
     Mutant(AFFINE, "first + q.Divide(i + e)", "first + q.Divide(i)"),
     Mutant(AFFINE, "e > 0 && whole_runs", "e > 0"),
+    Mutant(SECOND_ROWS, "args.rows.g.Remainder(row) * args.rows.k", "0", 1),
+    Mutant(SECOND_RUNS, "(n * args.pieces.divisor() + piece)", "n"),
+    Mutant(SECOND_TILE, "tile.slot * tiles.slabs.divisor() + tile.slab", "tile.slot"),
     # Terms.
     Mutant(FORWARD, "mean += sum * inverse_count;", ""),
     Mutant(FORWARD, "- shift;", "- C(0);"),
@@ -109,6 +131,13 @@ MUTANTS = [
         AFFINE, "args.centred ? plain * inverse_count : C(0)", "plain * inverse_count"
     ),
     Mutant("moments.cuh", "part.squares + count * away * away", "part.squares"),
+    Mutant(FORMULA, "C(2) * slope", "slope"),
+    Mutant(FORMULA, "- u * a -", "-"),
+    Mutant(FORMULA, "dy * (ddgamma - group.of_a * gamma)", "dy * ddgamma"),
+    Mutant(SECOND, "-rstd * rstd * shares", "rstd * rstd * shares"),
+    Mutant(SECOND_ROWS, "columns[j][e] += terms[e];", "columns[j][e] = terms[e];"),
+    Mutant(SECOND_RUNS, "Add(Weighted<C>(of_run, by.gamma, by.ddgamma), &sums)", ""),
+    Mutant(SECOND_TILE, "of_row += terms[e];", ""),
 ]
 
 
@@ -141,7 +170,7 @@ def failure(library):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p"),
-            *("no:cacheprovider", str(Path(__file__).with_name("test_kernels.py"))),
+            *("no:cacheprovider", *map(str, TESTS)),
         ],
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from emulated_norms import (
     LONELY,
     ROOMY,
     SMALL,
+    Device,
     Options,
     backward,
     check,
@@ -112,8 +113,8 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
     seen = []
     for number, device in enumerate((SMALL, CLUSTERS, ROOMY, LONELY)):
         plans = [
-            plan(emulated, norm, shape, dtype, device, backward=b)
-            for b in (False, True)
+            plan(emulated, norm, shape, dtype, device, which=which)
+            for which in ("forward", "backward")
         ]
         if plans in seen:
             continue  # another device with the same kernels
@@ -123,23 +124,24 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
         check(emulated, norm, shape, dtype, rng, device, options)
 
 
-def instances(emulated, dtype, back):
+def instances(emulated, dtype, which, cases=CASES):
     """Returns the kernels of the cases: variant, wide or not, accesses in registers."""
     found = set()
     for (norm, shape), device, offset in itertools.product(
-        CASES, DEVICES.values(), (0, 1)
+        cases, DEVICES.values(), (0, 1)
     ):
         for gamma in (True, False):
             options = Options(gamma=gamma, beta=gamma, offset=offset)
-            made = plan(emulated, norm, shape, dtype, device, options, back)
+            made = plan(emulated, norm, shape, dtype, device, options, which)
             found.add((made["variant"], made["width"] > 1, made["vectors"]))
     return found
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("which", ["forward", "backward"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-def test_the_cases_reach_every_kernel(emulated, dtype, back):
-    found = instances(emulated, dtype, back)
+def test_the_cases_reach_every_kernel(emulated, dtype, which):
+    back = which == "backward"
+    found = instances(emulated, dtype, which)
     both = {
         "warp_rows",
         "block_rows",
@@ -313,6 +315,14 @@ def test_empty(emulated, norm, shape, dtype, rng):
     _, gradients = backward(emulated, norm, data, got, SMALL, Options())
     assert not gradients["dgamma"].any()
     assert not gradients["dbeta"].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_one_long_row_on_a_large_device(emulated, dtype, rng):
+    """Blocks are halved until they fill it: whole warps stay."""
+    device = Device(multiprocessors=80)
+    check(emulated, layer(), (1, 12288), dtype, rng, device)
+    check(emulated, layer(), (2, 12000), dtype, rng, device)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Request(ctypes.Structure):
         *((name, I32) for name in ("reduces_q", "centred", "data", "param")),
         *((name, I32) for name in ("activation", "has_gamma", "has_beta")),
         *((name, I32) for name in ("has_residual", "zero_centered")),
-        *((name, I32) for name in ("backward", "order")),
+        *((name, I32) for name in ("pass", "order")),
         ("offset", I64),
         *((name, I32) for name in ("multiprocessors", "max_cluster")),
         ("shared_bytes_per_multiprocessor", I64),
@@ -43,7 +43,7 @@ class Answer(ctypes.Structure):
 
     _fields_ = [
         ("variant", ctypes.c_char * 32),
-        ("kernels", (ctypes.c_char * 32) * 2),
+        ("kernels", (ctypes.c_char * 32) * 3),
         *((name, I32) for name in ("width", "vectors", "cluster", "num_launches")),
         *((name, I64) for name in ("slices", "parts", "slots")),
         ("error", ctypes.c_char * 512),

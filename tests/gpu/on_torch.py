@@ -122,6 +122,37 @@ def backward(
     return out
 
 
+def second_order(norm, data, mean, rstd, *, out=None, stream=None):
+    """Enqueues the second order and returns its outputs, d_dy to d_drstd.
+
+    `data` has dy, x, ddx, gamma, ddgamma, ddbeta and drstd.
+    """
+    out = out or SimpleNamespace(
+        d_dy=_filled_like(data.x),
+        d_x=_filled_like(data.x),
+        d_gamma=_filled_like(data.gamma),
+        d_dmean=_filled_like(mean),
+        d_drstd=_filled_like(rstd),
+    )
+    options = _options(norm, stream)
+    del options["activation"]
+    _native.cuda.second_order(
+        norm.op,
+        data.dy,
+        data.x,
+        mean,
+        rstd,
+        data.ddx,
+        data.gamma,
+        data.ddgamma,
+        data.ddbeta,
+        data.drstd,
+        out=(out.d_dy, out.d_x, out.d_gamma, out.d_dmean, out.d_drstd),
+        **options,
+    )
+    return out
+
+
 def plan(norm, shape, dtype, *, backward, device=None, **options):
     """Returns the plan of a problem on a device: the current one, or as _native has it.
 

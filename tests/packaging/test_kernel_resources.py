@@ -29,8 +29,9 @@ def test_nothing_spills(kernels):
     assert not spilling, "\n".join(map(str, spilling))
 
 
-# The most threads that a plan gives a kernel (cuda/plan_rows.h, cuda/plan_tile.cc), by
-# the beginning of its name; BlockRowsBackward and SplitRowsSums by type and width.
+# The most threads that a plan gives a kernel (cuda/plan_rows.h, cuda/plan_tile.cc,
+# cuda/plan_second_order.h), by the beginning of its name; BlockRowsBackward and
+# SplitRowsSums by type and width.
 MOST_THREADS = {
     "WarpRows": 256,
     "BlockRowsForward": 512,
@@ -43,6 +44,7 @@ MOST_THREADS = {
     "Tile": 256,
     "SplitTile": 256,
     "SumParams": 256,
+    "SecondOrder": 256,
 }
 
 

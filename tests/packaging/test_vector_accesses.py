@@ -16,8 +16,11 @@ NAME = re.compile(r"_ZN9fusednorm4cuda\d+\w+?I(?:NS0_\d+\w+?E|f|d)Li(\d+)E")
 LOAD = re.compile(r"\bld\.global(\.\w+)*\.v4\.\w?32")
 STORE = re.compile(r"\bst\.global(\.\w+)*\.v4\.\w?32")
 # Kernels that leave sums, not a tensor, behind. RunsBackward and TileBackward do so
-# where they are not resident.
-SUMS = re.compile(r"SplitRowsSums|(RunsBackward|TileBackward)\w*Lb0E")
+# where they are not resident, SecondOrderRuns does as the first of two.
+SUMS = re.compile(
+    r"SplitRowsSums|SecondOrder(Row|Tile)Sums"
+    r"|(RunsBackward|TileBackward|SecondOrderRuns)\w*Lb0E"
+)
 
 
 def nvcc():
@@ -29,7 +32,9 @@ def nvcc():
 @pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
-@pytest.mark.parametrize("source", ["forward_bfloat16", "backward_half"])
+@pytest.mark.parametrize(
+    "source", ["forward_bfloat16", "backward_half", "second_order_half"]
+)
 def test_vector_accesses(source, tmp_path):
     output = tmp_path / "kernels.ptx"
     subprocess.run(

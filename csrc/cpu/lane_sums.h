@@ -1,0 +1,60 @@
+// Sums down the rows, one a lane, and from the lanes to their groups.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+// Adds up the lanes of groups, up to hundreds of them one after the other: `kSums` sums
+// a group. Of double data, which are summed in no wider type, what each addition rounds
+// off is carried on (Kahan).
+template <class Scalar, int kSums>
+class GroupAdder {
+ public:
+  explicit GroupAdder(int64_t groups) {
+    if (!kCarries) return;
+    for (int which = 0; which < kSums; ++which) {
+      for (int64_t group = 0; group < groups; ++group) lost_[which][group] = 0;
+    }
+  }
+  FUSEDNORM_INLINE void Add(int which, int64_t group, double term, double* total) {
+    if (!kCarries) {
+      *total += term;
+      return;
+    }
+    double& lost = lost_[which][group];
+    term -= lost;
+    const double sum = *total + term;
+    lost = (sum - *total) - term;
+    *total = sum;
+  }
+
+ private:
+  static constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
+  double lost_[kSums][kCarries ? kMaxLanes : 1];
+};
+
+// Sums per lane: in the compute type over a few rows, then in double.
+template <class Scalar, int kSums>
+struct LaneSums {
+  explicit LaneSums(int64_t lanes) : lanes(lanes) {
+    for (int s = 0; s < kSums; ++s) {
+      for (int64_t lane = 0; lane < lanes; ++lane) staged[s][lane] = sums[s][lane] = 0;
+    }
+  }
+  FUSEDNORM_INLINE void EndRow() {
+    if (++rows == kRowsPerFlush) Flush();
+  }
+  void Flush() {
+    rows = 0;
+    for (int s = 0; s < kSums; ++s) {
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        sums[s][lane] += staged[s][lane];
+        staged[s][lane] = 0;
+      }
+    }
+  }
+
+  const int64_t lanes;
+  int64_t rows = 0;
+  Scalar staged[kSums][kMaxLanes];
+  double sums[kSums][kMaxLanes];
+};

@@ -1,0 +1,169 @@
+"""The second-order CUDA kernels on emulated threads, held to their bounds."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from emulated_norms import (
+    CLUSTERS,
+    DTYPES,
+    LONELY,
+    ROOMY,
+    SMALL,
+    Options,
+    plan,
+)
+from emulated_second_order import check, draw, saved, second_order
+from reference import Norm
+from test_kernels import VARIANTS, group, instances, layer, name_of, rms, same_bits
+
+DEVICES = (SMALL, CLUSTERS, ROOMY, LONELY)
+
+# Around the boundaries of accesses, teams, blocks, slices, tiles and slabs.
+CASES = [
+    (layer(), (7, 1)),
+    (layer(), (37, 8)),
+    (layer(), (9, 65)),
+    (layer(), (5, 256)),
+    (layer(), (3, 600)),
+    (layer(), (40, 768)),
+    (layer(), (4, 2051)),
+    (layer(), (3, 4104)),
+    (layer(), (2, 9000)),
+    (layer(), (1, 40008)),
+    (rms(), (5, 100)),
+    (rms(zero_centered=True), (2, 9001)),
+    (group(5), (600, 10)),
+    (group(3), (2, 7803)),
+    (group(4), (2, 50, 40)),
+    (group(3), (2, 100, 2, 6)),
+    (group(2), (1, 3000, 16)),
+    (group(2), (1, 30, 2080)),
+    (group(1), (2, 30, 1500)),
+    (group(3), (1, 90, 399)),
+    (group(-1), (2, 300, 24)),
+    (group(2), (40, 6, 24)),
+    (group(2, 1), (3, 8, 49)),
+    (group(2, 1), (3, 8, 64)),
+    (group(3, 1), (2, 6, 1030)),
+    (group(-1, 1), (70, 3, 5)),
+    (group(-1, 1), (2, 2, 2000)),
+    (group(2, 1), (1, 4, 9000)),
+    (group(2, 2), (3, 5, 4, 6)),
+    (group(2, 2), (1, 50, 4, 9)),
+    (layer(1), (3, 26, 260)),
+    (layer(1), (2, 500, 33)),
+    (layer(1), (1, 3000, 40)),
+    (layer(1), (5, 3, 7)),
+    (rms(1), (2, 50, 33)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape"), CASES, ids=name_of)
+def test_values(emulated, norm, shape, dtype, rng):
+    seen = []
+    for number, device in enumerate(DEVICES):
+        made = plan(emulated, norm, shape, dtype, device, which="second_order")
+        if made in seen:
+            continue  # another device with the same kernels
+        seen.append(made)
+        options = Options(statistics=number % 2 == 0, order=3 * number)
+        check(emulated, norm, shape, dtype, rng, device, options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_the_cases_reach_every_kernel(emulated, dtype):
+    found = instances(emulated, dtype, "second_order", CASES)
+    variants = ("split_rows", "split_runs", "split_tile")
+    expected = set(itertools.product(variants, (False, True)))
+    assert {(variant, is_wide) for variant, is_wide, _ in found} == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(gamma=False, beta=False),
+        Options(gamma=False),
+        Options(beta=False),
+        Options(narrow=True, statistics=True),
+        Options(offset=1),
+        Options(offset=3, narrow=True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_options(emulated, norm, shape, device, options, dtype, rng):
+    check(emulated, norm, shape, dtype, rng, device, options)
+
+
+@pytest.mark.parametrize("zero_centered", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"), [v for v in VARIANTS if v[0].groups == -1], ids=name_of
+)
+def test_rms(emulated, norm, shape, device, zero_centered, rng):
+    norm = Norm("rms_norm", norm.axes, zero_centered=zero_centered)
+    check(emulated, norm, shape, np.float16, rng, device, Options(statistics=True))
+
+
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_the_order_of_threads_leaves_the_bits_as_they_are(
+    emulated, norm, shape, device
+):
+    results = []
+    for order in (0, 1, 11, 12):
+        options, rng = Options(order=order), np.random.default_rng(0)
+        _, got = check(emulated, norm, shape, np.float32, rng, device, options)
+        results.append(got)
+    for result in results[1:]:
+        same_bits(result, results[0])
+
+
+@pytest.mark.parametrize("order", [0, 1, 11])
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_outputs_may_take_the_place_of_inputs(
+    emulated, norm, shape, device, order, rng
+):
+    options = Options(order=order)
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
+    outputs = saved(emulated, norm, data, device, options)
+    _, expected = second_order(emulated, norm, data, outputs, device, options)
+    for d_dy, d_x in itertools.permutations(("dy", "x", "ddx"), 2):
+        places = {"d_dy": d_dy, "d_x": d_x}
+        _, got = second_order(emulated, norm, data, outputs, device, options, places)
+        same_bits(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_a_mean_far_from_zero(emulated, norm, shape, device, dtype, rng):
+    check(emulated, norm, shape, dtype, rng, device, shift=3000.0)
+
+
+@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
+    options = Options()
+    data = draw(norm, shape, np.dtype(np.float32), options, rng)
+    data["ddx"][(-1,) * len(shape)] = np.nan
+    outputs = saved(emulated, norm, data, device, options)
+    _, got = second_order(emulated, norm, data, outputs, device, options)
+    viewed, reduced, _ = reference.view(norm, shape)
+    bad = np.isnan(data["ddx"]).reshape(viewed).any(reduced, keepdims=True)
+    bad = np.broadcast_to(bad, viewed).reshape(shape)
+    np.testing.assert_array_equal(np.isnan(got["d_dy"]), bad)
+    np.testing.assert_array_equal(np.isnan(got["d_x"]), bad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape"), [(layer(), (0, 5)), (group(2), (3, 0, 4))], ids=name_of
+)
+def test_empty(emulated, norm, shape, dtype, rng):
+    data = draw(norm, shape, np.dtype(dtype), Options(), rng)
+    outputs = saved(emulated, norm, data, SMALL, Options())
+    made, got = second_order(emulated, norm, data, outputs, SMALL, Options())
+    assert made["variant"] == "empty"
+    for name in ("d_gamma", "d_dmean", "d_drstd"):
+        assert not got[name].any()
