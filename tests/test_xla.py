@@ -171,6 +171,37 @@ def test_a_residual_that_is_x_and_inputs_that_live_on(rng):
     assert_same_bits(compiled(call)(x), call(x))
 
 
+def second_order(call, inputs, numbers):
+    """Returns the gradients of the squares of the first gradients."""
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        _, gradients = with_gradients(call, inputs, numbers)
+        squares = [
+            tf.reduce_sum(tf.cast(each, tf.float64) ** 2)
+            for each in tf.nest.flatten(gradients)
+        ]
+    # Nothing depends on beta: what is linear in it is gone.
+    sources = {name: value for name, value in inputs.items() if name != "beta"}
+    return outer.gradient(tf.add_n(squares), sources)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("affine", [(), ("gamma",), ("gamma", "beta")], ids=str)
+@every_norm
+def test_second_order(norm, affine, dtype, rng):
+    parameters = np.float64 if dtype is np.float64 else np.float32
+    inputs = {"x": data(rng, 4, 5, 8, dtype=dtype)}
+    for name in affine[: 1 if norm == "rms" else 2]:
+        inputs[name] = data(rng, 8, dtype=parameters)
+    numbers = data(rng, 4 * 5 * 8 + 20)
+    call = functools.partial(NORMS[norm], return_stats=True)
+    function = functools.partial(second_order, call)
+    expected = tf.function(function, autograph=False)(inputs, numbers)
+    assert_same_bits(compiled(function)(inputs, numbers), expected)
+    hlo = compiled(function).experimental_get_compiler_ir(inputs, numbers)
+    assert "fusednorm_second_order" in hlo(stage="hlo")
+
+
 # ---------------------------------------------------------------- graphs
 
 
