@@ -1,6 +1,8 @@
 """The second-order ops: what the kernels compute, shapes, errors and buffers."""
 
 import re
+import sys
+from pathlib import Path
 
 import fusednorm
 import numpy as np
@@ -10,6 +12,9 @@ from fusednorm import _native
 from reference import Norm
 from test_native import DTYPES, PATHS
 from test_second_order_kernels import second_order, second_order_arrays
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import second_order as benchmark
 
 
 def call(norm, options, arguments):
@@ -177,6 +182,20 @@ def test_the_gradient_of_a_gradient_is_fused_without_activation(activation):
     operations = graph.get_concrete_function(tf.constant(X)).graph.get_operations()
     fused = "Fusednorm>LayerNormGradGrad" in {op.type for op in operations}
     assert fused == (activation == "none")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        benchmark.Case("groups", "group_norm", (2, 5, 6), {"groups": 2}),
+        benchmark.Case("rows", "rms_norm", (3, 8)),
+    ],
+    ids=lambda case: case.name,
+)
+def test_the_benchmark_compares_what_is_equal(case):
+    for seconds, error in benchmark.measure(case, rounds=1).values():
+        assert seconds > 0
+        assert error < 1e-5  # Some 100 units of float32, of the largest element.
 
 
 @pytest.mark.parametrize(

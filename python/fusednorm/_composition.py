@@ -7,7 +7,7 @@ arithmetic in `S`, `(x - mean) * rstd`, exactly beta for a constant group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -113,18 +113,23 @@ def gradient(
             that derivatives of the result see what they depend on.
         attributes: Those of the gradient op, by name.
     """
-    x = inputs["x"]
-    parameters = {name: inputs[name] for name in ("gamma", "beta") if name in inputs}
+    # Ops of this graph, wherever the inputs come from.
+    x = tf.identity(inputs["x"])
+    parameters = {
+        name: [tf.identity(value) for value in inputs[name]]
+        for name in ("gamma", "beta")
+        if name in inputs
+    }
     sources = [x, *parameters.get("gamma", []), *parameters.get("beta", [])]
     seeds = [inputs[name] for name in ("dy", "dmean", "drstd") if name in inputs]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(sources)
+
+    def outputs() -> list[tf.Tensor]:
         y, _, *statistics = _NORMS[kind](
             x=x, residual=[], S=inputs["rstd"].dtype, **parameters, **attributes
         )
-    dx, *parameter_gradients = tape.gradient(
-        [y, *statistics], sources, output_gradients=seeds
-    )
+        return [y, *statistics]
+
+    dx, *parameter_gradients = differentiate(outputs, sources, seeds)
     return [tf.add_n([dx, *inputs["dsum"]]), *parameter_gradients]
 
 
@@ -138,8 +143,8 @@ def second_order(
         inputs: Those of the second-order op, by name; see `gradient` on statistics.
         attributes: Those of the second-order op, by name.
     """
-    names = ("dy", "x", "rstd", "gamma", "drstd")
-    first = {name: inputs[name] for name in names} | {"dsum": []}
+    names = ("dy", "x", "gamma", "drstd")
+    first = {name: tf.nest.map_structure(tf.identity, inputs[name]) for name in names}
     sources = [first["dy"], first["x"], *first["gamma"]]
     if kind != "rms_norm":
         # Nothing depends on what these are.
@@ -147,21 +152,45 @@ def second_order(
         first["beta"] = [tf.zeros_like(each) for each in inputs["ddbeta"]]
         sources.append(first["dmean"])
     sources.append(first["drstd"])
+    seeds = [inputs["ddx"], *inputs["ddgamma"], *inputs.get("ddbeta", [])]
+
+    def outputs() -> list[tf.Tensor]:
+        given = {**first, "dsum": [], "rstd": inputs["rstd"]}
+        dx, *of_parameters = gradient(kind, given, attributes)
+        unused = 0 if inputs["ddgamma"] else len(first["gamma"])
+        return [dx, *of_parameters[unused:]]
+
+    return differentiate(outputs, sources, seeds, tf.UnconnectedGradients.ZERO)
+
+
+def differentiate(
+    function: Callable[[], list[tf.Tensor]],
+    sources: list[tf.Tensor],
+    seeds: list[tf.Tensor | None],
+    unconnected: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
+) -> list[tf.Tensor | None]:
+    """Returns the gradients of a function's results by `sources`, which it reads.
+
+    Args:
+        function: Computes the results from the sources.
+        sources: Results of ops that run where this is called.
+        seeds: The gradient of each result; `None` where nothing depends on it.
+        unconnected: What stands for a gradient that is zero.
+    """
+
+    def targets() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        pairs = zip(function(), seeds, strict=True)
+        kept = [(result, seed) for result, seed in pairs if seed is not None]
+        return [result for result, _ in kept], [seed for _, seed in kept]
+
+    if not tf.executing_eagerly():
+        # Tapes record nothing while a ForwardAccumulator traces what it differentiates.
+        results, given = targets()
+        return tf.gradients(results, sources, given, unconnected_gradients=unconnected)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
-        dx, *of_parameters = gradient(kind, first, attributes)
-    if not inputs["ddgamma"]:
-        of_parameters = of_parameters[len(first["gamma"]) :]
-    return tape.gradient(
-        [dx, *of_parameters],
-        sources,
-        output_gradients=[
-            inputs["ddx"],
-            *inputs["ddgamma"],
-            *inputs.get("ddbeta", []),
-        ],
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+        results, given = targets()
+    return tape.gradient(results, sources, given, unconnected)
 
 
 def _normalize(

@@ -123,20 +123,13 @@ def _composed_gradient(
         for index, name in enumerate(input_names(op))
         if index not in unneeded and name not in ("mean", "rstd")
     ]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([values[index] for index in needed])
-        outputs = function(kind_of(op), named_inputs(op, values), attributes(op))
-    targets = [
-        (output, gradient)
-        for output, gradient in zip(outputs, output_gradients, strict=True)
-        if gradient is not None
-    ]
-    gradients = tape.gradient(
-        [output for output, _ in targets],
-        {index: values[index] for index in needed},
-        output_gradients=[gradient for _, gradient in targets],
+    gradients = _composition.differentiate(
+        lambda: function(kind_of(op), named_inputs(op, values), attributes(op)),
+        [values[index] for index in needed],
+        list(output_gradients),
     )
-    return [gradients.get(index) for index in range(len(values))]
+    by_index = dict(zip(needed, gradients, strict=True))
+    return [by_index.get(index) for index in range(len(values))]
 
 
 for _type in KINDS:
