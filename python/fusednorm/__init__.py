@@ -17,6 +17,7 @@ other names do.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +90,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
 
 
-# The layers are imported at once so that their names are registered with Keras:
-# `import fusednorm; keras.models.load_model(...)` must find them. A build without
-# TensorFlow has none, whatever is installed, unless they can do without its ops.
+# At once, so that the layers are registered with Keras and the ops with TensorFlow:
+# `import fusednorm` must do for `keras.models.load_model` and `tf.saved_model.load`. A
+# build without TensorFlow has none, whatever is installed, unless they can do without
+# its ops.
 if (
     (build_info().TENSORFLOW_VERSION is not None or _compat.OPS_DISABLED)
     and _compat.tensorflow_version() is not None
@@ -100,3 +102,6 @@ if (
     _compat.check_tensorflow("fusednorm")
     for _name in _MODULES:
         _load(_name)
+    # A library that is missing or does not load is an error where it is needed.
+    with contextlib.suppress(ImportError):
+        globals()["load_op_library"]()

@@ -1,4 +1,4 @@
-"""Loads the shared library with the TensorFlow ops: once, on first use."""
+"""Loads the shared library with the TensorFlow ops, once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def library_path() -> Path:
 def load_op_library() -> ModuleType:
     """Loads the TensorFlow ops and registers their gradients.
 
-    Called by every function of the package that needs the ops; call it yourself
-    only to load a SavedModel that contains them without using fusednorm's
-    layers or functions. Safe to call from several threads, and cheap when called
-    again.
+    `import fusednorm` does it where it can. Call it yourself to be told why it could
+    not, before a SavedModel is loaded that has the ops, say. Safe to call from several
+    threads, and cheap when called again.
 
     Returns:
         The module of generated op wrappers, with the functions
