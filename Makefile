@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+GAN_ARGS ?=
 # Passed on to the build (docs/building.md).
 export FUSEDNORM_TENSORFLOW_VERSION FUSEDNORM_CUDA FUSEDNORM_WERROR
 # Two processes with two threads each fill the two cores that the tests are timed on
@@ -24,11 +25,15 @@ SOURCES := CMakeLists.txt MANIFEST.in README.md pyproject.toml setup.py \
 .PHONY: help
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
-	@echo 'Variables: PYTHON=python3.12 PYTEST_ARGS="-k layer" DEMO_ARGS="--epochs 1"'
+	@echo 'Variables: PYTHON=python3.12 PYTEST_ARGS="-k layer" DEMO_ARGS="--epochs 1" GAN_ARGS="--steps 20"'
 
 .PHONY: demo
 demo: $(VENV)/.demo ## Train the tutorial's models with fused and with Keras layers
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/train_digits.py $(DEMO_ARGS)
+
+.PHONY: gan
+gan: $(VENV)/.demo ## Train a WGAN-GP, whose loss differentiates a gradient through our norm
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/train_wgan_gp.py $(GAN_ARGS)
 
 .PHONY: test
 test: $(VENV)/.test ## Run the whole test suite against the installed wheel
@@ -53,7 +58,7 @@ format: $(VENV)/.lint ## Rewrite Python and C++ in style
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
-	rm -f python/fusednorm/*.so train_digits.png
+	rm -f python/fusednorm/*.so train_digits.png train_wgan_gp.png
 
 $(CREATED):
 	rm -rf $(VENV)
