@@ -42,7 +42,7 @@ def ways(dtype: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
 
 
 def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
-    """Runs both passes on tensors that start `offset` elements into their memory."""
+    """Runs all passes on tensors that start `offset` elements into their memory."""
     import gpu_runs
     import on_torch
     import torch
@@ -76,8 +76,28 @@ def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
         dsum=data.dsum,
         out=gradients,
     )
+    # Any numbers will do for the gradients of the gradients.
+    given = SimpleNamespace(
+        dy=data.dy,
+        x=data.x,
+        ddx=data.dsum,
+        gamma=data.gamma,
+        ddgamma=data.gamma,
+        ddbeta=data.beta,
+        drstd=out.rstd,
+    )
+    second = empty(
+        SimpleNamespace(
+            d_dy=torch.zeros_like(made.x),
+            d_x=torch.zeros_like(made.x),
+            d_gamma=torch.zeros_like(made.gamma),
+            d_dmean=None if out.mean is None else torch.zeros(out.mean.shape),
+            d_drstd=torch.zeros(out.rstd.shape),
+        )
+    )
+    on_torch.second_order(norm, given, out.mean, out.rstd, out=second)
     torch.cuda.synchronize()
-    for name, tensor in {**vars(out), **vars(gradients)}.items():
+    for name, tensor in {**vars(out), **vars(gradients), **vars(second)}.items():
         if tensor is not None and not torch.isfinite(tensor.cpu().float()).all():
             raise AssertionError(f"{name} of {norm} {shape} is not finite")
 
