@@ -20,7 +20,7 @@ import gpu_report
 import gpu_timing
 import plot_gpu
 import reference
-import traffic
+from fusednorm.bench import timing, traffic
 
 BENCHMARKS = Path(gpu_problems.__file__).parent
 CASES = gpu_problems.all_cases()
@@ -127,14 +127,14 @@ def test_unknown_shapes_are_named():
 @pytest.mark.parametrize("set_bytes", [1, 10**5, 10**7, 10**8, 3 * 10**8])
 def test_buffers_exceed_twice_the_cache(set_bytes):
     cache = 50 * 2**20
-    count = gpu_timing.number_of_sets(set_bytes, cache)
-    assert 2 <= count <= gpu_timing.MOST_SETS
-    full = count == gpu_timing.MOST_SETS
+    count = timing.number_of_sets(set_bytes, cache)
+    assert 2 <= count <= timing.MOST_SETS
+    full = count == timing.MOST_SETS
     assert count * set_bytes >= 2 * cache or full
 
 
 def test_a_huge_set_is_enough_alone():
-    assert gpu_timing.number_of_sets(10**9, 50 * 2**20) == 1
+    assert timing.number_of_sets(10**9, 50 * 2**20) == 1
 
 
 def test_every_set_is_used():
@@ -145,10 +145,10 @@ def test_every_set_is_used():
 
 def test_summary_is_median_and_quartiles():
     times = list(np.arange(1, 10) * 1e-6)
-    summary = gpu_timing.summary(times)
+    summary = timing.summary(times)
     assert summary["median_us"] == pytest.approx(5)
     assert summary["quartiles_us"] == pytest.approx([3, 7])
-    assert gpu_timing.summary([2e-6])["median_us"] == pytest.approx(2)
+    assert timing.summary([2e-6])["median_us"] == pytest.approx(2)
 
 
 def test_without_time_nothing_fits_and_large_cases_are_the_first_to_go():
