@@ -17,7 +17,7 @@ import numpy as np
 from fusednorm.bench.data import Data
 from fusednorm.bench.shapes import Shape
 
-# Eight units of the 16-bit types; float32 leaves room for plain sums of a million terms.
+# Eight units of the 16-bit types; float32 leaves room for long sums, plainly added.
 BOUNDS = {"float32": 1e-4, "float16": 8 * 2.0**-11, "bfloat16": 8 * 2.0**-8}
 # Larger tensors are compared in their first and last samples.
 MOST_ELEMENTS = 2**26
