@@ -29,7 +29,7 @@ class Cpu:
         # OpenMP and MKL are PyTorch's; the limit of XLA is TensorFlow's.
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             os.environ[name] = str(threads)
-        os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
         self.keeps_freed_memory = memory.keep_freed_memory()
         self._pool = ThreadPoolExecutor(threads)
 
@@ -45,7 +45,7 @@ class Cpu:
         """Does nothing: calls return when they are done."""
 
     def peak_extra_bytes(self, call: Callable[[], Any]) -> int | None:
-        """Returns by how much a call raises the memory of the process."""
+        """Returns by how much a call raises the memory in use; see memory.py."""
         return memory.peak_extra_bytes(call)
 
     def available_bytes(self) -> int:

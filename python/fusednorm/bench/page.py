@@ -24,8 +24,8 @@ CAPTIONS = {
 }
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #222; background: #fff;
-  max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem; }
+body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif;
+  color: #222; background: #fff; max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
 p, li { max-width: 75ch; }
@@ -35,7 +35,8 @@ figure { margin: 1.2rem 0 2rem; }
 figure img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 12.5px;
+  font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 600; border-bottom: 1px solid #bbb;
   padding: .3rem .55rem; vertical-align: bottom; }
 td { text-align: right; padding: .18rem .55rem; border-bottom: 1px solid #eee;
@@ -66,8 +67,8 @@ def render(report: dict[str, Any], images: Sequence[Path]) -> str:
     if len(rows) > 1:
         body += [
             "<h2>Peers</h2>",
-            "<p>Geometric mean of the peer's time over ours, like with like; above 1 we "
-            "are faster. The worst shapes are named, slowest first.</p>",
+            "<p>Geometric mean of the peer's time over ours, like with like; above 1 "
+            "we are faster. The worst shapes are named, slowest first.</p>",
             _table(rows, text=(0, 1, 2, 3, 6), long=(6,)),
         ]
     for image in images:

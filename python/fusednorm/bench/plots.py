@@ -19,9 +19,10 @@ COLOURS = {
     "fusednorm-xla": "#8cc5e8",
     "fusednorm-eager": "#1b4f78",
     "torch": "#d1495b",
+    "torch-instance-norm": "#f0a3ad",
     "torch-compile": "#a63446",
     "keras-graph": "#e08b3d",
-    "keras-xla": "#c9a227",
+    "keras-xla": "#7a9a3a",
     "tf_keras": "#8d6a9f",
     "liger": "#5b8c5a",
     "quack": "#3d7068",
@@ -78,6 +79,17 @@ def _tidy(axes: Any) -> None:
     axes.tick_params(axis="both", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
+
+
+def _legend(figure: Any, handles: Any, labels: Any, *, columns: int) -> None:
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def share(case: dict[str, Any]) -> float | None:
@@ -141,8 +153,15 @@ def _bars(report: dict[str, Any], value: Value, label: str, *, ranked: bool) -> 
             offset = height * (n - (len(series) - 1) / 2)
             places = [i + offset for i, name in enumerate(names) if name in values]
             lengths = [values[name] for name in names if name in values]
+            # Ratios grow from 1 to either side, on a logarithmic axis.
+            start = 1.0 if ranked else 0.0
             axis.barh(
-                places, lengths, 0.92 * height, color=PASS_COLOURS[which], label=which
+                places,
+                [length - start for length in lengths],
+                0.92 * height,
+                left=start,
+                color=PASS_COLOURS[which],
+                label=which,
             )
         if ranked:
             axis.set_xscale("log")
@@ -157,9 +176,7 @@ def _bars(report: dict[str, Any], value: Value, label: str, *, ranked: bool) -> 
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
     marks = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        *marks, loc="outside lower center", ncols=3, frameon=False, fontsize=9
-    )
+    _legend(figure, *marks, columns=3)
     figure.suptitle(_caption(report), fontsize=10)
     return figure
 
@@ -217,7 +234,8 @@ def time_against_size(report: dict[str, Any]) -> Any:
         layout="constrained",
     )
     for axis, which in zip(axes[0], passes, strict=True):
-        for name, points in _sweep(report, which).items():
+        series = _sweep(report, which)
+        for name, points in series.items():
             axis.plot(
                 *zip(*points, strict=True),
                 color=COLOURS.get(name, GREY),
@@ -229,9 +247,7 @@ def time_against_size(report: dict[str, Any]) -> Any:
             )
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
-        ticks = sorted(
-            {s for points in _sweep(report, which).values() for s, _ in points}
-        )
+        ticks = sorted({size for points in series.values() for size, _ in points})
         axis.set_xticks(ticks, [_size_name(each) for each in ticks], rotation=45)
         axis.set_title(f"LayerNorm, rows of 256 float32, {which}", fontsize=10)
         axis.set_xlabel("size of x", fontsize=9)
@@ -242,10 +258,7 @@ def time_against_size(report: dict[str, Any]) -> Any:
     for axis in axes[0]:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(), handles.keys(),
-        loc="outside lower center", ncols=5, frameon=False, fontsize=9,
-    )  # fmt: skip
+    _legend(figure, handles.values(), handles.keys(), columns=5)
     figure.suptitle(_caption(report), fontsize=10)
     return figure
 
@@ -344,9 +357,7 @@ def peers_by_shape(report: dict[str, Any]) -> Any:
         axis.grid(color="#eeeeee")
         _tidy(axis)
     marks = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        *marks, loc="outside lower center", ncols=4, frameon=False, fontsize=9
-    )
+    _legend(figure, *marks, columns=4)
     figure.suptitle(_caption(report), fontsize=10)
     return figure
 

@@ -130,7 +130,7 @@ def heading(report: dict[str, Any]) -> list[str]:
     lines = [
         f"{environment.get('device')}, {environment.get('threads')} threads, "
         f"{environment.get('date')}, fusednorm {environment.get('fusednorm')}, "
-        f"commit {environment.get('commit')}{changes}"
+        f"commit {str(environment.get('commit'))[:12]}{changes}"
     ]
     speeds = [
         f"{copy[key] / 1e9:.1f}"
