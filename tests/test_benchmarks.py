@@ -18,6 +18,7 @@ import gpu_kernels
 import gpu_problems
 import gpu_report
 import gpu_timing
+import models
 import plot_gpu
 import reference
 from fusednorm.bench import timing, traffic
@@ -257,3 +258,38 @@ def test_without_a_gpu_programs_say_so(name):
     )
     assert done.returncode == 2
     assert "GPU tests: " in done.stderr
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_models_with_our_norms_have_the_weights_of_those_with_keras(name):
+    make, _ = models.MODELS[name]
+    shapes = {
+        kind: [each.shape for each in make(models.Norms(kind)).get_weights()]
+        for kind in models.KINDS
+    }
+    assert shapes["fusednorm"] == shapes["keras"]
+    assert len(shapes["none"]) < len(shapes["keras"])
+
+
+def test_models_that_nobody_knows_are_named(capsys):
+    with pytest.raises(SystemExit):
+        models.parse(["--models", "unet,vgg"])
+    assert "--models must be of unet" in capsys.readouterr().err
+
+
+def test_table_of_models():
+    result = {"median_us": 2e5, "peak_extra_bytes": 2**21, "first_call_ms": 1500.0}
+    entry = {
+        "model": "unet",
+        "absent": {"fusednorm-xla": "no XLA kernels in this build"},
+        "results": {
+            "keras-graph": result | {"share_in_norms": 0.3},
+            "fusednorm-graph": result | {"median_us": 1e5, "share_in_norms": 0.1},
+            "none-graph": result,
+        },
+    }
+    text = models.table({"models": [entry], "failed": [{"model": "x", "why": "y"}]})
+    rows = [line.split() for line in text.splitlines()]
+    assert ["unet", "fusednorm-graph", "100.0", "2.00", "10%", "2", "1.5"] in rows
+    assert "missing: unet fusednorm-xla: no XLA kernels in this build" in text
+    assert "failed: x: y" in text

@@ -9,11 +9,10 @@ kernels to much narrower bounds (tests/bounds.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from fusednorm.bench.competitors.base import Outputs
 from fusednorm.bench.data import Data
 from fusednorm.bench.shapes import Shape
 
@@ -42,17 +41,6 @@ ACTIVATIONS = {
     ),
     "silu": (lambda z: z * _sigmoid(z), _silu_slope),
 }
-
-
-@dataclass
-class Outputs:
-    """What a forward and a backward pass return, as arrays; None what was not asked."""
-
-    y: Any = None
-    sum: Any = None
-    dx: Any = None
-    dgamma: Any = None
-    dbeta: Any = None
 
 
 class Exact:

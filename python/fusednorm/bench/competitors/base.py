@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusednorm.bench.records import KERNEL
-from fusednorm.bench.verify import Outputs
 
 EAGER = "fusednorm-eager"
 GRAPH = "fusednorm-graph"
@@ -29,6 +28,17 @@ AGAINST = {
 CPU_PEERS = ("torch", "keras-graph", "keras-xla", "tf_keras")
 GPU_PEERS = ("torch", "torch-compile", "liger", "quack", "keras-graph", "keras-xla",
              "tf_keras")  # fmt: skip
+
+
+@dataclass
+class Outputs:
+    """What a forward and a backward pass return, as arrays; None what was not asked."""
+
+    y: Any = None
+    sum: Any = None
+    dx: Any = None
+    dgamma: Any = None
+    dbeta: Any = None
 
 
 @dataclass

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fusednorm import _native
-from fusednorm.bench.competitors.base import KERNEL, Competitor
+from fusednorm.bench.competitors.base import KERNEL, Competitor, Outputs
 from fusednorm.bench.data import Data
-from fusednorm.bench.verify import Outputs
 
 
 def kernel(data: Data, threads: int) -> Competitor:

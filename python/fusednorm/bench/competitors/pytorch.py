@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from fusednorm.bench import torch_functions
-from fusednorm.bench.competitors.base import KERNEL, AbsentError, Competitor
+from fusednorm.bench.competitors.base import KERNEL, AbsentError, Competitor, Outputs
 from fusednorm.bench.data import Data
-from fusednorm.bench.verify import Outputs
 
 
 class Tensors:

@@ -14,10 +14,10 @@ from fusednorm.bench.competitors.base import (
     XLA,
     AbsentError,
     Competitor,
+    Outputs,
 )
 from fusednorm.bench.data import Data
 from fusednorm.bench.records import BUILTIN
-from fusednorm.bench.verify import Outputs
 
 # (x, residual or None) -> y, or (y, sum); and the variables, gamma and then beta.
 Norm = tuple[Callable[[Any, Any], Any], Sequence[Any]]
