@@ -19,6 +19,7 @@ import gpu_problems
 import gpu_report
 import gpu_timing
 import models
+import networks
 import plot_gpu
 import reference
 from fusednorm.bench import timing, traffic
@@ -260,12 +261,12 @@ def test_without_a_gpu_programs_say_so(name):
     assert "GPU tests: " in done.stderr
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", networks.MODELS)
 def test_models_with_our_norms_have_the_weights_of_those_with_keras(name):
-    make, _ = models.MODELS[name]
+    make, _ = networks.MODELS[name]
     shapes = {
-        kind: [each.shape for each in make(models.Norms(kind)).get_weights()]
-        for kind in models.KINDS
+        kind: [each.shape for each in make(networks.Norms(kind)).get_weights()]
+        for kind in networks.KINDS
     }
     assert shapes["fusednorm"] == shapes["keras"]
     assert len(shapes["none"]) < len(shapes["keras"])

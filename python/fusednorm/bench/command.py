@@ -118,8 +118,12 @@ class Progress:
         full = width * done // max(1, total)
         line = f"[{'#' * full}{'.' * (width - full)}] {done}/{total} {clock} {label}"
         line = line[: shutil.get_terminal_size().columns - 1]
-        end = "\n" if done == total else ""
-        print(f"\r\033[K{line}", file=sys.stderr, end=end, flush=True)
+        print(f"\r\033[K{line}", file=sys.stderr, end="", flush=True)
+
+    def close(self) -> None:
+        """Leaves the line of the bar."""
+        if self._live:
+            print(file=sys.stderr)
 
 
 def _check(name: str, given: list[str] | None, known: Any) -> None:
@@ -187,6 +191,7 @@ def main(options: argparse.Namespace) -> int:
     from fusednorm.bench.competitors import registry
     from fusednorm.bench.run import Run
 
+    progress = Progress()
     names = known_peers if options.peers is None else options.peers
     run = Run(
         suite,
@@ -195,12 +200,13 @@ def main(options: argparse.Namespace) -> int:
         registry.versions(names),
         suite_name=options.suite,
         json=options.json,
-        progress=Progress(),
+        progress=progress,
         commit=options.commit,
     )
     # `timeout` sends this: keep what was measured, as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run.execute()
+    progress.close()
     print(f"written to {options.json}", file=sys.stderr)
     return _show(run.report, options, code=run.code)
 
