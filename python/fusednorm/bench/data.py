@@ -46,11 +46,11 @@ class Data:
         count = timing.number_of_sets(moved, cache_bytes)
         self.past_the_cache = timing.past_the_cache(moved, cache_bytes)
         self.sets = [_new_set(case, rng) for _ in range(count)]
-        dims = case.parameter_dims
-        self.gamma = rng.uniform(0.5, 1.5, dims).astype(np.float32)
-        self.beta = (
-            rng.standard_normal(dims, np.float32) if case.shape.centred else None
-        )
+        # Numbers of the data's type, which peers round them to.
+        self.gamma = _rounded(rng.uniform(0.5, 1.5, case.parameter_dims), case)
+        self.beta = None
+        if case.shape.centred:
+            self.beta = _rounded(rng.standard_normal(case.parameter_dims), case)
 
     @staticmethod
     def needed_bytes(case: Case, cache_bytes: int) -> int:
@@ -61,6 +61,10 @@ class Data:
         # float64 reference hold meanwhile.
         inputs = case.least_bytes(BACKWARD)
         return inputs * (4 * sets + 2) + 12 * 4 * case.elements
+
+
+def _rounded(values: np.ndarray, case: Case) -> np.ndarray:
+    return values.astype(NUMPY_TYPES[case.dtype]).astype(np.float32)
 
 
 def _new_set(case: Case, rng: np.random.Generator) -> TensorSet:

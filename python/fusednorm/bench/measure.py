@@ -44,8 +44,8 @@ def measure_case(
         bandwidth: Bytes a second of a copy, read plus written.
     """
     data = Data(case, machine.cache_bytes)
-    field = registry.Field(data, machine, peers)
     preparation = _Preparation(data, machine)
+    field = registry.Field(data, machine, peers)
     for each in list(field.competitors):
         why = preparation.prepare(each)
         if why is not None:

@@ -25,7 +25,7 @@ CAPTIONS = {
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif;
-  color: #222; background: #fff; max-width: 1180px;
+  color: #222; background: #fff; max-width: 1380px;
   margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }

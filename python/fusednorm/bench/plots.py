@@ -186,7 +186,8 @@ def _plain_ticks(axis: Any, values: list[float]) -> None:
     from matplotlib import ticker
 
     low, high = min([0.9, *values]), max([1.2, *values])
-    candidates = [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)]
+    steps = (1, 2, 5) if high / low > 20 else (1, 1.5, 2, 3, 5, 7)
+    candidates = [step * 10.0**power for power in range(-3, 5) for step in steps]
     ticks = [each for each in candidates if low <= each <= high]
     axis.set_xticks(ticks, [f"{each:g}" for each in ticks])
     axis.xaxis.set_minor_locator(ticker.NullLocator())
