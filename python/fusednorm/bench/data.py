@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from fusednorm.bench import timing
-from fusednorm.bench.cases import BACKWARD, Case
+from fusednorm.bench.cases import Case
 
 NUMPY_TYPES = {
     "float32": np.dtype(np.float32),
@@ -55,12 +55,13 @@ class Data:
     @staticmethod
     def needed_bytes(case: Case, cache_bytes: int) -> int:
         """Returns a guess at the memory that measuring the case takes at most."""
-        moved = case.tensor_bytes * (4 if case.shape.residual else 2)
+        residual = case.shape.residual
+        moved = case.tensor_bytes * (4 if residual else 2)
         sets = timing.number_of_sets(moved, cache_bytes)
-        # A set, TensorFlow's copy of it, what everybody returns, and what Keras and the
-        # float64 reference hold meanwhile.
-        inputs = case.least_bytes(BACKWARD)
-        return inputs * (4 * sets + 2) + 12 * 4 * case.elements
+        # Inputs in NumPy and TensorFlow, and what PyTorch keeps for backward.
+        inputs = case.tensor_bytes * sets * (10 if residual else 5)
+        # Keras in float32, or the float64 reference beside somebody's outputs.
+        return inputs + 8 * 4 * case.elements
 
 
 def _rounded(values: np.ndarray, case: Case) -> np.ndarray:

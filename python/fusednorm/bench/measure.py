@@ -24,6 +24,9 @@ RESIDENT_SHARE = 0.5
 # A peer that takes longer for one call is left out.
 MOST_CALL_SECONDS = 20.0
 
+# Larger copies are as fast as the run's own, and take memory.
+MOST_COPIED_BYTES = 2**30
+
 Times = dict[Any, list[float]]
 
 
@@ -204,6 +207,8 @@ def _tasks(
                     yield each.name, direction, call, estimate
         for direction in suite.passes:
             moved = case.least_bytes(direction)
+            if moved > MOST_COPIED_BYTES:
+                continue
             yield COPY, direction, machine.copies(moved, sets), moved / bandwidth
 
     tasks = []

@@ -20,6 +20,8 @@ SETTLE_SECONDS = 0.003
 # Shorter calls wake their own threads with one call that is not timed.
 WAKE_BELOW_SECONDS = 0.005
 MOST_CALLS = 2000
+# Of so few sets, one alone fills the cache.
+FEW_SETS = 2
 
 T = TypeVar("T")
 
@@ -99,7 +101,8 @@ class Task:
 
         Results are kept until their set comes round again, so that new ones do not
         land in memory that is still in the cache; with one set they are let go, and
-        land where the last ones were.
+        land where the last ones were. Large ones are not kept until the next run:
+        everybody's together would not fit into memory.
         """
         if len(self._kept) != self.sets:
             self._kept = [None] * self.sets
@@ -111,7 +114,10 @@ class Task:
             self._kept[i] = self.call(i)
             self._next = i + 1 if i + 1 < self.sets else 0
         synchronize()
-        return (time.perf_counter() - begin) / calls
+        elapsed = time.perf_counter() - begin
+        if self.sets <= FEW_SETS:
+            self.release()
+        return elapsed / calls
 
     def release(self) -> None:
         """Lets the results go."""
