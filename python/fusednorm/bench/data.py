@@ -60,8 +60,9 @@ class Data:
         sets = timing.number_of_sets(moved, cache_bytes)
         # Inputs in NumPy and TensorFlow, and what PyTorch keeps for backward.
         inputs = case.tensor_bytes * sets * (10 if residual else 5)
-        # Keras in float32, or the float64 reference beside somebody's outputs.
-        return inputs + 8 * 4 * case.elements
+        # What Keras needs in float32 at its highest, twice: TensorFlow and malloc both
+        # keep what they once had.
+        return inputs + 2 * 8 * 4 * case.elements
 
 
 def _rounded(values: np.ndarray, case: Case) -> np.ndarray:
