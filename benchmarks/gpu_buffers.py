@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import gpu_paths  # noqa: F401
-import gpu_peers
 import gpu_problems
 import gpu_runs
 import gpu_timing
 import on_torch
 import torch
 from fusednorm import _native
+from fusednorm.bench import timing, torch_functions
 from gpu_problems import Case
 
 Call = Callable[[int], Any]
@@ -47,7 +47,7 @@ class Buffers:
     def __init__(self, case: Case, l2_bytes: int, device: str):
         self.case = case
         self.dtype = getattr(torch, case.dtype)
-        self.count = gpu_timing.number_of_sets(case.least_bytes, l2_bytes)
+        self.count = timing.number_of_sets(case.least_bytes, l2_bytes)
         self.calls = gpu_timing.number_of_calls(self.count, case.least_bytes)
         problem = case.problem
         generator = torch.Generator(device=device).manual_seed(7)
@@ -114,13 +114,13 @@ class Buffers:
         """Returns a peer's call, or why it has none."""
         case = self.case
         norm = case.problem.norm
-        function = gpu_peers.function_of(
+        function = torch_functions.function_of(
             name, norm, len(case.problem.shape), backward=case.backward
         )
         if isinstance(function, str):
             return function
         wanted = self.dtype
-        if name in gpu_peers.WANTS_FLOAT32_PARAMETERS:
+        if name in torch_functions.WANTS_FLOAT32_PARAMETERS:
             wanted = torch.float32
         gamma, beta = (
             None if each is None else each.to(wanted)

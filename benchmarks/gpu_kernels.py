@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import gpu_environment
-import gpu_peers
 import gpu_problems
 import gpu_report
-import traffic
+from fusednorm.bench import timing, torch_functions, traffic
 from gpu_problems import Case
 
 COPY_BYTES = 2**30
@@ -97,7 +96,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtypes", type=comma, default=list(gpu_problems.DTYPES))
     parser.add_argument("--passes", type=comma, default=list(gpu_problems.PASSES))
     parser.add_argument(
-        "--peers", type=comma, default=list(gpu_peers.PEERS), help="none: --peers ''"
+        "--peers",
+        type=comma,
+        default=list(torch_functions.PEERS),
+        help="none: --peers ''",
     )
     parser.add_argument("--commit", help="where the tree is a copy without git")
     parser.add_argument(
@@ -114,7 +116,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name, known in (
         ("dtypes", gpu_problems.DTYPES),
         ("passes", gpu_problems.PASSES),
-        ("peers", gpu_peers.PEERS),
+        ("peers", torch_functions.PEERS),
     ):
         unknown = [each for each in getattr(options, name) if each not in known]
         if unknown:
@@ -173,7 +175,7 @@ def measure_copy(machine: Any) -> dict[str, Any]:
     launched = machine.timing.as_calls("copy by calls", call, 2, 4)
     times = machine.measure([calls, launched], max(20, machine.rounds), 5.0)
     found = {
-        name: COPY_BYTES / (machine.timing.summary(each)["median_us"] * 1e-6)
+        name: COPY_BYTES / (timing.summary(each)["median_us"] * 1e-6)
         for name, each in times.items()
     }
     machine.release()
@@ -216,7 +218,7 @@ def measure_case(
     times = machine.measure(competitors, machine.rounds, 1.5)
     results = {}
     for each in competitors:
-        result = machine.timing.summary(times[each.name])
+        result = timing.summary(times[each.name])
         seconds = result["median_us"] * 1e-6
         least = case.least_bytes
         result["gigabytes_per_second"] = traffic.gigabytes_per_second(least, seconds)
@@ -268,7 +270,7 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
     """Measures all cases and returns the report and the exit code."""
     cases = gpu_problems.all_cases(options.shapes, options.dtypes, options.passes)
     schedule = Schedule(options.budget)
-    versions = gpu_peers.versions()
+    versions = torch_functions.versions()
     report: dict[str, Any] = {
         "schema": gpu_report.SCHEMA,
         "kind": "kernels",

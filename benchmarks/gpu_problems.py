@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import gpu_paths  # noqa: F401
-import shapes
-import traffic
+from fusednorm.bench import shapes, traffic
+from fusednorm.bench.cases import ITEMSIZE
 from reference import Norm
 
-ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # The most useful first: what is late is cut when time is short.
 DTYPES = ("bfloat16", "float32", "float16")
 PASSES = ("forward", "backward")

@@ -1,70 +1,37 @@
 """What the GPU benchmark found, as JSON and as one table. Needs neither GPU nor torch.
 
-The JSON of one run:
-
-    schema        1
-    environment   gpu_environment.collect()
-    settings      how it was measured
-    copy          bytes_per_second of a device-to-device copy, and every measurement
-    peers         name -> version, or "missing: why"
-    cases         one entry for each shape, dtype and pass
-    cut, failed   what was not measured, and why
-
-A case holds the shape's name, dtype, pass, least_bytes, errors (as multiples of their
-bounds), plan, absent {peer: why}, and results {name: {median_us, quartiles_us, rounds,
-method, gigabytes_per_second, share_of_copy}}.
+fusednorm.bench.records describes the JSON. A case of ours has also a plan, and errors
+as multiples of their bounds; `method` says how a result was timed.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
-OURS = "fusednorm"
-COPY = "copy"
-# Not competitors: the yardstick, and ourselves timed in another way.
-_NO_PEERS = frozenset({OURS, COPY, f"{OURS} calls"})
+from fusednorm.bench.records import (
+    COPY,
+    OURS,
+    SCHEMA,
+    aligned,
+    best_peer,
+    read,
+    write,
+)
 
-
-def write(path: Path, report: dict[str, Any]) -> None:
-    """Writes the report in one step, so that an interruption leaves a whole file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".part")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(partial, path)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Reads a report.
-
-    Raises:
-        ValueError: It is not one of ours.
-    """
-    report = json.loads(Path(path).read_text())
-    if report.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path} must have schema {SCHEMA}, got {report.get('schema')!r}"
-        )
-    return report
-
-
-def best_peer(case: dict[str, Any]) -> tuple[str, float] | None:
-    """Returns the fastest peer and how many times our time it takes."""
-    results = case["results"]
-    peers = {
-        name: result["median_us"]
-        for name, result in results.items()
-        if name not in _NO_PEERS
-    }
-    if not peers or OURS not in results:
-        return None
-    name = min(peers, key=peers.__getitem__)
-    return name, peers[name] / results[OURS]["median_us"]
+__all__ = [
+    "COPY",
+    "OURS",
+    "SCHEMA",
+    "aligned",
+    "best_peer",
+    "read",
+    "row",
+    "slowest",
+    "table",
+    "worst_error",
+    "write",
+]
 
 
 def worst_error(case: dict[str, Any]) -> float | None:
@@ -113,19 +80,6 @@ def row(case: dict[str, Any]) -> list[str]:
         *(ratio(peer) for peer in ("eager", "compile", "liger", "quack")),
         _number(worst_error(case), ".2f"),
     ]
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Iterable[int] = ()) -> str:
-    """Returns rows of text as columns; numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    left = set(left)
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in rows
-    )
 
 
 def table(report: dict[str, Any]) -> str:

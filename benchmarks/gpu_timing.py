@@ -11,28 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusednorm.bench.timing import in_turn
+
 # Shorter sequences would measure the start of a graph and the resolution of events.
 SEQUENCE_SECONDS = 1e-3
 MOST_CALLS = 400
-MOST_SETS = 256
 # The device sleeps this long first, so that it never waits for Python in between.
 HEAD_START_CYCLES = 300_000
-
-
-def number_of_sets(set_bytes: int, l2_bytes: int) -> int:
-    """Returns how many sets of buffers exceed twice the L2 cache.
-
-    A set that is far larger than the cache leaves nothing of its beginning there.
-    """
-    if set_bytes >= 8 * l2_bytes:
-        return 1
-    return min(MOST_SETS, max(2, math.ceil(2 * l2_bytes / max(1, set_bytes))))
 
 
 def number_of_calls(sets: int, traffic: int) -> int:
@@ -136,13 +125,12 @@ def measure(
     import torch
 
     times: dict[str, list[float]] = {each.name: [] for each in competitors}
-    begin = time.perf_counter()
     with torch.cuda.stream(stream):
-        for number in range(-1, rounds):
+        for number, order in in_turn(
+            competitors, rounds=rounds, seconds=seconds, fewest_rounds=fewest_rounds
+        ):
             events = []
-            # Everyone follows everyone else in turn.
-            shift = number % len(competitors)
-            for each in [*competitors[shift:], *competitors[:shift]]:
+            for each in order:
                 start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                 torch.cuda._sleep(HEAD_START_CYCLES)
                 start.record(stream)
@@ -155,20 +143,4 @@ def measure(
             for each, start, end in events:
                 elapsed = start.elapsed_time(end) * 1e-3 / each.calls
                 times[each.name].append(elapsed)
-            late = time.perf_counter() - begin > seconds
-            if late and number + 1 >= fewest_rounds:
-                break
     return times
-
-
-def summary(times: Sequence[float]) -> dict[str, Any]:
-    """Returns median and quartiles in microseconds."""
-    if len(times) < 2:
-        quartiles = [times[0]] * 3
-    else:
-        quartiles = statistics.quantiles(times, n=4, method="inclusive")
-    return {
-        "median_us": quartiles[1] * 1e6,
-        "quartiles_us": [quartiles[0] * 1e6, quartiles[2] * 1e6],
-        "rounds": len(times),
-    }

@@ -1,12 +1,7 @@
 """The plans of the canonical shapes of the benchmarks."""
 
-import sys
-from pathlib import Path
-
 from fusednorm import _native
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from shapes import SHAPES
+from fusednorm.bench.shapes import SHAPES
 
 __all__ = ["SHAPES", "plan"]
 

@@ -18,9 +18,11 @@ import gpu_kernels
 import gpu_problems
 import gpu_report
 import gpu_timing
+import models
+import networks
 import plot_gpu
 import reference
-import traffic
+from fusednorm.bench import timing, traffic
 
 BENCHMARKS = Path(gpu_problems.__file__).parent
 CASES = gpu_problems.all_cases()
@@ -127,14 +129,14 @@ def test_unknown_shapes_are_named():
 @pytest.mark.parametrize("set_bytes", [1, 10**5, 10**7, 10**8, 3 * 10**8])
 def test_buffers_exceed_twice_the_cache(set_bytes):
     cache = 50 * 2**20
-    count = gpu_timing.number_of_sets(set_bytes, cache)
-    assert 2 <= count <= gpu_timing.MOST_SETS
-    full = count == gpu_timing.MOST_SETS
+    count = timing.number_of_sets(set_bytes, cache)
+    assert 2 <= count <= timing.MOST_SETS
+    full = count == timing.MOST_SETS
     assert count * set_bytes >= 2 * cache or full
 
 
 def test_a_huge_set_is_enough_alone():
-    assert gpu_timing.number_of_sets(10**9, 50 * 2**20) == 1
+    assert timing.number_of_sets(10**9, 50 * 2**20) == 1
 
 
 def test_every_set_is_used():
@@ -145,10 +147,10 @@ def test_every_set_is_used():
 
 def test_summary_is_median_and_quartiles():
     times = list(np.arange(1, 10) * 1e-6)
-    summary = gpu_timing.summary(times)
+    summary = timing.summary(times)
     assert summary["median_us"] == pytest.approx(5)
     assert summary["quartiles_us"] == pytest.approx([3, 7])
-    assert gpu_timing.summary([2e-6])["median_us"] == pytest.approx(2)
+    assert timing.summary([2e-6])["median_us"] == pytest.approx(2)
 
 
 def test_without_time_nothing_fits_and_large_cases_are_the_first_to_go():
@@ -257,3 +259,38 @@ def test_without_a_gpu_programs_say_so(name):
     )
     assert done.returncode == 2
     assert "GPU tests: " in done.stderr
+
+
+@pytest.mark.parametrize("name", networks.MODELS)
+def test_models_with_our_norms_have_the_weights_of_those_with_keras(name):
+    make, _ = networks.MODELS[name]
+    shapes = {
+        kind: [each.shape for each in make(networks.Norms(kind)).get_weights()]
+        for kind in networks.KINDS
+    }
+    assert shapes["fusednorm"] == shapes["keras"]
+    assert len(shapes["none"]) < len(shapes["keras"])
+
+
+def test_models_that_nobody_knows_are_named(capsys):
+    with pytest.raises(SystemExit):
+        models.parse(["--models", "unet,vgg"])
+    assert "--models must be of unet" in capsys.readouterr().err
+
+
+def test_table_of_models():
+    result = {"median_us": 2e5, "peak_extra_bytes": 2**21, "first_call_ms": 1500.0}
+    entry = {
+        "model": "unet",
+        "absent": {"fusednorm-xla": "no XLA kernels in this build"},
+        "results": {
+            "keras-graph": result | {"share_in_norms": 0.3},
+            "fusednorm-graph": result | {"median_us": 1e5, "share_in_norms": 0.1},
+            "none-graph": result,
+        },
+    }
+    text = models.table({"models": [entry], "failed": [{"model": "x", "why": "y"}]})
+    rows = [line.split() for line in text.splitlines()]
+    assert ["unet", "fusednorm-graph", "100.0", "2.00", "10%", "2", "1.5"] in rows
+    assert "missing: unet fusednorm-xla: no XLA kernels in this build" in text
+    assert "failed: x: y" in text

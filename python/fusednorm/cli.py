@@ -1,4 +1,4 @@
-"""The command line: `fusednorm info` and `fusednorm explain`."""
+"""The command line: `fusednorm info`, `fusednorm explain` and `fusednorm bench`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from fusednorm import __version__, explain, info
+from fusednorm.bench import command as bench
 
 
 def _integer(text: str) -> int:
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object instead of text"
     )
     _add_explain(commands)
+    bench.add_parser(commands)
     return parser
 
 
@@ -111,6 +113,16 @@ def _explain(options: argparse.Namespace) -> list[dict]:
         raise SystemExit(f"fusednorm explain: {error}") from error
 
 
+def _bench(options: argparse.Namespace) -> int:
+    try:
+        return bench.main(options)
+    except (ValueError, OSError) as error:
+        print(f"fusednorm bench: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except (RuntimeError, ImportError) as error:
+        raise SystemExit(f"fusednorm bench: {error}") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -121,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parser().parse_args(arguments)
+    if options.command == "bench":
+        return _bench(options)
     if options.command == "explain":
         report, render = _explain(options), explain.render
     else:

@@ -71,7 +71,7 @@ def _attempt(function: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 @contextlib.contextmanager
-def _quiet_standard_error() -> Iterator[None]:
+def quiet_standard_error() -> Iterator[None]:
     """Sends what C++ code writes to standard error nowhere.
 
     TensorFlow logs its start-up from C++, before any of its log levels apply.
@@ -99,7 +99,7 @@ def _tensorflow_stack() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
         keras["error"] = "not tried, see TensorFlow"
         return tensorflow, library, keras
 
-    with _quiet_standard_error():
+    with quiet_standard_error():
         devices, tensorflow["error"] = _attempt(_tensorflow_devices)
         tensorflow["devices"] = devices or []
         loader, library["error"] = _attempt(lambda: _import("fusednorm._library"))

@@ -6,9 +6,9 @@ import pytest
 if reason := gpu_requirements.missing_torch():
     pytest.skip(reason, allow_module_level=True)
 
-import gpu_peers
 import torch
 import torch_reference
+from fusednorm.bench import torch_functions
 from gpu_cases import group_norm, layer_norm, rms_norm
 from gpu_runs import problem_data
 
@@ -32,7 +32,7 @@ def test_eager(name, residual):
     data = problem_data(norm, shape, torch.float64, generator, residual=residual)
     inputs = [data.x, data.gamma, data.beta, data.residual]
     leaves = [each.requires_grad_() for each in inputs if each is not None]
-    function = gpu_peers.function_of("eager", norm, len(shape), backward=True)
+    function = torch_functions.function_of("eager", norm, len(shape), backward=True)
     results = function(*inputs)
     results = results if residual else (results,)
     gradients = torch.autograd.grad(

@@ -1,4 +1,4 @@
-"""Who else computes these norms on a GPU, each in the way its users call it.
+"""Who else computes these norms on PyTorch tensors, as their users call them.
 
 A peer is a function of (x, gamma, beta, residual) that returns y, or (y, sum) with a
 residual; gradients come from PyTorch's autograd. A peer that is not installed, or that
@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gpu_paths  # noqa: F401
-from reference import Norm
+if TYPE_CHECKING:
+    from fusednorm.bench.shapes import Shape
 
 Function = Callable[..., Any]
 PEERS = ("eager", "compile", "liger", "quack")
@@ -62,7 +62,7 @@ def channels_to(x: Any, axis: int, to: int) -> Any:
     return x.movedim(axis, to)
 
 
-def eager(norm: Norm, rank: int) -> Function:
+def eager(norm: Shape, rank: int) -> Function:
     """Returns the norm in PyTorch's own functions.
 
     Channels-last tensors are what PyTorch calls memory_format=channels_last: the
@@ -98,7 +98,7 @@ def eager(norm: Norm, rank: int) -> Function:
     return group_norm if norm.op == "group_norm" else axes_norm
 
 
-def compiled(norm: Norm, rank: int) -> Function:
+def compiled(norm: Shape, rank: int) -> Function:
     """Returns the same through torch.compile, for the shapes it is called with."""
     import torch
 
@@ -110,7 +110,7 @@ def compiled(norm: Norm, rank: int) -> Function:
     return torch.compile(eager(norm, rank), dynamic=False)
 
 
-def liger(norm: Norm, rank: int) -> Function | str:
+def liger(norm: Shape, rank: int) -> Function | str:
     """Returns Liger's function, or why it has none."""
     axes = sorted(axis % rank for axis in norm.axes)
     if norm.op != "group_norm" and axes != [rank - 1]:
@@ -158,7 +158,7 @@ def liger(norm: Norm, rank: int) -> Function | str:
     return group_norm
 
 
-def quack(norm: Norm, rank: int) -> Function | str:
+def quack(norm: Shape, rank: int) -> Function | str:
     """Returns quack's function, or why it has none."""
     axes = sorted(axis % rank for axis in norm.axes)
     if norm.op == "group_norm" or axes != [rank - 1]:
@@ -199,7 +199,7 @@ def quack(norm: Norm, rank: int) -> Function | str:
 _MAKERS = {"eager": eager, "compile": compiled, "liger": liger, "quack": quack}
 
 
-def function_of(name: str, norm: Norm, rank: int, *, backward: bool) -> Function | str:
+def function_of(name: str, norm: Shape, rank: int, *, backward: bool) -> Function | str:
     """Returns the peer's function for a problem, or why there is none."""
     if name == "quack" and backward and norm.op == "layer_norm":
         return "no backward"

@@ -17,6 +17,8 @@ class Shape:
         groups: Of group_norm; -1 is one per channel, InstanceNorm.
         activation: Applied to the result.
         residual: Whether a residual is added first.
+        epsilon: As Keras's layers have it by default.
+        zero_centered: Whether the scale is 1 + gamma.
     """
 
     name: str
@@ -26,6 +28,22 @@ class Shape:
     groups: int = 0
     activation: str = "none"
     residual: bool = False
+    epsilon: float = 1e-3
+    zero_centered: bool = False
+
+    @property
+    def centred(self) -> bool:
+        """Whether a mean is taken away."""
+        return self.op != "rms_norm"
+
+    @property
+    def family(self) -> str:
+        """What people call it: groups of one channel are InstanceNorm."""
+        is_instance = self.op == "group_norm" and self.groups == -1
+        return "instance_norm" if is_instance else self.op
+
+
+FAMILIES = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 
 
 def _group(name, shape, groups, activation, channel_axis=-1):
@@ -74,3 +92,12 @@ SHAPES = (
     _layer("long-row", (32, 1048576)),
     _layer("short-row", (4000000, 16)),
 )
+
+# LayerNorm of rows of 1 KiB in float32, from one row to 1 GiB: how cost grows.
+_SIZES = {
+    "1KiB": 2**0, "4KiB": 2**2, "16KiB": 2**4, "64KiB": 2**6, "256KiB": 2**8,
+    "1MiB": 2**10, "4MiB": 2**12, "16MiB": 2**14, "64MiB": 2**16, "256MiB": 2**18,
+    "1GiB": 2**20,
+}  # fmt: skip
+SIZE_PREFIX = "size-"
+SIZES = tuple(_layer(SIZE_PREFIX + size, (rows, 256)) for size, rows in _SIZES.items())

@@ -1,0 +1,158 @@
+"""Times calls fairly: past the cache, in turn, round after round.
+
+What is measured in the same round meets the same clocks, temperature and neighbours;
+who comes after whom changes from round to round. The figure is the median of rounds.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+MOST_SETS = 256
+# Threads of others go on spinning for a while after their work is done.
+SETTLE_SECONDS = 0.003
+# Shorter calls wake their own threads with one call that is not timed.
+WAKE_BELOW_SECONDS = 0.005
+MOST_CALLS = 2000
+# Of so few sets, one alone fills the cache.
+FEW_SETS = 2
+
+T = TypeVar("T")
+
+
+def number_of_sets(set_bytes: int, cache_bytes: int) -> int:
+    """Returns how many sets of buffers exceed twice the last cache.
+
+    A set that is far larger than the cache leaves nothing of its beginning there.
+    """
+    if set_bytes >= 8 * cache_bytes:
+        return 1
+    return min(MOST_SETS, max(2, math.ceil(2 * cache_bytes / max(1, set_bytes))))
+
+
+def past_the_cache(set_bytes: int, cache_bytes: int) -> bool:
+    """Returns whether so many sets really exceed twice the last cache."""
+    count = number_of_sets(set_bytes, cache_bytes)
+    return count * set_bytes >= 2 * cache_bytes
+
+
+def in_turn(
+    items: Sequence[T], *, rounds: int, seconds: float, fewest_rounds: int
+) -> Iterator[tuple[int, list[T]]]:
+    """Yields the number of each round and the items in its order.
+
+    Round -1 warms up. Everyone follows everyone else in turn. Stops after `rounds`, or
+    after `seconds` if there were `fewest_rounds` by then.
+    """
+    begin = time.perf_counter()
+    for number in range(-1, rounds):
+        shift = number % len(items)
+        yield number, [*items[shift:], *items[:shift]]
+        if number == -1:
+            continue
+        if time.perf_counter() - begin > seconds and number + 1 >= fewest_rounds:
+            return
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the lower quartile, the median and the upper quartile."""
+    if len(values) < 2:
+        return (values[0],) * 3
+    return tuple(statistics.quantiles(values, n=4, method="inclusive"))
+
+
+def summary(times: Sequence[float]) -> dict[str, Any]:
+    """Returns median and quartiles in microseconds."""
+    lower, median, upper = quartiles(times)
+    return {
+        "median_us": median * 1e6,
+        "quartiles_us": [lower * 1e6, upper * 1e6],
+        "rounds": len(times),
+    }
+
+
+@dataclass
+class Task:
+    """One thing to time: somebody's pass over rotating sets, or over one.
+
+    Attributes:
+        key: What it is; the caller's.
+        call: Works on set i and returns the results.
+        sets: How many sets there are to go around.
+        estimate: Seconds of a call, more or less.
+    """
+
+    key: Any
+    call: Callable[[int], Any]
+    sets: int
+    estimate: float
+    calls: int = 1
+    _next: int = 0
+    _kept: list[Any] = field(default_factory=list)
+
+    def run(self, calls: int, synchronize: Callable[[], None]) -> float:
+        """Returns the seconds of one of `calls` calls.
+
+        Results are kept until their set comes round again, so that new ones do not
+        land in memory that is still in the cache; with one set they are let go, and
+        land where the last ones were. Large ones are not kept until the next run:
+        everybody's together would not fit into memory.
+        """
+        if len(self._kept) != self.sets:
+            self._kept = [None] * self.sets
+        synchronize()
+        begin = time.perf_counter()
+        for _ in range(calls):
+            i = self._next
+            self._kept[i] = None
+            self._kept[i] = self.call(i)
+            self._next = i + 1 if i + 1 < self.sets else 0
+        synchronize()
+        elapsed = time.perf_counter() - begin
+        if self.sets <= FEW_SETS:
+            self.release()
+        return elapsed / calls
+
+    def release(self) -> None:
+        """Lets the results go."""
+        self._kept = []
+
+
+def measure(
+    tasks: Sequence[Task],
+    *,
+    rounds: int,
+    seconds: float,
+    call_seconds: float,
+    synchronize: Callable[[], None] = lambda: None,
+    fewest_rounds: int = 3,
+) -> dict[Any, list[float]]:
+    """Returns the seconds of one call of each task, round by round, by its key."""
+    times: dict[Any, list[float]] = {task.key: [] for task in tasks}
+    for task in tasks:
+        wanted = math.ceil(call_seconds / max(task.estimate, 1e-7))
+        task.calls = max(1, min(MOST_CALLS, wanted))
+    gc.collect()
+    gc.disable()
+    try:
+        for number, order in in_turn(
+            tasks, rounds=rounds, seconds=seconds, fewest_rounds=fewest_rounds
+        ):
+            for task in order:
+                time.sleep(SETTLE_SECONDS)
+                if number >= 0 and task.estimate < WAKE_BELOW_SECONDS:
+                    task.run(1, synchronize)
+                elapsed = task.run(task.calls, synchronize)
+                if number >= 0:
+                    times[task.key].append(elapsed)
+    finally:
+        gc.enable()
+        for task in tasks:
+            task.release()
+    return times
