@@ -3,7 +3,8 @@
 Usage: python tests/emulation/mutate.py [--jobs N] [--only WORD] [--table FILE]
 
 Each is tried without the sanitizers, which takes a fifth of the time, and with them if
-nothing has noticed. Prints the mutants and what has caught each; the exit status is 1 if one was not.
+nothing has noticed. Prints the mutants and what has caught each; the exit status is 1
+if one was not.
 """
 
 import argparse
