@@ -87,8 +87,8 @@ def table(report: Path) -> str:
     archs = sorted({kernel["arch"] for kernel in kernels}, key=int)
     templates: dict[str, list[dict]] = {}
     for kernel in kernels:
-        name = re.sub(r"<.*|\(.*", "", kernel["kernel"])
-        templates.setdefault(name.split("::")[-1], []).append(kernel)
+        name = kernel["kernel"].split("<")[0].split("::")[-1]
+        templates.setdefault(name, []).append(kernel)
     rows = [
         ["kernel", "instances", *(f"sm_{arch}" for arch in archs)],
         ["---"] + ["---:"] * (1 + len(archs)),
