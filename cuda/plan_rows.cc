@@ -6,7 +6,6 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kWarpRowsThreads = 256;
 // With as many columns in registers as there may be: up to 170 registers a thread then
 // leave two blocks a multiprocessor, where 256 threads leave one.
@@ -18,10 +17,6 @@ constexpr double kFilled = 0.6;
 
 int64_t Rows(const NormProblem& problem) { return problem.n * problem.g; }
 int64_t Length(const NormProblem& problem) { return problem.k * problem.q; }
-
-int RoundToWarps(int64_t threads) {
-  return static_cast<int>(std::max<int64_t>(2 * kWarp, RoundUp(threads, kWarp)));
-}
 
 // The blocks of a cluster that hold `accesses` of `bytes` each in shared memory: the
 // fewest with two blocks on a multiprocessor, else the fewest that hold them; more
@@ -94,7 +89,7 @@ void PlanRuns(const Work& work, Plan* plan) {
   plan->vectors = 0;
   CutRuns(work, plan);
   const int64_t units = problem.k * plan->pieces;
-  const int threads = std::min(kRunsThreads, RoundToWarps(units * plan->team));
+  const int threads = WholeWarps(units * plan->team, kRunsThreads);
   const int64_t teams = threads / plan->team;
   const int64_t of_unit = CeilDiv(plan->piece, int64_t{plan->team} * plan->width);
   const int64_t slot_bytes = 2 * work.HeldBytes(plan->width);
@@ -192,7 +187,7 @@ void PlanRowsForward(const Work& work, Plan* plan) {
   const int64_t team_bytes = BlockTeamBytes(work.compute_bytes);
   if (accesses <= kBlockThreads * plan->vectors) {
     plan->variant = Variant::kBlockRows;
-    plan->team = RoundToWarps(CeilDiv(accesses, plan->vectors));
+    plan->team = WholeWarps(CeilDiv(accesses, plan->vectors), kBlockThreads);
     AddLaunch(plan, "BlockRowsForward", std::min(rows, kRounds * multiprocessors),
               plan->team, 1, team_bytes);
     return;
@@ -261,7 +256,8 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
       (cluster == 1 || rows * cluster >= kFilled * multiprocessors)) {
     plan->variant = Variant::kBlockRows;
     plan->vectors = column_vectors;
-    const int threads = RoundToWarps(CeilDiv(accesses, cluster * column_vectors));
+    const int threads =
+        WholeWarps(CeilDiv(accesses, cluster * column_vectors), max_threads);
     plan->team = static_cast<int>(threads * cluster);
     const int64_t per_multiprocessor =
         columns ? std::max(1, max_threads / threads) : kRounds;

@@ -11,15 +11,10 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-constexpr int kWarp = 32;
 // Threads of a multiprocessor that keep its memory busy.
 constexpr int64_t kWantedThreads = 1024;
 
 int64_t RowsOf(const NormProblem& problem) { return problem.n * problem.g; }
-
-int RoundToWarps(int64_t threads) {
-  return static_cast<int>(std::max<int64_t>(2 * kWarp, RoundUp(threads, kWarp)));
-}
 
 int64_t SharedOfSums(const Work& work, int threads) {
   return kSecondOrderSums * (threads / kWarp) * work.compute_bytes;
@@ -44,7 +39,7 @@ void PlanRows(const Work& work, Plan* plan) {
     plan->team = static_cast<int>(PowerOfTwo(CeilDiv(accesses, plan->vectors)));
     plan->slice = length;
   } else {
-    threads = std::min(threads, RoundToWarps(CeilDiv(accesses, plan->vectors)));
+    threads = WholeWarps(CeilDiv(accesses, plan->vectors), kSecondOrderThreads);
     plan->team = threads;
     plan->slice = int64_t{threads} * plan->vectors * plan->width;
   }
@@ -71,7 +66,7 @@ void PlanRuns(const Work& work, Plan* plan) {
   plan->variant = Variant::kSplitRuns;
   CutRuns(work, plan);
   const int64_t units = problem.k * plan->pieces;
-  const int threads = std::min(kSecondOrderThreads, RoundToWarps(units * plan->team));
+  const int threads = WholeWarps(units * plan->team, kSecondOrderThreads);
   const int64_t wanted = work.device.multiprocessors * kWantedThreads / threads;
   plan->slices = std::max<int64_t>(
       1, std::min(CeilDiv(units, threads / plan->team), CeilDiv(wanted, rows)));

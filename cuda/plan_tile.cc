@@ -6,7 +6,6 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-constexpr int kWarp = 32;
 // A tile's rows are at least one line of the cache, where the tensor's are.
 constexpr int64_t kLineBytes = 128;
 constexpr int64_t kMaxThreadsOfRow = 128;

@@ -18,6 +18,13 @@ inline int64_t PowerOfTwo(int64_t a) {
   return power;
 }
 
+constexpr int kWarp = 32;
+// The threads of a block for so many pieces of work: whole warps, two of them or more.
+inline int WholeWarps(int64_t work, int most) {
+  return static_cast<int>(
+      std::min<int64_t>(most, std::max<int64_t>(2 * kWarp, RoundUp(work, kWarp))));
+}
+
 constexpr int64_t kMaxGrid = (int64_t{1} << 31) - 1;
 // Rounds of a persistent grid: enough that its last one is short against the rest.
 constexpr int64_t kRounds = 32;

@@ -51,9 +51,15 @@ ONE_LONG_ROW = (
     {"axes": [1], "direction": "backward", "device": "a10"},
 )
 
+# So many runs that a count of their threads is beyond 2^31.
+MANY_RUNS = ("group_norm", [1, 1048576, 65537], "float32")
+OF_MANY_RUNS = {"axes": [1], "groups": 4, "has_gamma": True, "device": "a10"}
+
 
 @given(problems())
 @example(ONE_LONG_ROW)
+@example((MANY_RUNS, OF_MANY_RUNS | {"direction": "backward", "aligned": False}))
+@example((MANY_RUNS, OF_MANY_RUNS | {"direction": "second_order", "aligned": False}))
 @settings(max_examples=2000, deadline=None)
 def test_limits(problem):
     positional, arguments = problem
