@@ -41,7 +41,7 @@ def barriers(file, count, text="device::SyncBlock();"):
 
 TESTS = [
     Path(__file__).with_name(name)
-    for name in ("test_kernels.py", "test_second_order.py")
+    for name in ("test_kernels.py", "test_emulated_second_order.py")
 ]
 
 TEAM, TILE = "team.cuh", "tile.cuh"
