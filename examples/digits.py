@@ -84,4 +84,4 @@ def allowed_gap(reference: np.ndarray, strayed: np.ndarray) -> np.ndarray:
         strayed: Those of the same model when it starts from `nudged` weights.
     """
     straying = np.maximum.accumulate(np.abs(strayed - reference))
-    return FLOOR * np.maximum(1, reference) + STRAYING_FACTOR * straying
+    return FLOOR * np.maximum(1, np.abs(reference)) + STRAYING_FACTOR * straying

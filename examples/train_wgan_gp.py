@@ -25,8 +25,9 @@ import fusednorm
 import keras
 import numpy as np
 import tensorflow as tf
+from digits import SEED, allowed_gap, nudged
 from keras import layers, ops
-from train_digits import FLOOR, GRADIENT_BOUND, SEED, STRAYING_FACTOR, aligned, nudged
+from train_digits import GRADIENT_BOUND, aligned
 
 SIZE = 16  # The digits have 8x8 pixels, and are resized to have room for two norms.
 NOISE = 32
@@ -35,7 +36,7 @@ PENALTY = 10.0
 SLOPE = 0.2
 EPSILON = 1e-3
 
-# How far the loss curves may part is measured as in train_digits.py: a third GAN, again
+# How far the loss curves may part is measured as digits.py says: a third GAN, again
 # with plain ops, starts from weights moved by a relative 2^-16, and strays. A GAN
 # amplifies rounding much faster than a classifier, until two runs are as different as
 # two seeds. So only the first steps are compared: after them a difference says nothing.
@@ -279,8 +280,7 @@ def compare(images: np.ndarray, size: int, steps: int) -> Outcome:
         plain,
         *gradient_gaps,
         gap=np.abs(losses - reference),
-        allowed=FLOOR * np.maximum(1, np.abs(reference))
-        + STRAYING_FACTOR * np.maximum.accumulate(np.abs(straying - reference)),
+        allowed=allowed_gap(reference, straying),
     )
 
 
