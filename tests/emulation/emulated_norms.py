@@ -41,6 +41,7 @@ class Options:
     beta: bool = True
     narrow: bool = False  # parameters of the data's type
     statistics: bool = False  # gradients reach mean and rstd
+    params: bool = True  # dgamma and dbeta are wanted
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
 
@@ -181,7 +182,7 @@ def forward(emulated, norm, data, device, options, places=None):
 def backward(emulated, norm, data, outputs, device, options, places=None):
     """Runs backward on forward's outputs. Returns the plan and dx, dgamma, dbeta."""
     x = outputs["sum"] if options.residual else data["x"]
-    gamma, beta = data["gamma"], data["beta"]
+    gamma, beta = (data[n] if options.params else None for n in ("gamma", "beta"))
     return call(
         emulated,
         request(norm, x.shape, x.dtype, device, options, "backward"),

@@ -208,6 +208,20 @@ def test_options(emulated, norm, shape, device, options, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, options)
 
 
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"),
+    [
+        *VARIANTS,
+        # One gamma a row, rows cut over the grid: runs, if dgamma were wanted.
+        (group(-1, 1), (1, 2, 30001), SMALL),
+        (group(-1, 1), (2, 2, 2000), SMALL),
+    ],
+    ids=name_of,
+)
+def test_dx_alone(emulated, norm, shape, device, rng):
+    check(emulated, norm, shape, np.float32, rng, device, Options(params=False))
+
+
 @pytest.mark.parametrize("zero_centered", [False, True])
 @pytest.mark.parametrize(
     ("norm", "shape", "device"), [v for v in VARIANTS if v[0].groups == -1], ids=name_of
