@@ -15,13 +15,13 @@ class Backward {
            const BackwardBuffers& buffers, Workspace workspace)
       : problem_(problem), part_(part), walk_(problem, part), buffers_(buffers) {
     if (part.slices > 1) {
-      sums_ = workspace.Take<SumPair>(part.units() * part.slices * part.max_groups);
+      sums_ = workspace.Take<SumPair>(part.wave * part.slices * part.max_groups);
     }
     set_bytes_ = SetBytes(problem, GradientSums<Scalar>::kCount);
     sets_ = workspace.Take<char>(part.sets * set_bytes_);
     if (part.slices > 1) {
       corrections_ =
-          workspace.Take<GroupCorrection<Scalar>>(part.units() * part.max_groups);
+          workspace.Take<GroupCorrection<Scalar>>(part.wave * part.max_groups);
     }
     in_ = {static_cast<const Storage*>(buffers.dy),
            static_cast<const Storage*>(buffers.x),
@@ -50,27 +50,51 @@ class Backward {
       const int64_t inner = task - block * part_.inner;
       GradientSums<Scalar> params_sum = OwnedSums(block, inner, 0);
       const int64_t end = part_.outer * (block + 1) / part_.blocks;
-      for (int64_t outer = part_.outer * block / part_.blocks; outer < end; ++outer) {
-        const int64_t unit = outer * part_.inner + inner;
-        SumPair sums[WalkType::kMaxGroups];
-        GroupCorrection<Scalar> corrections[WalkType::kMaxGroups];
-        walk_.ReduceGradients(unit, 0, in_, &params_sum, sums);
-        Correct(unit, sums, 1, corrections);
-        WriteGradient(unit, 0, corrections);
+      for (int64_t outer = part_.outer * block / part_.blocks; outer < end;) {
+        const int64_t count = Min(walk_.UnitsTogether(), end - outer);
+        RunUnits(outer, count, inner, &params_sum);
+        outer += count;
       }
       params_sum.Flush();
     });
   }
 
+  void RunUnits(int64_t outer, int64_t count, int64_t inner,
+                GradientSums<Scalar>* params_sum) const {
+    constexpr int64_t kMost = WalkType::kMostTogether;
+    constexpr int64_t kGroups = WalkType::kMaxGroups;
+    SumPair sums[kMost * kGroups];
+    GroupCorrection<Scalar> corrections[kMost * kGroups];
+    const int64_t first = outer * part_.inner + inner;
+    for (int64_t i = 0; i < count; ++i) {
+      walk_.ReduceGradients(first + i * part_.inner, 0, in_, params_sum,
+                            sums + i * kGroups);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      Correct(first + i * part_.inner, sums + i * kGroups, 1, corrections + i * kGroups);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      WriteGradient(first + i * part_.inner, 0, corrections + i * kGroups);
+    }
+  }
+
   void RunSlices(const ParallelFor& parallel) const {
+    for (int64_t first = 0; first < part_.units(); first += part_.wave) {
+      RunWave(parallel, first, Min(part_.wave, part_.units() - first));
+    }
+  }
+
+  void RunWave(const ParallelFor& parallel, int64_t first, int64_t units) const {
     const int64_t slices = part_.slices;
     const int64_t elements = part_.unit_elements / slices;
     const auto reduce = [&](int64_t unit, int64_t slice,
                             GradientSums<Scalar>* params_sum) {
-      walk_.ReduceGradients(unit, slice, in_, params_sum,
-                            sums_ + (unit * slices + slice) * part_.max_groups);
+      walk_.ReduceGradients(
+          unit, slice, in_, params_sum,
+          sums_ + ((unit - first) * slices + slice) * part_.max_groups);
     };
     if (part_.slices_own_params) {
+      // The only wave.
       ForEachTask(parallel, part_.inner * slices, elements * part_.outer,
                   [&](int64_t task) {
                     const int64_t inner = task / slices;
@@ -82,9 +106,9 @@ class Backward {
                     params_sum.Flush();
                   });
     } else {
-      ForEachTask(parallel, part_.units() * slices, elements, [&](int64_t task) {
-        const int64_t unit = task / slices;
-        const int64_t slice = task - unit * slices;
+      ForEachTask(parallel, units * slices, elements, [&](int64_t task) {
+        const int64_t unit = first + task / slices;
+        const int64_t slice = task % slices;
         const int64_t outer = unit / part_.inner;
         GradientSums<Scalar> params_sum =
             OwnedSums(outer * slices + slice, unit - outer * part_.inner, slice);
@@ -92,13 +116,15 @@ class Backward {
         params_sum.Flush();
       });
     }
-    for (int64_t unit = 0; unit < part_.units(); ++unit) {
-      Correct(unit, sums_ + unit * slices * part_.max_groups, slices,
-              corrections_ + unit * part_.max_groups);
+    for (int64_t i = 0; i < units; ++i) {
+      Correct(first + i, sums_ + i * slices * part_.max_groups, slices,
+              corrections_ + i * part_.max_groups);
     }
-    ForEachTask(parallel, part_.units() * slices, elements, [&](int64_t task) {
-      const int64_t unit = task / slices;
-      WriteGradient(unit, task - unit * slices, corrections_ + unit * part_.max_groups);
+    // Backwards: of what was read last, most is still in the cache.
+    ForEachTask(parallel, units * slices, elements, [&](int64_t task) {
+      const int64_t back = units * slices - 1 - task;
+      const int64_t i = back / slices;
+      WriteGradient(first + i, back % slices, corrections_ + i * part_.max_groups);
     });
   }
 
@@ -116,7 +142,7 @@ class Backward {
     const auto* drstd = static_cast<const Scalar*>(buffers_.drstd);
     const int64_t first = walk_.FirstGroup(unit);
     for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
-      SumPair total;
+      SumPair total = {};
       for (int64_t slice = 0; slice < slices; ++slice) {
         total.plain += sums[slice * part_.max_groups + group].plain;
         total.xhat += sums[slice * part_.max_groups + group].xhat;
@@ -131,7 +157,9 @@ class Backward {
   void WriteGradient(int64_t unit, int64_t slice,
                      const GroupCorrection<Scalar>* corrections) const {
     walk_.WriteGradient(unit, slice, in_, corrections,
-                        static_cast<Storage*>(buffers_.dx));
+                        static_cast<Storage*>(buffers_.dx),
+                        part_.streams ? Writes::kStreamed : Writes::kCached);
+    if (part_.streams) EndStream();
   }
 
   const NormProblem& problem_;

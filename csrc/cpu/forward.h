@@ -1,6 +1,6 @@
-// The forward pass over either walk: statistics in two passes (mean, then deviations
-// from it, which also correct the mean), then y. A unit that fits the cache is read
-// from memory once; a unit cut into slices passes each phase to all threads.
+// The forward pass over either walk: statistics, then y. A unit that fits the cache is
+// read from memory once. Units cut into slices pass each phase to all threads, as many
+// units at a time as fit the last cache.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -22,9 +22,7 @@ class Forward {
         rstd_(static_cast<Scalar*>(buffers.rstd)),
         buffers_(buffers) {
     if (part.slices > 1) {
-      const int64_t count = part.units() * part.slices * part.max_groups;
-      sums_ = workspace.Take<double>(count);
-      squares_ = workspace.Take<double>(count);
+      moments_ = workspace.Take<Moments>(part.wave * part.slices * part.max_groups);
     }
     params_ = {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
                PrepareParam<Data>(problem, buffers.beta, 0, &workspace)};
@@ -36,49 +34,52 @@ class Forward {
       const int64_t elements = part_.unit_elements * units / part_.blocks;
       ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
         const int64_t end = units * (block + 1) / part_.blocks;
-        for (int64_t unit = units * block / part_.blocks; unit < end; ++unit) {
-          RunUnit(unit);
+        for (int64_t unit = units * block / part_.blocks; unit < end;) {
+          const int64_t count = Min(walk_.UnitsTogether(), end - unit);
+          RunUnits(unit, count);
+          unit += count;
         }
       });
       return;
     }
-    const int64_t slices = part_.slices;
-    const int64_t tasks = part_.units() * slices;
-    const int64_t elements = part_.unit_elements / slices;
-    ForEachTask(parallel, tasks, elements, [&](int64_t task) {
-      if (problem_.has_residual) Prologue(task / slices, task % slices);
-    });
-    if (problem_.centred) {
-      ForEachTask(parallel, tasks, elements, [&](int64_t task) {
-        walk_.Sum(task / slices, task % slices, x_, sums_ + task * part_.max_groups);
-      });
-      for (int64_t unit = 0; unit < part_.units(); ++unit) {
-        FinishMean(unit, sums_ + unit * slices * part_.max_groups, slices);
-      }
+    for (int64_t first = 0; first < part_.units(); first += part_.wave) {
+      RunWave(parallel, first, Min(part_.wave, part_.units() - first));
     }
-    ForEachTask(parallel, tasks, elements, [&](int64_t task) {
-      const int64_t at = task * part_.max_groups;
-      walk_.Squares(task / slices, task % slices, x_, mean_, sums_ + at, squares_ + at);
-    });
-    for (int64_t unit = 0; unit < part_.units(); ++unit) {
-      const int64_t at = unit * slices * part_.max_groups;
-      FinishRstd(unit, sums_ + at, squares_ + at, slices);
-    }
-    ForEachTask(parallel, tasks, elements,
-                [&](int64_t task) { Normalize(task / slices, task % slices); });
   }
 
  private:
-  void RunUnit(int64_t unit) const {
-    double sums[WalkType::kMaxGroups], squares[WalkType::kMaxGroups];
-    Prologue(unit, 0);
-    if (problem_.centred) {
-      walk_.Sum(unit, 0, x_, sums);
-      FinishMean(unit, sums, 1);
+  void RunUnits(int64_t first, int64_t count) const {
+    Moments moments[WalkType::kMostTogether * WalkType::kMaxGroups];
+    for (int64_t i = 0; i < count; ++i) Prologue(first + i, 0);
+    walk_.StatisticsOfUnits(first, count, x_, moments);
+    for (int64_t i = 0; i < count; ++i) {
+      Finish(first + i, moments + i * WalkType::kMaxGroups, 1);
     }
-    walk_.Squares(unit, 0, x_, mean_, sums, squares);
-    FinishRstd(unit, sums, squares, 1);
-    Normalize(unit, 0);
+    for (int64_t i = 0; i < count; ++i) Normalize(first + i, 0);
+  }
+
+  void RunWave(const ParallelFor& parallel, int64_t first, int64_t units) const {
+    const int64_t slices = part_.slices;
+    const int64_t tasks = units * slices;
+    const int64_t elements = part_.unit_elements / slices;
+    if (problem_.has_residual) {
+      // All of it before the statistics, which begin with an element of the sum.
+      ForEachTask(parallel, tasks, elements, [&](int64_t task) {
+        Prologue(first + task / slices, task % slices);
+      });
+    }
+    ForEachTask(parallel, tasks, elements, [&](int64_t task) {
+      walk_.Statistics(first + task / slices, task % slices, x_,
+                       moments_ + task * part_.max_groups);
+    });
+    for (int64_t i = 0; i < units; ++i) {
+      Finish(first + i, moments_ + i * slices * part_.max_groups, slices);
+    }
+    // Backwards: of what was read last, most is still in the cache.
+    ForEachTask(parallel, tasks, elements, [&](int64_t task) {
+      const int64_t back = tasks - 1 - task;
+      Normalize(first + back / slices, back % slices);
+    });
   }
 
   void Prologue(int64_t unit, int64_t slice) const {
@@ -88,37 +89,26 @@ class Forward {
                    static_cast<Storage*>(buffers_.sum));
   }
 
-  // Slices are added in their order, whoever computed them.
-  double Total(const double* sums, int64_t group, int64_t slices) const {
-    double total = 0;
-    for (int64_t slice = 0; slice < slices; ++slice) {
-      total += sums[slice * part_.max_groups + group];
-    }
-    return total;
-  }
-
-  void FinishMean(int64_t unit, const double* sums, int64_t slices) const {
+  // Slices are joined in their order, whoever computed them.
+  void Finish(int64_t unit, const Moments* moments, int64_t slices) const {
     const int64_t first = walk_.FirstGroup(unit);
     for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
-      mean_[first + group] = MeanOf(walk_.Shift(unit, group, x_),
-                                    Total(sums, group, slices), problem_.group_size());
-    }
-  }
-
-  void FinishRstd(int64_t unit, const double* sums, const double* squares,
-                  int64_t slices) const {
-    const int64_t first = walk_.FirstGroup(unit);
-    for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
-      rstd_[first + group] =
-          FinishStatistics(Total(sums, group, slices), Total(squares, group, slices),
-                           problem_.group_size(), problem_.epsilon, problem_.centred,
-                           mean_ + first + group);
+      Moments all = moments[group];
+      for (int64_t slice = 1; slice < slices; ++slice) {
+        all.Join(moments[slice * part_.max_groups + group]);
+      }
+      if (problem_.centred) {
+        mean_[first + group] = MeanOf(walk_.Origin(unit, group, x_), all);
+      }
+      rstd_[first + group] = RstdOf<Scalar>(all, problem_.epsilon);
     }
   }
 
   void Normalize(int64_t unit, int64_t slice) const {
     walk_.Normalize(unit, slice, x_, mean_, rstd_, params_,
-                    static_cast<Storage*>(buffers_.y));
+                    static_cast<Storage*>(buffers_.y),
+                    part_.streams ? Writes::kStreamed : Writes::kCached);
+    if (part_.streams) EndStream();
   }
 
   const NormProblem& problem_;
@@ -129,6 +119,5 @@ class Forward {
   Scalar* const rstd_;
   const ForwardBuffers& buffers_;
   Params<Scalar> params_;
-  double* sums_ = nullptr;
-  double* squares_ = nullptr;
+  Moments* moments_ = nullptr;
 };

@@ -5,21 +5,14 @@
 #pragma once
 
 template <class Scalar>
-FUSEDNORM_INLINE Scalar MeanOf(Scalar shift, double shifted_sum, int64_t count) {
-  return static_cast<Scalar>(shift + shifted_sum / count);
+FUSEDNORM_INLINE Scalar MeanOf(Scalar origin, const Moments& moments) {
+  return static_cast<Scalar>(origin + moments.mean);
 }
 
-// Corrects *mean by the sum of the deviations from it and returns rstd.
 template <class Scalar>
-FUSEDNORM_INLINE Scalar FinishStatistics(double sum, double squares, int64_t count,
-                                         double epsilon, bool centred, Scalar* mean) {
-  double variance = squares / count;
-  if (centred) {
-    const double correction = sum / count;
-    *mean = static_cast<Scalar>(*mean + correction);
-    variance -= correction * correction;
-    if (variance < 0) variance = 0;  // rounding; NaN stays
-  }
+FUSEDNORM_INLINE Scalar RstdOf(const Moments& moments, double epsilon) {
+  double variance = moments.squares / moments.count;
+  if (variance < 0) variance = 0;  // rounding; NaN stays
   // Only epsilon = 0 gets here with zero: a constant group is then beta, not 0/0.
   const double squared = variance + epsilon;
   return static_cast<Scalar>(squared == 0 ? 0 : 1 / __builtin_sqrt(squared));
@@ -36,8 +29,9 @@ FUSEDNORM_INLINE GroupCorrection<Scalar> CorrectionOf(const SumPair& sums,
                                                       int64_t count, bool centred,
                                                       Scalar rstd, Scalar dmean,
                                                       Scalar drstd) {
-  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) / count;
-  return {static_cast<Scalar>(centred ? sums.plain / count : 0),
+  const double share = 1.0 / count;
+  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) * share;
+  return {static_cast<Scalar>(centred ? sums.plain * share : 0),
           static_cast<Scalar>(xhat),
-          static_cast<Scalar>(static_cast<double>(dmean) / count)};
+          static_cast<Scalar>(static_cast<double>(dmean) * share)};
 }

@@ -31,15 +31,19 @@ namespace {
 #include "cpu/vec_math.h"
 #include "cpu/segment.h"
 #include "cpu/segment_second_order.h"
+#include "cpu/moments.h"
 #include "cpu/params.h"
 #include "cpu/param_sums.h"
 #include "cpu/group.h"
 #include "cpu/rows.h"
 #include "cpu/lane_sums.h"
+#include "cpu/lane_moments.h"
 #include "cpu/lanes.h"
 #include "cpu/workspace.h"
 #include "cpu/forward.h"
 #include "cpu/backward.h"
+#include "cpu/tile.h"
+#include "cpu/tile_passes.h"
 #include "cpu/second_order.h"
 // clang-format on
 
@@ -69,11 +73,24 @@ void RunPass(const NormProblem& problem, const Partition& partition,
   }
 }
 
+// The same, for what tiles have a pass of their own.
+template <template <class, class> class Pass, template <class> class OnTiles,
+          class Buffers>
+void RunPass(const NormProblem& problem, const Partition& partition,
+             const Buffers& buffers, const ParallelFor& parallel, char* workspace) {
+  if (partition.walk != Walk::kTiles) {
+    return RunPass<Pass>(problem, partition, buffers, parallel, workspace);
+  }
+  const DefaultFloatEnvironment environment;
+  OnTiles<Data>(problem, partition, buffers, Workspace(workspace)).Run(parallel);
+}
+
 }  // namespace
 
 extern const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA);
 const Kernels FUSEDNORM_JOIN(kKernels, FUSEDNORM_ISA, FUSEDNORM_DATA) = {
-    RunPass<Forward, ForwardBuffers>, RunPass<Backward, BackwardBuffers>,
+    RunPass<Forward, ForwardTiles, ForwardBuffers>,
+    RunPass<Backward, BackwardTiles, BackwardBuffers>,
     RunPass<SecondOrder, SecondOrderBuffers>};
 
 }  // namespace cpu

@@ -13,10 +13,11 @@ class Lanes {
   typedef typename Data::Storage Storage;
   typedef typename Vec::Scalar Scalar;
   static constexpr int64_t kMaxGroups = kMaxLanes;
+  static constexpr int64_t kMostTogether = 1;
 
   Lanes(const NormProblem& problem, const Partition& part)
       : problem_(problem),
-        segments_(Segments<Data>::For(problem.activation)),
+        segments_(Segments<Data, Along>::For(problem.activation)),
         part_(part),
         lanes_per_group_(problem.reduces_q ? problem.k * problem.q : 1),
         unfolded_rows_(problem.reduces_q ? problem.p : problem.k) {}
@@ -29,6 +30,8 @@ class Lanes {
     return Min(part_.line - BlockBegin(unit), part_.lanes) / lanes_per_group_;
   }
 
+  FUSEDNORM_INLINE int64_t UnitsTogether() const { return 1; }
+
   void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
                 Storage* sum) const {
     ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
@@ -36,58 +39,47 @@ class Lanes {
     });
   }
 
-  FUSEDNORM_INLINE Scalar Shift(int64_t unit, int64_t group, const Storage* x) const {
+  FUSEDNORM_INLINE Scalar Origin(int64_t unit, int64_t group, const Storage* x) const {
     return LoadOne<Data>(x + Base(unit) + group * lanes_per_group_);
   }
 
-  void Sum(int64_t unit, int64_t slice, const Storage* x, double* sums) const {
-    Scalar group_shift[kMaxGroups], shift[kMaxLanes];
-    for (int64_t group = 0; group < NumGroups(unit); ++group) {
-      group_shift[group] = Shift(unit, group, x);
-    }
-    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      shift[lane] = group_shift[group];
-    });
-    LaneSums<Scalar, 1> total(part_.lanes);
-    ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
-      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
-        AddTo<Vec>(
-            total.staged[0] + i,
-            Load<Data>(x + offset + i, width) - Operand<Vec>::Along(shift).At(i, width),
-            width);
-      });
-      total.EndRow();
-    });
-    total.Flush();
-    ToGroups(unit, total, 0, sums);
+  // A whole unit.
+  void StatisticsOfUnits(int64_t unit, int64_t /*count: 1*/, const Storage* x,
+                         Moments (&of_groups)[kMaxGroups]) const {
+    Statistics(unit, 0, x, of_groups);
   }
 
-  void Squares(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
-               double* sums, double* squares) const {
-    Scalar lane_mean[kMaxLanes];
-    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      lane_mean[lane] = mean == nullptr ? 0 : mean[FirstGroup(unit) + group];
-    });
-    LaneSums<Scalar, 2> total(part_.lanes);
-    ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
-      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
-        const typename Vec::V d = Load<Data>(x + offset + i, width) -
-                                  Operand<Vec>::Along(lane_mean).At(i, width);
-        AddTo<Vec>(total.staged[0] + i, d, width);
-        AddTo<Vec>(total.staged[1] + i, d * d, width);
-      });
-      total.EndRow();
-    });
-    total.Flush();
-    ToGroups(unit, total, 0, sums);
-    ToGroups(unit, total, 1, squares);
+  void Statistics(int64_t unit, int64_t slice, const Storage* x,
+                  Moments* of_groups) const {
+    Scalar of_group[kMaxGroups], origin[kMaxLanes];
+    for (int64_t group = 0; group < NumGroups(unit); ++group) {
+      of_group[group] = problem_.centred ? Origin(unit, group, x) : 0;
+    }
+    Spread(unit, [&](int64_t group) { return of_group[group]; }, origin);
+    LaneMoments<Data> moments(problem_.centred, origin, part_.lanes);
+    // Only the last of folded rows can be shorter.
+    const int64_t elements = unfolded_rows_ * part_.line;
+    const bool folded = part_.stride != part_.line;
+    const int64_t begin = SliceBegin(slice), end = SliceBegin(slice + 1);
+    const int64_t whole_end = folded ? Min(end, elements / part_.stride) : end;
+    const Storage* const from = x + Base(unit);
+    if (begin < whole_end) {
+      moments.Add(from + begin * part_.stride, whole_end - begin, part_.stride,
+                  LanesOfRow(unit));
+    }
+    if (whole_end < end) {
+      moments.Add(from + whole_end * part_.stride, 1, part_.stride,
+                  elements - whole_end * part_.stride);
+    }
+    JoinLanes(unit, moments, of_groups);
   }
 
   void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
-                 const Scalar* rstd, const Params<Scalar>& params, Storage* y) const {
+                 const Scalar* rstd, const Params<Scalar>& params, Storage* y,
+                 Writes writes) const {
     const LaneTransform by(*this, unit, mean, rstd, params);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      segments_.apply(x + offset, y + offset, lanes, by.AtRow(row));
+      segments_.apply(x + offset, y + offset, lanes, by.AtRow(row), writes);
     });
   }
 
@@ -96,20 +88,18 @@ class Lanes {
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
     LaneSums<Scalar, 2> total(part_.lanes);
-    if (problem_.reduces_q) {
-      ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-        segments_.reduce_lanes(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
-                               total.staged[0], total.staged[1]);
-        total.EndRow();
-      });
-    } else {
-      ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-        params_sum->AddPair(row, segments_.reduce_columns(
-                                     in.dy + offset, in.x + offset, lanes,
-                                     by.AtRow(row), total.staged[0], total.staged[1]));
-        total.EndRow();
-      });
-    }
+    ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
+      if (problem_.reduces_q) {
+        segments_.reduce_along(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
+                               nullptr, total.staged[0], total.staged[1]);
+      } else {
+        PairSums<Vec> of_row;
+        segments_.reduce_same(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
+                              &of_row, total.staged[0], total.staged[1]);
+        params_sum->AddPair(row, of_row.Total());
+      }
+      total.EndRow();
+    });
     total.Flush();
     for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
     GroupAdder<Scalar, 2> adder(NumGroups(unit));
@@ -126,21 +116,19 @@ class Lanes {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     const GroupCorrection<Scalar>* corrections, Storage* dx) const {
+                     const GroupCorrection<Scalar>* corrections, Storage* dx,
+                     Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
     Scalar plain[kMaxLanes], xhat[kMaxLanes], shift[kMaxLanes];
-    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      plain[lane] = corrections[group].plain;
-      xhat[lane] = corrections[group].xhat;
-      shift[lane] = corrections[group].offset;
-    });
-    const Correction<Vec> correction = {Operand<Vec>::Along(plain),
-                                        Operand<Vec>::Along(xhat),
-                                        Operand<Vec>::Along(shift)};
+    Spread(unit, [&](int64_t group) { return corrections[group].plain; }, plain);
+    Spread(unit, [&](int64_t group) { return corrections[group].xhat; }, xhat);
+    Spread(unit, [&](int64_t group) { return corrections[group].offset; }, shift);
+    const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
+                                               Along<Vec>(shift)};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.apply_gradient(in.dy + offset, in.x + offset,
                                in.dsum == nullptr ? nullptr : in.dsum + offset,
-                               dx + offset, lanes, by.AtRow(row), correction);
+                               dx + offset, lanes, by.AtRow(row), correction, writes);
     });
   }
 
@@ -223,13 +211,27 @@ class Lanes {
   }
 
  private:
-  template <int kSums>
-  void ToGroups(int64_t unit, const LaneSums<Scalar, kSums>& lane_sums, int which,
-                double* sums) const {
-    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = 0;
-    GroupAdder<Scalar, 1> adder(NumGroups(unit));
+  // From the moments of the lanes to those of their groups: their common mean first, so
+  // that no lane needs a division.
+  void JoinLanes(int64_t unit, const LaneMoments<Data>& moments,
+                 Moments* of_groups) const {
+    const int64_t groups = NumGroups(unit);
+    for (int64_t group = 0; group < groups; ++group) of_groups[group] = {};
+    GroupAdder<Scalar, 2> adder(groups);
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      adder.Add(0, group, lane_sums.sums[which][lane], &sums[group]);
+      const Moments of_lane = moments.At(lane);
+      of_groups[group].count += of_lane.count;
+      adder.Add(0, group, of_lane.count * of_lane.mean, &of_groups[group].mean);
+    });
+    for (int64_t group = 0; group < groups; ++group) {
+      Moments& of_group = of_groups[group];
+      if (of_group.count > 0) of_group.mean /= of_group.count;
+    }
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
+      const Moments of_lane = moments.At(lane);
+      const double delta = of_lane.mean - of_groups[group].mean;
+      adder.Add(1, group, of_lane.squares + of_lane.count * delta * delta,
+                &of_groups[group].squares);
     });
   }
 
@@ -239,18 +241,21 @@ class Lanes {
                   const Scalar* all_rstd, const Params<Scalar>& params)
         : params(params), along_lanes(walk.problem_.reduces_q) {
       const int64_t first = walk.FirstGroup(unit);
-      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
-        mean[lane] = all_mean == nullptr ? 0 : all_mean[first + group];
-        rstd[lane] = all_rstd[first + group];
-        if (along_lanes) {
-          gamma[lane] = params.GammaAt(param);
-          beta[lane] = params.BetaAt(param);
-        }
-      });
+      const auto of_groups = [&](const Scalar* statistics) {
+        return [=](int64_t group) {
+          return statistics == nullptr ? 0 : statistics[first + group];
+        };
+      };
+      walk.Spread(unit, of_groups(all_mean), mean);
+      walk.Spread(unit, of_groups(all_rstd), rstd);
+      if (along_lanes) {
+        walk.SpreadParams(unit, [&](int64_t i) { return params.GammaAt(i); }, gamma);
+        walk.SpreadParams(unit, [&](int64_t i) { return params.BetaAt(i); }, beta);
+      }
     }
-    FUSEDNORM_INLINE Transform<Vec> AtRow(int64_t row) const {
+    FUSEDNORM_INLINE Transform<Vec, Along> AtRow(int64_t row) const {
       typedef Operand<Vec> Op;
-      return {Op::Along(mean), Op::Along(rstd),
+      return {Along<Vec>(mean), Along<Vec>(rstd),
               along_lanes ? Op::Along(gamma) : Op::Same(params.GammaAt(row)),
               along_lanes ? Op::Along(beta) : Op::Same(params.BetaAt(row))};
     }
@@ -307,13 +312,65 @@ class Lanes {
                                    Function&& function) const {
     const int64_t base = Base(unit);
     const bool folded = part_.stride != part_.line;
-    const int64_t lanes =
-        folded ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
+    const int64_t lanes = LanesOfRow(unit);
     const int64_t end = SliceBegin(slice + 1);
     for (int64_t row = SliceBegin(slice); row < end; ++row) {
       const int64_t left = unfolded_rows_ * part_.line - row * part_.stride;
       function(base + row * part_.stride, row, folded ? Min(lanes, left) : lanes);
     }
+  }
+
+  FUSEDNORM_INLINE int64_t LanesOfRow(int64_t unit) const {
+    const bool folded = part_.stride != part_.line;
+    return folded ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
+  }
+
+  // lanes[i] = the value of the lane's group
+  template <class ValueOf>
+  FUSEDNORM_INLINE void Spread(int64_t unit, ValueOf&& value_of, Scalar* lanes) const {
+    const int64_t groups = NumGroups(unit);
+    if (lanes_per_group_ == 1) {
+      for (int64_t group = 0; group < groups; ++group) lanes[group] = value_of(group);
+    } else {
+      Scalar* to = lanes;
+      for (int64_t group = 0; group < groups; ++group) {
+        const Scalar value = value_of(group);
+        for (int64_t i = 0; i < lanes_per_group_; ++i) *to++ = value;
+      }
+    }
+    Repeat(groups * lanes_per_group_, lanes);
+  }
+
+  // lanes[i] = the value of the lane's parameter, where it varies by lane
+  template <class ValueOf>
+  FUSEDNORM_INLINE void SpreadParams(int64_t unit, ValueOf&& value_of,
+                                     Scalar* lanes) const {
+    const int64_t channels = NumGroups(unit) * problem_.k;
+    const int64_t params = problem_.num_params();
+    int64_t param = FirstGroup(unit) % problem_.g * problem_.k;
+    Scalar* to = lanes;
+    for (int64_t left = channels; left > 0;) {
+      // Up to where the parameters begin again.
+      const int64_t count = Min(left, params - param);
+      if (problem_.q == 1) {
+        for (int64_t i = 0; i < count; ++i) to[i] = value_of(param + i);
+        to += count;
+      } else {
+        for (int64_t i = 0; i < count; ++i) {
+          const Scalar value = value_of(param + i);
+          for (int64_t j = 0; j < problem_.q; ++j) *to++ = value;
+        }
+      }
+      left -= count;
+      param = 0;
+    }
+    Repeat(channels * problem_.q, lanes);
+  }
+
+  // Folded lines after the first are like it.
+  FUSEDNORM_INLINE void Repeat(int64_t line, Scalar* lanes) const {
+    if (part_.stride == part_.line) return;
+    for (int64_t i = line; i < part_.lanes; ++i) lanes[i] = lanes[i - line];
   }
 
   // function(lane, group in the unit, parameter; the last only where it varies by lane)
@@ -342,7 +399,7 @@ class Lanes {
   }
 
   const NormProblem& problem_;
-  const Segments<Data> segments_;
+  const Segments<Data, Along> segments_;
   const Partition& part_;
   const int64_t lanes_per_group_;
   const int64_t unfolded_rows_;

@@ -93,7 +93,6 @@ class SetSums {
   // outputs[which]: null if not wanted.
   template <int kSums>
   void Run(const ParallelFor& parallel, void* const (&outputs)[kSums]) const {
-    constexpr int64_t kParamsPerTask = 1024;
     if (num_sets_ == 0) return;
     const int64_t params = problem_.num_params();
     const int64_t tasks = (params + kParamsPerTask - 1) / kParamsPerTask;
@@ -108,19 +107,25 @@ class SetSums {
   }
 
  private:
+  static constexpr int64_t kParamsPerTask = 1024;
+
   void SumOne(int64_t first, int64_t begin, int64_t end, void* to) const {
-    for (int64_t i = begin; i < end; ++i) {
-      double total = 0;
-      for (int64_t set = 0; set < num_sets_; ++set) {
-        total += reinterpret_cast<const double*>(sets_ + set * set_bytes_)[first + i];
-      }
-      const Scalar value = static_cast<Scalar>(total);
-      if (problem_.param == ComputeType(problem_.data)) {
-        static_cast<Scalar*>(to)[i] = value;
-      } else {
-        Store<Data>(static_cast<typename Data::Storage*>(to) + i,
-                    Data::Vec::Splat(value), Partial{1});
-      }
+    double totals[kParamsPerTask];
+    const int64_t count = end - begin;
+    for (int64_t i = 0; i < count; ++i) totals[i] = 0;
+    for (int64_t set = 0; set < num_sets_; ++set) {
+      const auto* sums =
+          reinterpret_cast<const double*>(sets_ + set * set_bytes_) + first + begin;
+      for (int64_t i = 0; i < count; ++i) totals[i] += sums[i];
+    }
+    if (problem_.param == ComputeType(problem_.data)) {
+      auto* const sums = static_cast<Scalar*>(to) + begin;
+      for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<Scalar>(totals[i]);
+      return;
+    }
+    auto* const sums = static_cast<typename Data::Storage*>(to) + begin;
+    for (int64_t i = 0; i < count; ++i) {
+      Store<Data>(sums + i, Data::Vec::Splat(totals[i]), Partial{1});
     }
   }
 

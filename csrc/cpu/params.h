@@ -3,8 +3,6 @@
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-FUSEDNORM_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // gamma is what multiplies (1 + gamma where that was asked for); null: absent.
 template <class Scalar>
 struct Params {

@@ -1,6 +1,9 @@
 #include "cpu/partition.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 
 namespace fusednorm {
 namespace cpu {
@@ -9,16 +12,62 @@ namespace {
 // Enough tasks for any thread count met in practice to be balanced, few enough that
 // combining them costs nothing.
 constexpr int64_t kWantedTasks = 64;
-// Below this a task is not worth a thread.
+// Below this a task is not worth a thread, or what a slice costs besides its elements.
 constexpr int64_t kMinTaskElements = 16384;
+constexpr int64_t kMinSliceElements = 65536;
 // Groups with shorter contiguous chunks than this are cheaper across lanes: whole
 // groups (70 ns a row against 4.5 ns an element, measured), and one of P chunks.
 constexpr int64_t kMinRowElements = 16;
-constexpr int64_t kMinChunkElements = 64;
+constexpr int64_t kMinChunkElements = 513;
+// What a wave of cut units reads; half of the last caches of common servers and more
+// than the second ones.
+constexpr int64_t kWaveBytes = int64_t{8} << 20;
+// A set of partial sums costs about as much as so many rows that are summed into it.
+constexpr int64_t kMinRowsPerSet = 16;
+// Lines so short that calling a function for each would cost as much as its work are
+// folded into rows of about so many lanes.
+constexpr int64_t kFoldedLanes = 256;
 // dgamma/dbeta partials may take this much.
 constexpr int64_t kMaxSetBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Short rows with parameters in common, a tile a unit.
+bool FitsTiles(const NormProblem& problem) {
+  return problem.reduces_q && problem.p == 1 && problem.g == 1 && problem.q == 1 &&
+         problem.k <= kMaxTileColumns;
+}
+
+Partition PartitionTiles(const NormProblem& problem) {
+  constexpr int64_t kVectorBytes = 64;
+  Partition part;
+  part.walk = Walk::kTiles;
+  part.max_groups =
+      kVectorBytes / static_cast<int64_t>(SizeOf(ComputeType(problem.data)));
+  part.outer = CeilDiv(problem.n, part.max_groups);
+  part.unit_elements = part.max_groups * problem.k;
+  return part;
+}
+
+// At most `most` of a line's groups, and such that blocks are equal, if that does not
+// make them too small.
+int64_t GroupsOfBlock(int64_t line_groups, int64_t most) {
+  most = std::min(most, line_groups);
+  for (int64_t groups = most; 2 * groups >= most; --groups) {
+    if (line_groups % groups == 0) return groups;
+  }
+  return most;
+}
+
+// How many short lines make a row: whole vectors if that can be.
+int64_t LinesFolded(int64_t lines, int64_t line) {
+  constexpr int64_t kVector = 16;
+  const int64_t most = std::clamp<int64_t>(kFoldedLanes / line, 1, lines);
+  for (int64_t fold = most; 2 * fold >= most; --fold) {
+    if (fold * line % kVector == 0) return fold;
+  }
+  return most;
+}
 
 Partition PartitionUnits(const NormProblem& problem) {
   Partition part;
@@ -37,7 +86,8 @@ Partition PartitionUnits(const NormProblem& problem) {
     const bool one_line = problem.p == 1;
     const int64_t line_groups = one_line ? problem.n * problem.g : problem.g;
     part.line = line_groups * chunk;
-    const int64_t groups = std::min(line_groups, kMaxLanes / chunk);
+    const int64_t most = one_line ? kFoldedLanes : kMaxLanes;
+    const int64_t groups = GroupsOfBlock(line_groups, most / chunk);
     part.lanes = groups * chunk;
     part.max_groups = groups;
     part.lane_blocks = CeilDiv(line_groups, groups);
@@ -46,7 +96,7 @@ Partition PartitionUnits(const NormProblem& problem) {
     part.outer = one_line ? part.lane_blocks : problem.n;
     part.inner = one_line ? 1 : part.lane_blocks;
     if (part.lane_blocks == 1) {
-      const int64_t fold = std::min(problem.p, kMaxLanes / part.line);
+      const int64_t fold = LinesFolded(problem.p, part.line);
       part.lanes *= fold;
       part.stride *= fold;
       part.rows = CeilDiv(problem.p, fold);
@@ -65,9 +115,32 @@ Partition PartitionUnits(const NormProblem& problem) {
   return part;
 }
 
+// Past the caches from this size on. Of no influence on the results.
+int64_t StreamedBytes() {
+  static const int64_t bytes = [] {
+    const char* const set = std::getenv("FUSEDNORM_STREAM_BYTES");
+    if (set != nullptr) return int64_t{std::atoll(set)};
+    const int64_t cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return cache > 0 ? cache / 2 : int64_t{16} << 20;
+  }();
+  return bytes;
+}
+
+int64_t DataBytes(const NormProblem& problem) {
+  return problem.num_elements() * static_cast<int64_t>(SizeOf(problem.data));
+}
+
+// How many of the units fit a wave that reads so many tensors.
+int64_t UnitsPerWave(const NormProblem& problem, const Partition& part,
+                     int64_t tensors) {
+  const int64_t unit_bytes = DataBytes(problem) / part.units() * tensors;
+  return std::clamp<int64_t>(kWaveBytes / std::max<int64_t>(1, unit_bytes), 1,
+                             part.units());
+}
+
 // How many slices a unit can be cut into.
 int64_t MaxSlices(const Partition& part) {
-  const int64_t by_size = part.unit_elements / kMinTaskElements;
+  const int64_t by_size = part.unit_elements / kMinSliceElements;
   return part.walk == Walk::kLanes ? std::min(by_size, part.rows) : by_size;
 }
 
@@ -85,21 +158,29 @@ struct GradientPass {
   int64_t params;         // inputs like gamma
   int64_t sums;           // of a group
   int64_t contributions;  // that the group makes to its elements
+  int64_t tensors;        // read twice, wave by wave; 0: no waves
+  bool has_tiles;
 };
 
 Partition PartitionGradients(const NormProblem& problem, const GradientPass& pass) {
-  Partition part = PartitionUnits(problem);
+  const bool tiles = pass.has_tiles && FitsTiles(problem);
+  Partition part = tiles ? PartitionTiles(problem) : PartitionUnits(problem);
   const int64_t set_bytes = SetBytes(problem, pass.of_param);
   const int64_t max_sets =
       pass.needs_sets
           ? std::max<int64_t>(1, kMaxSetBytes / std::max<int64_t>(1, set_bytes))
           : part.outer;
-  part.blocks = std::min({part.outer, max_sets, CeilDiv(kWantedTasks, part.inner)});
+  // How often a unit uses each of its parameters.
+  const int64_t rows_of_unit =
+      std::max<int64_t>(1, part.unit_elements * part.inner / problem.num_params());
+  const int64_t worth = std::max<int64_t>(1, part.outer * rows_of_unit / kMinRowsPerSet);
+  part.blocks =
+      std::min({part.outer, max_sets, worth, CeilDiv(kWantedTasks, part.inner)});
   if (!pass.needs_sets) part.blocks = part.outer;
 
-  if (part.blocks * part.inner < kWantedTasks / 2) {
-    const int64_t wanted =
-        std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units()));
+  if (!tiles && part.blocks * part.inner < kWantedTasks / 2) {
+    const int64_t wave = UnitsPerWave(problem, part, pass.tensors);
+    const int64_t wanted = std::min(MaxSlices(part), CeilDiv(kWantedTasks, wave));
     if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
       // A slice of a column's or of a plain row's elements has parameters of its own.
       const int64_t slices =
@@ -107,9 +188,11 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
       if (slices > part.blocks) {
         part.slices = slices;
         part.slices_own_params = true;
+        part.wave = part.units();
       }
     } else if (wanted > 1 && (!pass.needs_sets || part.outer * wanted <= max_sets)) {
       part.slices = wanted;
+      part.wave = wave;
     }
   }
   part.sets = !pass.needs_sets         ? 0
@@ -119,7 +202,7 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
   part.workspace_bytes = part.sets * set_bytes + ParamBytes(problem, pass.params);
   if (part.slices > 1) {
     // The contributions take at most a double each.
-    part.workspace_bytes += part.units() * part.max_groups *
+    part.workspace_bytes += part.wave * part.max_groups *
                             (pass.sums * part.slices + pass.contributions) *
                             int64_t{sizeof(double)};
   }
@@ -129,29 +212,35 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
 }  // namespace
 
 Partition PartitionForward(const NormProblem& problem) {
-  Partition part = PartitionUnits(problem);
-  if (part.units() < kWantedTasks / 2) {
+  const bool tiles = FitsTiles(problem);
+  Partition part = tiles ? PartitionTiles(problem) : PartitionUnits(problem);
+  if (!tiles && part.units() < kWantedTasks / 2) {
+    part.wave = UnitsPerWave(problem, part, 1);
     part.slices = std::max<int64_t>(
-        1, std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.units())));
+        1, std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.wave)));
   }
+  part.streams = DataBytes(problem) >= StreamedBytes();
   part.blocks = std::min(
       part.units(),
       std::max(kWantedTasks, part.units() * part.unit_elements / kMinTaskElements));
   if (part.slices > 1) {
-    part.workspace_bytes =
-        2 * part.units() * part.slices * part.max_groups * int64_t{sizeof(double)};
+    constexpr int64_t kMoments = 3;
+    part.workspace_bytes = kMoments * part.wave * part.slices * part.max_groups *
+                           int64_t{sizeof(double)};
   }
   part.workspace_bytes += ParamBytes(problem, 2);
   return part;
 }
 
 Partition PartitionBackward(const NormProblem& problem) {
-  return PartitionGradients(problem,
-                            {problem.has_gamma || problem.has_beta, 2, 2, 2, 3});
+  Partition part = PartitionGradients(
+      problem, {problem.has_gamma || problem.has_beta, 2, 2, 2, 3, 2, true});
+  part.streams = DataBytes(problem) >= StreamedBytes();
+  return part;
 }
 
 Partition PartitionSecondOrder(const NormProblem& problem) {
-  return PartitionGradients(problem, {problem.has_gamma, 1, 3, 7, 6});
+  return PartitionGradients(problem, {problem.has_gamma, 1, 3, 7, 6, 0, false});
 }
 
 }  // namespace cpu

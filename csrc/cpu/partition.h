@@ -9,15 +9,19 @@
 namespace fusednorm {
 namespace cpu {
 
-// The two ways to walk x[N, P, G, K, Q]:
+// The ways to walk x[N, P, G, K, Q]:
 // kRows: vectors run along one group's contiguous K*Q elements (P chunks of them).
 // kLanes: vectors run across a contiguous line that holds many groups, and sums go down
 //   the rows: channels_last groups too narrow for kRows, and every problem whose Q is
 //   not reduced (one group per lane).
-enum class Walk { kRows, kLanes };
+// kTiles: vectors run down as many short rows as they have lanes. x[N, 1, 1, K, 1] only.
+enum class Walk { kRows, kLanes, kTiles };
 
-// Lanes that one task keeps accumulators for.
-constexpr int64_t kMaxLanes = 512;
+constexpr int64_t kMaxTileColumns = 64;
+
+// Lanes that one task keeps accumulators for. Many, so that most lines are read as a
+// whole: the processor fetches ahead only what lies on its way.
+constexpr int64_t kMaxLanes = 2048;
 // Sums run in the compute type over at most this many rows, then go to double.
 constexpr int64_t kRowsPerFlush = 64;
 
@@ -31,6 +35,11 @@ struct Partition {
   int64_t inner = 1;
   // A unit's rows (kLanes) or positions (kRows) are cut into this many tasks.
   int64_t slices = 1;
+  // Cut units are computed so many at a time, so that a phase finds in the last cache
+  // what the one before has read.
+  int64_t wave = 1;
+  // Results are written past the caches, which they would not fit.
+  bool streams = false;
   // Uncut units are dealt out in this many blocks: forward of units, backward of outer
   // indices, each block summed into one set of dgamma/dbeta partials.
   int64_t blocks = 1;

@@ -11,10 +11,13 @@ class Rows {
   typedef typename Data::Storage Storage;
   typedef typename Vec::Scalar Scalar;
   static constexpr int64_t kMaxGroups = 1;
+  // Of short rows, several go through each phase together: while the lanes of one are
+  // added up, one addition after the other, the next is already being read.
+  static constexpr int64_t kMostTogether = 8;
 
   Rows(const NormProblem& problem, const Partition& part)
       : problem_(problem),
-        segments_(Segments<Data>::For(problem.activation)),
+        segments_(Segments<Data, Same>::For(problem.activation)),
         slices_(part.slices),
         chunk_(problem.k * problem.q),
         stride_(problem.g * chunk_),
@@ -22,6 +25,11 @@ class Rows {
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
   FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
+  FUSEDNORM_INLINE int64_t UnitsTogether() const {
+    constexpr int64_t kBytes = 4096;  // more only fill the first cache
+    const int64_t bytes = size_ * static_cast<int64_t>(sizeof(Storage));
+    return IsBlock() ? Max(1, Min(kMostTogether, kBytes / bytes)) : 1;
+  }
 
   void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
                 Storage* sum) const {
@@ -30,33 +38,46 @@ class Rows {
     });
   }
 
-  // Any element of the group would do as the shift; all slices take the same.
-  FUSEDNORM_INLINE Scalar Shift(int64_t unit, int64_t, const Storage* x) const {
+  // Any element of the group would do; all slices take the same.
+  FUSEDNORM_INLINE Scalar Origin(int64_t unit, int64_t, const Storage* x) const {
     return LoadOne<Data>(x + Base(unit));
   }
 
-  void Sum(int64_t unit, int64_t slice, const Storage* x, double* sums) const {
-    const Scalar shift = Shift(unit, 0, x);
-    sums[0] = 0;
-    ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
-      sums[0] += SumShifted<Data>(x + offset, count, shift);
-    });
+  // Whole units from this one on, as many as are taken together.
+  void StatisticsOfUnits(int64_t first, int64_t count, const Storage* x,
+                         Moments (&of_units)[kMostTogether]) const {
+    if (!IsBlock()) {
+      for (int64_t i = 0; i < count; ++i) Statistics(first + i, 0, x, &of_units[i]);
+      return;
+    }
+    Scalar mean[kMostTogether] = {};
+    if (problem_.centred) {
+      for (int64_t i = 0; i < count; ++i) {
+        mean[i] = MeanOfBlock<Data>(x + Base(first + i), size_);
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      of_units[i] =
+          MomentsOfBlock<Data>(x + Base(first + i), size_, mean[i], problem_.centred);
+    }
   }
 
-  void Squares(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
-               double* sums, double* squares) const {
-    const Scalar group_mean = mean == nullptr ? 0 : mean[unit];
-    sums[0] = squares[0] = 0;
+  void Statistics(int64_t unit, int64_t slice, const Storage* x,
+                  Moments* of_groups) const {
+    RunMoments<Data> moments(problem_.centred,
+                             problem_.centred ? Origin(unit, 0, x) : 0);
     ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
-      SumSquares<Data>(x + offset, count, group_mean, &sums[0], &squares[0]);
+      moments.Add(x + offset, count);
     });
+    of_groups[0] = moments.Total();
   }
 
   void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
-                 const Scalar* rstd, const Params<Scalar>& params, Storage* y) const {
+                 const Scalar* rstd, const Params<Scalar>& params, Storage* y,
+                 Writes writes) const {
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.apply(x + offset, y + offset, count,
-                      TransformAt(unit, param, mean, rstd, params));
+                      TransformAt(unit, param, mean, rstd, params), writes);
     });
   }
 
@@ -64,23 +85,26 @@ class Rows {
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
-    sums[0] = SumPair();
+    PairSums<Vec> of_group;
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-        const SumPair run = segments_.reduce_row(
+        segments_.reduce_along(
             in.dy + offset, in.x + offset, count,
-            TransformAt(unit, param, in.mean, in.rstd, in.params),
+            TransformAt(unit, param, in.mean, in.rstd, in.params), &of_group,
             params_sum->Staged(GradientSums<Scalar>::kBeta, param),
             params_sum->Staged(GradientSums<Scalar>::kGamma, param));
-        sums[0].plain += run.plain;
-        sums[0].xhat += run.xhat;
         params_sum->EndRow();
       });
+      sums[0] = of_group.Total();
     } else {
+      sums[0] = SumPair();
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-        const SumPair run = segments_.reduce_run(
+        PairSums<Vec> of_run;
+        segments_.reduce_same(
             in.dy + offset, in.x + offset, count,
-            TransformAt(unit, param, in.mean, in.rstd, in.params), nullptr, nullptr);
+            TransformAt(unit, param, in.mean, in.rstd, in.params), &of_run, nullptr,
+            nullptr);
+        const SumPair run = of_run.Total();
         const double gamma = in.params.GammaAt(param);
         sums[0].plain += gamma * run.plain;
         sums[0].xhat += gamma * run.xhat;
@@ -90,15 +114,16 @@ class Rows {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     const GroupCorrection<Scalar>* corrections, Storage* dx) const {
-    const Correction<Vec> correction = {Operand<Vec>::Same(corrections[0].plain),
-                                        Operand<Vec>::Same(corrections[0].xhat),
-                                        Operand<Vec>::Same(corrections[0].offset)};
+                     const GroupCorrection<Scalar>* corrections, Storage* dx,
+                     Writes writes) const {
+    const Correction<Vec, Same> correction = {Same<Vec>(corrections[0].plain),
+                                              Same<Vec>(corrections[0].xhat),
+                                              Same<Vec>(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.apply_gradient(
           in.dy + offset, in.x + offset,
           in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
-          TransformAt(unit, param, in.mean, in.rstd, in.params), correction);
+          TransformAt(unit, param, in.mean, in.rstd, in.params), correction, writes);
     });
   }
 
@@ -156,6 +181,11 @@ class Rows {
   }
 
  private:
+  // One run that is one block of sums.
+  FUSEDNORM_INLINE bool IsBlock() const {
+    return size_ == chunk_ && size_ <= kVectorsPerBlock * Vec::kLanes;
+  }
+
   FUSEDNORM_INLINE int64_t Base(int64_t unit) const {
     const int64_t n = unit / problem_.g;
     return n * problem_.p * stride_ + (unit - n * problem_.g) * chunk_;
@@ -200,13 +230,13 @@ class Rows {
     });
   }
 
-  FUSEDNORM_INLINE Transform<Vec> TransformAt(int64_t unit, int64_t param,
-                                              const Scalar* mean, const Scalar* rstd,
-                                              const Params<Scalar>& params) const {
+  FUSEDNORM_INLINE Transform<Vec, Same> TransformAt(
+      int64_t unit, int64_t param, const Scalar* mean, const Scalar* rstd,
+      const Params<Scalar>& params) const {
     typedef Operand<Vec> Op;
-    Transform<Vec> by = {Op::Same(mean == nullptr ? 0 : mean[unit]),
-                         Op::Same(rstd[unit]), Op::Same(params.GammaAt(param)),
-                         Op::Same(params.BetaAt(param))};
+    Transform<Vec, Same> by = {Same<Vec>(mean == nullptr ? 0 : mean[unit]),
+                               Same<Vec>(rstd[unit]), Op::Same(params.GammaAt(param)),
+                               Op::Same(params.BetaAt(param))};
     if (problem_.q == 1 && params.gamma != nullptr)
       by.gamma = Op::Along(params.gamma + param);
     if (problem_.q == 1 && params.beta != nullptr)
@@ -228,7 +258,7 @@ class Rows {
   }
 
   const NormProblem& problem_;
-  const Segments<Data> segments_;
+  const Segments<Data, Same> segments_;
   const int64_t slices_;
   const int64_t chunk_;   // contiguous elements of a group
   const int64_t stride_;  // from one chunk of a group to the next

@@ -35,6 +35,29 @@ class Operand {
   typename Vec::V same_;
 };
 
+// The two kinds where the caller knows which it is.
+template <class Vec>
+struct Same {
+  explicit FUSEDNORM_INLINE Same(typename Vec::Scalar value)
+      : value(Vec::Splat(value)) {}
+  template <class Width>
+  FUSEDNORM_INLINE typename Vec::V At(int64_t, Width) const {
+    return value;
+  }
+  typename Vec::V value;
+};
+template <class Vec>
+struct Along {
+  explicit FUSEDNORM_INLINE Along(const typename Vec::Scalar* values)
+      : values(values) {}
+  template <class Width>
+  FUSEDNORM_INLINE typename Vec::V At(int64_t i, Width width) const;
+  const typename Vec::Scalar* values;
+};
+
+template <template <class> class Stat>
+constexpr bool kIsSame = std::is_same<Stat<FloatVector>, Same<FloatVector>>::value;
+
 // Arrays in the compute type are data of that type.
 template <class Vec>
 struct ScalarDataOf;
@@ -52,6 +75,12 @@ template <class Width>
 FUSEDNORM_INLINE typename Vec::V Operand<Vec>::LoadScalars(const Scalar* from,
                                                            Width width) {
   return Load<typename ScalarDataOf<Vec>::type>(from, width);
+}
+
+template <class Vec>
+template <class Width>
+FUSEDNORM_INLINE typename Vec::V Along<Vec>::At(int64_t i, Width width) const {
+  return Load<typename ScalarDataOf<Vec>::type>(values + i, width);
 }
 
 // array[i] += value
@@ -100,61 +129,52 @@ void AddResidual(const typename Data::Storage* x,
   });
 }
 
-// sum(x - shift). With the shift an element of the group, a constant group sums to
-// exactly zero and a mean far from zero costs no digits.
-template <class Data>
-double SumShifted(const typename Data::Storage* x, int64_t count,
-                  typename Data::Vec::Scalar shift) {
+// How results are written: as usual, or past the caches.
+enum class Writes { kCached, kStreamed };
+
+// Stores value_at(offset, width) over a run of `to`.
+template <class Data, class ValueAt>
+FUSEDNORM_INLINE void ForEachResult(typename Data::Storage* to, int64_t count,
+                                    Writes writes, ValueAt&& value_at) {
   typedef typename Data::Vec Vec;
-  const typename Vec::V s = Vec::Splat(shift);
-  BlockedSum<Vec> sum;
-  ForEachBlock<Vec>(
-      count,
-      [&](int64_t i, auto width) {
-        sum.Add(KeepTail<Vec>(Load<Data>(x + i, width) - s, width));
-      },
-      [&] { sum.EndBlock(); });
-  return sum.total();
+  const bool streamed = writes == Writes::kStreamed;
+  ForEachVector<Vec>(count, streamed ? CountUnaligned<Data>(to, count) : 0,
+                     [&](int64_t i, auto width) {
+                       const typename Vec::V value = value_at(i, width);
+                       if (streamed) {
+                         StoreStreaming<Data>(to + i, value, width);
+                       } else {
+                         Store<Data>(to + i, value, width);
+                       }
+                     });
 }
 
-// sum(x - mean), which corrects what rounding left in the mean, and sum((x - mean)^2).
-template <class Data>
-void SumSquares(const typename Data::Storage* x, int64_t count,
-                typename Data::Vec::Scalar mean, double* sum, double* squares) {
-  typedef typename Data::Vec Vec;
-  const typename Vec::V m = Vec::Splat(mean);
-  BlockedSum<Vec> first, second;
-  ForEachBlock<Vec>(
-      count,
-      [&](int64_t i, auto width) {
-        const typename Vec::V d = KeepTail<Vec>(Load<Data>(x + i, width) - m, width);
-        first.Add(d);
-        second.Add(d * d);
-      },
-      [&] {
-        first.EndBlock();
-        second.EndBlock();
-      });
-  *sum += first.total();
-  *squares += second.total();
-}
-
-// What turns x into y along a run.
+// What turns x into y. Stat: Same or Along, of the group's statistics.
 template <class Vec>
+struct TransformValues {
+  typename Vec::V mean, rstd, gamma, beta;
+};
+template <class Vec, template <class> class Stat>
 struct Transform {
-  Operand<Vec> mean, rstd, gamma, beta;
+  template <class Width>
+  FUSEDNORM_INLINE TransformValues<Vec> At(int64_t i, Width width) const {
+    return {mean.At(i, width), rstd.At(i, width), gamma.At(i, width),
+            beta.At(i, width)};
+  }
+  Stat<Vec> mean, rstd;
+  Operand<Vec> gamma, beta;
 };
 
 // y = activation((x - mean) * rstd * gamma + beta)
-template <class Data, class Act>
+template <class Data, class Act, template <class> class Stat>
 void Apply(const typename Data::Storage* x, typename Data::Storage* y, int64_t count,
-           const Transform<typename Data::Vec>& by) {
+           const Transform<typename Data::Vec, Stat>& transform, Writes writes) {
   typedef typename Data::Vec Vec;
-  ForEachVector<Vec>(count, [&](int64_t i, auto width) {
-    const typename Vec::V xhat =
-        (Load<Data>(x + i, width) - by.mean.At(i, width)) * by.rstd.At(i, width);
-    const typename Vec::V z = xhat * by.gamma.At(i, width) + by.beta.At(i, width);
-    Store<Data>(y + i, Act::template Forward<VecMath<Vec>>(z), width);
+  const Transform<Vec, Stat> by_run = transform;
+  ForEachResult<Data>(y, count, writes, [&](int64_t i, auto width) {
+    const TransformValues<Vec> by = by_run.At(i, width);
+    const typename Vec::V xhat = (Load<Data>(x + i, width) - by.mean) * by.rstd;
+    return Act::template Forward<VecMath<Vec>>(xhat * by.gamma + by.beta);
   });
 }
 
@@ -166,15 +186,13 @@ struct Recomputed {
 
 template <class Data, class Act, class Width>
 FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
-    const typename Data::Storage* dy, const typename Data::Storage* x, int64_t i,
-    Width width, const Transform<typename Data::Vec>& by) {
+    const typename Data::Storage* dy, const typename Data::Storage* x, Width width,
+    const TransformValues<typename Data::Vec>& by) {
   typedef typename Data::Vec Vec;
-  const typename Vec::V xhat =
-      (Load<Data>(x + i, width) - by.mean.At(i, width)) * by.rstd.At(i, width);
-  typename Vec::V dz = Load<Data>(dy + i, width);
+  const typename Vec::V xhat = (Load<Data>(x, width) - by.mean) * by.rstd;
+  typename Vec::V dz = Load<Data>(dy, width);
   if constexpr (!Act::kIsIdentity) {
-    const typename Vec::V z = xhat * by.gamma.At(i, width) + by.beta.At(i, width);
-    dz = dz * Act::template Derivative<VecMath<Vec>>(z);
+    dz = dz * Act::template Derivative<VecMath<Vec>>(xhat * by.gamma + by.beta);
   }
   return {xhat, dz};
 }
@@ -189,87 +207,124 @@ enum class SumsOf { kRow, kRun, kLanes, kColumns };
 
 // The two sums, plain and times xhat.
 struct SumPair {
-  double plain = 0;
-  double xhat = 0;
+  double plain;
+  double xhat;
 };
 
-// Adds to the arrays (null: not wanted) and returns the scalar sums.
-template <class Data, class Act, SumsOf kSums>
-SumPair ReduceGradient(const typename Data::Storage* dy,
-                       const typename Data::Storage* x, int64_t count,
-                       const Transform<typename Data::Vec>& by,
-                       typename Data::Vec::Scalar* plain_array,
-                       typename Data::Vec::Scalar* xhat_array) {
+// Sums them over runs: in the compute type over a block of vectors, in double beyond.
+template <class Vec>
+struct PairSums {
+  FUSEDNORM_INLINE SumPair Total() {
+    Fold();
+    return total;
+  }
+  FUSEDNORM_INLINE void Fold() {
+    total.plain += SumLanes<Vec>(plain);
+    total.xhat += SumLanes<Vec>(xhat);
+    plain = xhat = typename Vec::V{};
+    left = kVectorsPerBlock;
+  }
+
+  typename Vec::V plain = {}, xhat = {};
+  int64_t left = kVectorsPerBlock;  // vectors until they go to double
+  SumPair total = {};
+};
+
+// Adds to the sums of the run and to the arrays (null: not wanted).
+template <class Data, class Act, SumsOf kSums, template <class> class Stat>
+void ReduceGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
+                    int64_t count,
+                    const Transform<typename Data::Vec, Stat>& transform,
+                    PairSums<typename Data::Vec>* sums,
+                    typename Data::Vec::Scalar* plain_array,
+                    typename Data::Vec::Scalar* xhat_array) {
   typedef typename Data::Vec Vec;
   typedef typename Vec::V V;
-  BlockedSum<Vec> plain, with_xhat;
-  ForEachBlock<Vec>(
-      count,
-      [&](int64_t i, auto width) {
-        const auto [xhat, dz] = Recompute<Data, Act>(dy, x, i, width, by);
-        const V dzg = dz * by.gamma.At(i, width);
-        if constexpr (kSums != SumsOf::kRun) {
-          const V term = kSums == SumsOf::kColumns ? dzg : dz;
-          if (plain_array != nullptr) {
-            AddTo<Vec>(plain_array + i, term, width);
-            AddTo<Vec>(xhat_array + i, term * xhat, width);
-          }
+  constexpr bool kSumsRun = kSums != SumsOf::kLanes;
+  const Transform<Vec, Stat> by_run = transform;
+  for (int64_t begin = 0; begin < count;) {
+    int64_t part = count - begin;
+    V plain = {}, with_xhat = {};
+    if constexpr (kSumsRun) {
+      part = Min(part, sums->left * Vec::kLanes);
+      plain = sums->plain;
+      with_xhat = sums->xhat;
+    }
+    ForEachVector<Vec>(part, [&](int64_t in_part, auto width) {
+      const int64_t i = begin + in_part;
+      const TransformValues<Vec> by = by_run.At(i, width);
+      const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
+      constexpr bool kWeighted = kSums == SumsOf::kRow || kSums == SumsOf::kColumns;
+      const V dzg = kWeighted ? dz * by.gamma : dz;
+      if constexpr (kSums != SumsOf::kRun) {
+        const V term = kSums == SumsOf::kColumns ? dzg : dz;
+        if (plain_array != nullptr) {
+          AddTo<Vec>(plain_array + i, term, width);
+          AddTo<Vec>(xhat_array + i, term * xhat, width);
         }
-        if constexpr (kSums != SumsOf::kLanes) {
-          const V term = KeepTail<Vec>(kSums == SumsOf::kRow ? dzg : dz, width);
-          plain.Add(term);
-          with_xhat.Add(KeepTail<Vec>(term * xhat, width));
-        }
-      },
-      [&] {
-        plain.EndBlock();
-        with_xhat.EndBlock();
-      });
-  return {plain.total(), with_xhat.total()};
+      }
+      if constexpr (kSumsRun) {
+        const V term = KeepTail<Vec>(kSums == SumsOf::kRow ? dzg : dz, width);
+        plain = plain + term;
+        with_xhat = with_xhat + KeepTail<Vec>(term * xhat, width);
+      }
+    });
+    if constexpr (kSumsRun) {
+      sums->plain = plain;
+      sums->xhat = with_xhat;
+      sums->left -= (part + Vec::kLanes - 1) / Vec::kLanes;
+      if (sums->left == 0) sums->Fold();
+    }
+    begin += part;
+  }
 }
 
 // What the group's sums contribute to dx.
-template <class Vec>
+template <class Vec, template <class> class Stat>
 struct Correction {
-  Operand<Vec> plain, xhat, offset;
+  Stat<Vec> plain, xhat, offset;
 };
 
 // dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]
-template <class Data, class Act>
+template <class Data, class Act, template <class> class Stat>
 void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
                    const typename Data::Storage* dsum, typename Data::Storage* dx,
-                   int64_t count, const Transform<typename Data::Vec>& by,
-                   const Correction<typename Data::Vec>& correction) {
+                   int64_t count, const Transform<typename Data::Vec, Stat>& transform,
+                   const Correction<typename Data::Vec, Stat>& of_run, Writes writes) {
   typedef typename Data::Vec Vec;
-  ForEachVector<Vec>(count, [&](int64_t i, auto width) {
-    const auto [xhat, dz] = Recompute<Data, Act>(dy, x, i, width, by);
+  const Transform<Vec, Stat> by_run = transform;
+  const Correction<Vec, Stat> correction = of_run;
+  ForEachResult<Data>(dx, count, writes, [&](int64_t i, auto width) {
+    const TransformValues<Vec> by = by_run.At(i, width);
+    const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
     typename Vec::V grad =
-        by.rstd.At(i, width) *
-            (dz * by.gamma.At(i, width) - correction.plain.At(i, width) -
-             xhat * correction.xhat.At(i, width)) +
+        by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
+                   xhat * correction.xhat.At(i, width)) +
         correction.offset.At(i, width);
     if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
-    Store<Data>(dx + i, grad, width);
+    return grad;
   });
 }
 
 // The functions above that depend on the activation, so that what calls them does not.
-template <class Data>
+// Rows have the same statistics along a run, lanes have not.
+template <class Data, template <class> class Stat>
 struct Segments {
   typedef typename Data::Storage Storage;
   typedef typename Data::Vec Vec;
-  typedef SumPair (*Reduce)(const Storage*, const Storage*, int64_t,
-                            const Transform<Vec>&, typename Vec::Scalar*,
-                            typename Vec::Scalar*);
+  typedef typename Vec::Scalar Scalar;
+  typedef Transform<Vec, Stat> By;
+  typedef void (*Reduce)(const Storage*, const Storage*, int64_t, const By&,
+                         PairSums<Vec>*, Scalar*, Scalar*);
+  static constexpr bool kRows = kIsSame<Stat>;
 
   template <class Act>
   static Segments Of() {
-    return {Apply<Data, Act>,
-            ReduceGradient<Data, Act, SumsOf::kRow>,
-            ReduceGradient<Data, Act, SumsOf::kRun>,
-            ReduceGradient<Data, Act, SumsOf::kLanes>,
-            ReduceGradient<Data, Act, SumsOf::kColumns>,
-            ApplyGradient<Data, Act>};
+    return {Apply<Data, Act, Stat>,
+            // Parameters that vary along the run, and those that do not.
+            ReduceGradient<Data, Act, kRows ? SumsOf::kRow : SumsOf::kLanes, Stat>,
+            ReduceGradient<Data, Act, kRows ? SumsOf::kRun : SumsOf::kColumns, Stat>,
+            ApplyGradient<Data, Act, Stat>};
   }
   static Segments For(Activation activation) {
     Segments segments;
@@ -277,8 +332,8 @@ struct Segments {
     return segments;
   }
 
-  void (*apply)(const Storage*, Storage*, int64_t, const Transform<Vec>&);
-  Reduce reduce_row, reduce_run, reduce_lanes, reduce_columns;
+  void (*apply)(const Storage*, Storage*, int64_t, const By&, Writes);
+  Reduce reduce_along, reduce_same;
   void (*apply_gradient)(const Storage*, const Storage*, const Storage*, Storage*,
-                         int64_t, const Transform<Vec>&, const Correction<Vec>&);
+                         int64_t, const By&, const Correction<Vec, Stat>&, Writes);
 };

@@ -5,6 +5,9 @@
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
+FUSEDNORM_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+FUSEDNORM_INLINE int64_t Max(int64_t a, int64_t b) { return a < b ? b : a; }
+
 struct FloatVector {
   typedef Wide<float, 16> V;
   typedef Wide<int32_t, 16> Mask;
@@ -152,13 +155,57 @@ FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
   return Data::Unpack(Read<typename Data::Packed>(from));
 }
 
+// The first `count` elements, zeros after them; and their way back. Some processors have
+// instructions for that, the others go through memory.
+#if defined(__AVX512F__)
+FUSEDNORM_INLINE __mmask16 FirstOf16(int64_t count) {
+  return static_cast<__mmask16>((1u << count) - 1);
+}
+FUSEDNORM_INLINE Wide<float, 16> ReadFirst(const float* from, int64_t count) {
+  return BitCast<Wide<float, 16>>(_mm512_maskz_loadu_ps(FirstOf16(count), from));
+}
+FUSEDNORM_INLINE void WriteFirst(float* to, Wide<float, 16> value, int64_t count) {
+  _mm512_mask_storeu_ps(to, FirstOf16(count), BitCast<__m512>(value));
+}
+FUSEDNORM_INLINE U16x16 ReadFirst(const uint16_t* from, int64_t count) {
+  return BitCast<U16x16>(_mm256_maskz_loadu_epi16(FirstOf16(count), from));
+}
+FUSEDNORM_INLINE void WriteFirst(uint16_t* to, U16x16 value, int64_t count) {
+  _mm256_mask_storeu_epi16(to, FirstOf16(count), BitCast<__m256i>(value));
+}
+#elif defined(__AVX2__)
+FUSEDNORM_INLINE Wide<float, 16> ReadFirst(const float* from, int64_t count) {
+  const FloatVector::Mask mask = FloatVector::First(count);
+  typedef decltype(Wide<float, 16>::low) Half;
+  return {BitCast<Half>(_mm256_maskload_ps(from, BitCast<__m256i>(mask.low))),
+          BitCast<Half>(_mm256_maskload_ps(from + 8, BitCast<__m256i>(mask.high)))};
+}
+FUSEDNORM_INLINE void WriteFirst(float* to, Wide<float, 16> value, int64_t count) {
+  const FloatVector::Mask mask = FloatVector::First(count);
+  _mm256_maskstore_ps(to, BitCast<__m256i>(mask.low), BitCast<__m256>(value.low));
+  _mm256_maskstore_ps(to + 8, BitCast<__m256i>(mask.high), BitCast<__m256>(value.high));
+}
+#endif
+
+template <class Storage>
+FUSEDNORM_INLINE auto ReadFirst(const Storage* from, int64_t count) {
+  typedef Wide<Storage, (sizeof(Storage) == sizeof(double) ? 8 : 16)> Packed;
+  Storage lanes[sizeof(Packed) / sizeof(Storage)] = {};
+  __builtin_memcpy(lanes, from, count * sizeof(Storage));
+  return Read<Packed>(lanes);
+}
+template <class Storage, class Packed>
+FUSEDNORM_INLINE void WriteFirst(Storage* to, Packed value, int64_t count) {
+  Storage lanes[sizeof(Packed) / sizeof(Storage)];
+  Write(lanes, value);
+  __builtin_memcpy(to, lanes, count * sizeof(Storage));
+}
+
 // Lanes past the tail read as zero.
 template <class Data>
 FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
                                             Partial width) {
-  typename Data::Storage lanes[Data::Vec::kLanes] = {};
-  __builtin_memcpy(lanes, from, width.count * sizeof(typename Data::Storage));
-  return Data::Unpack(Read<typename Data::Packed>(lanes));
+  return Data::Unpack(ReadFirst(from, width.count));
 }
 
 template <class Data>
@@ -170,9 +217,31 @@ FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V va
 template <class Data>
 FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V value,
                             Partial width) {
-  typename Data::Storage lanes[Data::Vec::kLanes];
-  Write(lanes, Data::Pack(value));
-  __builtin_memcpy(to, lanes, width.count * sizeof(typename Data::Storage));
+  WriteFirst(to, Data::Pack(value), width.count);
+}
+
+// Past the caches; an aligned vector.
+template <class Data>
+FUSEDNORM_INLINE void StoreStreaming(typename Data::Storage* to,
+                                     typename Data::Vec::V value,
+                                     Full<typename Data::Vec>) {
+  Stream(to, Data::Pack(value));
+}
+template <class Data>
+FUSEDNORM_INLINE void StoreStreaming(typename Data::Storage* to,
+                                     typename Data::Vec::V value, Partial width) {
+  Store<Data>(to, value, width);
+}
+
+// How many elements there are before the first vector of aligned ones, at most count.
+template <class Data>
+FUSEDNORM_INLINE int64_t CountUnaligned(const typename Data::Storage* to,
+                                        int64_t count) {
+  constexpr uintptr_t kBytes = sizeof(typename Data::Packed);
+  const uintptr_t past = reinterpret_cast<uintptr_t>(to) % kBytes;
+  if (past == 0) return 0;
+  const int64_t head = (kBytes - past) / sizeof(typename Data::Storage);
+  return head < count ? head : count;
 }
 
 template <class Data>
@@ -198,17 +267,10 @@ FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Partial width) 
   return Vec::Select(Vec::First(width.count), value, typename Vec::V{});
 }
 
-// In double, in an order that is the same for every instruction set: four sums at a
-// time, since one after the other would wait for each addition.
+// In double.
 template <class Vec>
 FUSEDNORM_INLINE double SumLanes(typename Vec::V value) {
-  typename Vec::Scalar lanes[Vec::kLanes];
-  Write(lanes, value);
-  double sums[4] = {};
-  for (int64_t lane = 0; lane < Vec::kLanes; lane += 4) {
-    for (int64_t i = 0; i < 4; ++i) sums[i] += lanes[lane + i];
-  }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  return SumOfLanes(ConvertTo<Wide<double, Vec::kLanes>>(value));
 }
 
 // Calls body(offset, width) over [0, count) in vectors, the tail last.
@@ -217,4 +279,30 @@ FUSEDNORM_INLINE void ForEachVector(int64_t count, Body&& body) {
   int64_t i = 0;
   for (; i + Vec::kLanes <= count; i += Vec::kLanes) body(i, Full<Vec>());
   if (i < count) body(i, Partial{count - i});
+}
+
+// The same with `head` elements before the first vector.
+template <class Vec, class Body>
+FUSEDNORM_INLINE void ForEachVector(int64_t count, int64_t head, Body&& body) {
+  if (head > 0) body(0, Partial{head});
+  int64_t i = head;
+  for (; i + Vec::kLanes <= count; i += Vec::kLanes) body(i, Full<Vec>());
+  if (i < count) body(i, Partial{count - i});
+}
+
+// The same as the first, for sums of which two go side by side, since each addition
+// waits for the one before: body(offset, which, width).
+template <class Vec, class Body>
+FUSEDNORM_INLINE void ForEachVectorInTwos(int64_t count, Body&& body) {
+  constexpr int64_t kLanes = Vec::kLanes;
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
+    body(i, 0, Full<Vec>());
+    body(i + kLanes, 1, Full<Vec>());
+  }
+  if (i + kLanes <= count) {
+    body(i, 0, Full<Vec>());
+    i += kLanes;
+  }
+  if (i < count) body(i, 1, Partial{count - i});
 }

@@ -22,8 +22,7 @@ struct VecMathBase {
   }
   // To [-bound, bound]; NaN stays.
   static FUSEDNORM_INLINE V Clamp(V z, double bound) {
-    z = Select(z > Splat(bound), Splat(bound), z);
-    return Select(z < Splat(-bound), Splat(-bound), z);
+    return AtLeast(Splat(-bound), AtMost(Splat(bound), z));
   }
 };
 
@@ -32,32 +31,26 @@ struct VecMath;
 
 template <>
 struct VecMath<FloatVector> : VecMathBase<FloatVector> {
-  // Coefficients from the highest power down.
-  template <int kCount>
-  static FUSEDNORM_INLINE V Polynomial(V x, const double (&coefficients)[kCount]) {
-    V sum = Splat(coefficients[0]);
-    for (int i = 1; i < kCount; ++i) sum = sum * x + Splat(coefficients[i]);
+  // Coefficients from the highest power down; as arguments and not in an array, which
+  // the compiler would read and convert one by one for every vector.
+  template <class... Coefficients>
+  static FUSEDNORM_INLINE V Polynomial(V x, double highest, Coefficients... others) {
+    V sum = Splat(highest);
+    ((sum = sum * x + Splat(others)), ...);
     return sum;
   }
 
   static FUSEDNORM_INLINE V Exp(V x) {
-    x = Select(x > Splat(89.0), Splat(89.0), x);
-    x = Select(x < Splat(-104.0), Splat(-104.0), x);
-    // Adding 1.5 * 2^23 leaves the nearest integer of x / ln 2 in the low bits.
+    x = AtLeast(Splat(-104.0), AtMost(Splat(89.0), x));
+    // Adding 1.5 * 2^23 rounds x / ln 2 to the nearest integer.
     const V magic = Splat(12582912.0);
-    const V shifted = x * Splat(1.4426950408889634) + magic;
-    const FloatVector::Mask n =
-        BitCast<FloatVector::Mask>(shifted) - BitCast<FloatVector::Mask>(magic);
-    const V whole = shifted - magic;
+    const V whole = x * Splat(1.4426950408889634) + magic - magic;
     // ln 2 in two parts, the first of 9 significant bits, so that the product is exact.
     const V r =
         (x - whole * Splat(0.693359375)) - whole * Splat(-2.12194440054690583e-4);
-    const V p = Polynomial(r, {1.3951717410236597e-3, 8.369598537683487e-3,
-                               4.16661873459816e-2, 1.6666512191295624e-1, 0.5});
-    const V mantissa = Splat(1.0) + (r + r * r * p);
-    // In two steps, since 2^n itself may be infinite or subnormal where e^x is not.
-    const FloatVector::Mask half = n >> 1;
-    return mantissa * PowerOfTwo(half) * PowerOfTwo(n - half);
+    const V p = Polynomial(r, 1.3951717410236597e-3, 8.369598537683487e-3,
+                               4.16661873459816e-2, 1.6666512191295624e-1, 0.5);
+    return Scale(Splat(1.0) + (r + r * r * p), whole);
   }
 
   static FUSEDNORM_INLINE V Tanh(V x) {
@@ -65,34 +58,47 @@ struct VecMath<FloatVector> : VecMathBase<FloatVector> {
     const V s = x * x;
     const V small =
         x + x * s *
-                Polynomial(s, {-5.717048887163401e-3, 2.065059170126915e-2,
+                Polynomial(s, -5.717048887163401e-3, 2.065059170126915e-2,
                                -5.3743500262498856e-2, 1.3331490755081177e-1,
-                               -3.333328366279602e-1});
+                               -3.333328366279602e-1);
     const V large = Splat(1.0) - Splat(2.0) / (Exp(magnitude + magnitude) + Splat(1.0));
     return Select(magnitude < Splat(0.625), small, CopySign(large, x));
   }
 
   static FUSEDNORM_INLINE V Erf(V x) {
-    const V t = Select(Abs(x) > Splat(4.0), Splat(4.0), Abs(x));  // erf(4) rounds to 1
+    const V t = AtMost(Splat(4.0), Abs(x));  // erf(4) rounds to 1
     const V s = x * x;
     const V small =
-        x + x * Polynomial(s, {8.215561683755368e-5, -8.106005261652172e-4,
+        x + x * Polynomial(s, 8.215561683755368e-5, -8.106005261652172e-4,
                                5.197801627218723e-3, -2.685810625553131e-2,
                                1.1283672600984573e-1, -3.7612631916999817e-1,
-                               1.2837916612625122e-1});
+                               1.2837916612625122e-1);
     // erfc(t) = exp(-t * polynomial(t))
     const V large =
         Splat(1.0) -
-        Exp(-t * Polynomial(t, {1.0763351383502595e-5, -3.18061385769397e-4,
+        Exp(-t * Polynomial(t, 1.0763351383502595e-5, -3.18061385769397e-4,
                                 3.6229253746569157e-3, -2.372019924223423e-2,
                                 1.0618762671947479e-1, 6.351814866065979e-1,
-                                1.1286410093307495}));
+                                1.1286410093307495));
     return Select(Abs(x) < Splat(0.92), small, CopySign(large, x));
   }
 
   static FUSEDNORM_INLINE V Sigmoid(V x) { return Splat(1.0) / (Splat(1.0) + Exp(-x)); }
 
  private:
+  // x * 2^whole, rounded once.
+  static FUSEDNORM_INLINE V Scale(V x, V whole) {
+#if defined(__AVX512F__)
+    return BitCast<V>(
+        _mm512_maskz_scalef_ps(0xffff, BitCast<__m512>(x), BitCast<__m512>(whole)));
+#else
+    // In two steps, since 2^n itself may be infinite or subnormal where the result is
+    // not.
+    const FloatVector::Mask n = ConvertTo<FloatVector::Mask>(whole);
+    const FloatVector::Mask half = n >> 1;
+    return x * PowerOfTwo(half) * PowerOfTwo(n - half);
+#endif
+  }
   static FUSEDNORM_INLINE V PowerOfTwo(FloatVector::Mask n) {
     return BitCast<V>((n + 127) << 23);
   }

@@ -124,6 +124,18 @@ FUSEDNORM_INLINE To SplatTo(Element value) {
   }
 }
 
+// The two halves of what is one register.
+template <int64_t kFirst, class V, int64_t... kLane>
+FUSEDNORM_INLINE auto LanesFrom(V value, std::integer_sequence<int64_t, kLane...>) {
+  return __builtin_shufflevector(value, value, (kFirst + kLane)...);
+}
+template <class V>
+FUSEDNORM_INLINE auto Halves(V value) {
+  constexpr int64_t kHalf = sizeof(V) / sizeof(ElementOf<V>) / 2;
+  const std::make_integer_sequence<int64_t, kHalf> lanes;
+  return MakePair(LanesFrom<0>(value, lanes), LanesFrom<kHalf>(value, lanes));
+}
+
 template <class Mask, class Value>
 FUSEDNORM_INLINE Value SelectLanes(Mask mask, Value yes, Value no) {
   if constexpr (kIsPair<Value>) {
@@ -131,6 +143,42 @@ FUSEDNORM_INLINE Value SelectLanes(Mask mask, Value yes, Value no) {
             SelectLanes(mask.high, yes.high, no.high)};
   } else {
     return mask ? yes : no;
+  }
+}
+
+// The smaller (larger) of a bound and a value; a value that is not a number stays.
+template <class Value>
+FUSEDNORM_INLINE Value AtMost(Value bound, Value value) {
+  if constexpr (kIsPair<Value>) {
+    return {AtMost(bound.low, value.low), AtMost(bound.high, value.high)};
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(Value) == 64 && sizeof(ElementOf<Value>) == 4) {
+    return BitCast<Value>(
+        _mm512_maskz_min_ps(0xffff, BitCast<__m512>(bound), BitCast<__m512>(value)));
+#endif
+#if defined(__AVX2__)
+  } else if constexpr (sizeof(Value) == 32 && sizeof(ElementOf<Value>) == 4) {
+    return BitCast<Value>(_mm256_min_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
+#endif
+  } else {
+    return SelectLanes(value > bound, bound, value);
+  }
+}
+template <class Value>
+FUSEDNORM_INLINE Value AtLeast(Value bound, Value value) {
+  if constexpr (kIsPair<Value>) {
+    return {AtLeast(bound.low, value.low), AtLeast(bound.high, value.high)};
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(Value) == 64 && sizeof(ElementOf<Value>) == 4) {
+    return BitCast<Value>(
+        _mm512_maskz_max_ps(0xffff, BitCast<__m512>(bound), BitCast<__m512>(value)));
+#endif
+#if defined(__AVX2__)
+  } else if constexpr (sizeof(Value) == 32 && sizeof(ElementOf<Value>) == 4) {
+    return BitCast<Value>(_mm256_max_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
+#endif
+  } else {
+    return SelectLanes(value < bound, bound, value);
   }
 }
 
@@ -142,8 +190,7 @@ FUSEDNORM_INLINE To ConvertTo(From from) {
             ConvertTo<decltype(To::low)>(from.high)};
   } else if constexpr (kIsPair<To>) {
     // One register becomes several.
-    typedef typename RegisterOf<ElementOf<From>, sizeof(From) / 2>::type HalfFrom;
-    const Pair<HalfFrom> halves = BitCast<Pair<HalfFrom>>(from);
+    const auto halves = Halves(from);
     return {ConvertTo<decltype(To::low)>(halves.low),
             ConvertTo<decltype(To::low)>(halves.high)};
   } else if constexpr (kIsPair<From>) {
@@ -153,5 +200,81 @@ FUSEDNORM_INLINE To ConvertTo(From from) {
         MakePair(ConvertTo<HalfTo>(from.low), ConvertTo<HalfTo>(from.high)));
   } else {
     return __builtin_convertvector(from, To);
+  }
+}
+
+// In an order that is the same whatever the registers: halves upon halves.
+template <class V>
+FUSEDNORM_INLINE auto SumOfLanes(V value) {
+  if constexpr (kIsPair<V>) {
+    return SumOfLanes(value.low + value.high);
+  } else if constexpr (sizeof(V) == 2 * sizeof(ElementOf<V>)) {
+    return value[0] + value[1];
+  } else {
+    const auto halves = Halves(value);
+    return SumOfLanes(halves.low + halves.high);
+  }
+}
+
+// What follows the writes of Stream, so that other threads see them.
+FUSEDNORM_INLINE void EndStream() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+// Writes past the caches, without reading the line first: for what is not needed again
+// before it would leave them anyway. `to` is aligned to the size of a register.
+template <class From>
+FUSEDNORM_INLINE void Stream(void* to, From from) {
+  if constexpr (kIsPair<From>) {
+    Stream(to, from.low);
+    Stream(static_cast<char*>(to) + sizeof(from.low), from.high);
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(From) == 64) {
+    _mm512_stream_si512(static_cast<__m512i*>(to), BitCast<__m512i>(from));
+#endif
+#if defined(__AVX2__)
+  } else if constexpr (sizeof(From) == 32) {
+    _mm256_stream_si256(static_cast<__m256i*>(to), BitCast<__m256i>(from));
+#endif
+#if defined(__x86_64__)
+  } else if constexpr (sizeof(From) == 16) {
+    _mm_stream_si128(static_cast<__m128i*>(to), BitCast<__m128i>(from));
+#endif
+  } else {
+    Write(to, from);
+  }
+}
+
+// a0 b0 a1 b1 ...: the lower (upper) halves of two vectors, one lane of each in turn.
+template <class V>
+FUSEDNORM_INLINE V ZipLow(V a, V b);
+template <class V>
+FUSEDNORM_INLINE V ZipHigh(V a, V b);
+
+template <class V, int kFirst, int64_t... kLane>
+FUSEDNORM_INLINE V ZipFrom(V a, V b, std::integer_sequence<int64_t, kLane...>) {
+  constexpr int64_t kLanes = sizeof...(kLane);
+  return __builtin_shufflevector(a, b,
+                                 (kFirst + kLane / 2 + kLane % 2 * kLanes)...);
+}
+
+template <class V>
+FUSEDNORM_INLINE V ZipLow(V a, V b) {
+  if constexpr (kIsPair<V>) {
+    return {ZipLow(a.low, b.low), ZipHigh(a.low, b.low)};
+  } else {
+    constexpr int64_t kLanes = sizeof(V) / sizeof(ElementOf<V>);
+    return ZipFrom<V, 0>(a, b, std::make_integer_sequence<int64_t, kLanes>());
+  }
+}
+template <class V>
+FUSEDNORM_INLINE V ZipHigh(V a, V b) {
+  if constexpr (kIsPair<V>) {
+    return {ZipLow(a.high, b.high), ZipHigh(a.high, b.high)};
+  } else {
+    constexpr int64_t kLanes = sizeof(V) / sizeof(ElementOf<V>);
+    return ZipFrom<V, kLanes / 2>(a, b, std::make_integer_sequence<int64_t, kLanes>());
   }
 }

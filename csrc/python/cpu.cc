@@ -58,12 +58,12 @@ class Inputs {
   std::vector<py::array> arrays_;
 };
 
-py::array NewLike(const py::array& x) { return py::array(x.dtype(), ShapeOf(x)); }
+py::array NewLike(const py::array& x) { return NewArray(x.dtype(), ShapeOf(x)); }
 
 py::array NewStatistics(const Resolved& call) {
   const bool is_double = ComputeType(call.problem.data) == DataType::kDouble;
-  return py::array(is_double ? py::dtype::of<double>() : py::dtype::of<float>(),
-                   call.statistics);
+  return NewArray(is_double ? py::dtype::of<double>() : py::dtype::of<float>(),
+                  call.statistics);
 }
 
 py::tuple Forward(const Spec& spec, const Processor& processor, const py::array& x,

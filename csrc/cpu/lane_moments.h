@@ -1,0 +1,105 @@
+// Moments of every lane of a unit, over its rows. See moments.h for the method: of each
+// lane here, with blocks of rows.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+template <class Data>
+class LaneMoments {
+ public:
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+
+  // `origin` has an element of the lane's group for each lane; see RunMoments.
+  LaneMoments(bool centred, const Scalar* origin, int64_t lanes)
+      : centred_(centred), origin_(origin) {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      shift_[lane] = origin[lane];
+      sum_[lane] = squares_[lane] = 0;
+      mean_[lane] = deviations_[lane] = 0;
+    }
+  }
+
+  // Rows of the first `lanes` lanes. Only the last may be shorter than those before.
+  void Add(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
+    for (int64_t row = 0; row < rows;) {
+      // At most as many as there are already; the first few are read twice.
+      const int64_t most = rows_ == 0 ? kFirstRows : Min(rows_, kRowsPerFlush);
+      const int64_t count = Min(most, rows - row);
+      AddBlock(x + row * stride, count, stride, lanes);
+      row += count;
+    }
+  }
+
+  FUSEDNORM_INLINE Moments At(int64_t lane) const {
+    const int64_t rows = lane < last_lanes_ ? rows_ : rows_ - last_rows_;
+    return {static_cast<double>(rows), mean_[lane], deviations_[lane]};
+  }
+
+ private:
+  typedef typename Vec::V V;
+  typedef typename ScalarDataOf<Vec>::type Scalars;
+  static constexpr int64_t kFirstRows = 16;
+
+  void AddBlock(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
+    if (rows_ == 0 && centred_) Recentre(x, rows, stride, lanes);
+    for (int64_t row = 0; row < rows; ++row) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+        const V d =
+            Load<Data>(x + row * stride + i, width) - Load<Scalars>(shift_ + i, width);
+        AddTo<Vec>(sum_ + i, d, width);
+        AddTo<Vec>(squares_ + i, d * d, width);
+      });
+    }
+    Fold(rows, lanes);
+  }
+
+  void Recentre(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
+    for (int64_t row = 0; row < rows; ++row) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+        AddTo<Vec>(sum_ + i,
+                   Load<Data>(x + row * stride + i, width) -
+                       Load<Scalars>(shift_ + i, width),
+                   width);
+      });
+    }
+    const double per_row = 1.0 / rows;
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      shift_[lane] = static_cast<Scalar>(origin_[lane] + sum_[lane] * per_row);
+      sum_[lane] = 0;
+    }
+  }
+
+  // Joins the sums to the moments.
+  void Fold(int64_t rows, int64_t lanes) {
+    const double per_row = 1.0 / rows;
+    const double share = static_cast<double>(rows) / (rows_ + rows);
+    const double weight = rows_ * share;
+    if (centred_) {
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        const double from_shift = sum_[lane] * per_row;
+        const double mean =
+            (static_cast<double>(shift_[lane]) - origin_[lane]) + from_shift;
+        const double delta = mean - mean_[lane];
+        deviations_[lane] +=
+            (squares_[lane] - from_shift * sum_[lane]) + weight * delta * delta;
+        mean_[lane] += delta * share;
+        shift_[lane] = static_cast<Scalar>(origin_[lane] + mean_[lane]);
+      }
+    } else {
+      for (int64_t lane = 0; lane < lanes; ++lane) deviations_[lane] += squares_[lane];
+    }
+    for (int64_t lane = 0; lane < lanes; ++lane) sum_[lane] = squares_[lane] = 0;
+    rows_ += rows;
+    last_rows_ = rows;
+    last_lanes_ = lanes;
+  }
+
+  const bool centred_;
+  const Scalar* const origin_;
+  int64_t rows_ = 0;
+  int64_t last_rows_ = 0, last_lanes_ = 0;
+  Scalar shift_[kMaxLanes], sum_[kMaxLanes], squares_[kMaxLanes];
+  double mean_[kMaxLanes], deviations_[kMaxLanes];
+};

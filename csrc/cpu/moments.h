@@ -1,0 +1,165 @@
+// Count, mean and squared deviations of a group, from one reading of its elements.
+//
+// Elements are summed as distances from a number near their mean: the mean of all
+// elements before them, at least as many as there are until it is taken anew. What a
+// mean that wanders adds to the sum of squares is then never more than the variance
+// between the blocks itself, so that nothing cancels. The first elements have no such
+// number, and are read twice.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+struct Moments {
+  double count;
+  double mean;     // as a distance from the group's origin
+  double squares;  // of distances from the mean; plain ones if not centred
+
+  // Chan's formula.
+  FUSEDNORM_INLINE void Join(const Moments& other) {
+    const double total = count + other.count;
+    if (total == 0) return;
+    const double delta = other.mean - mean;
+    mean += delta * (other.count / total);
+    // In this order 0 times what would overflow stays 0.
+    squares += other.squares + count * (other.count / total) * delta * delta;
+    count = total;
+  }
+};
+
+// Of elements whose distances from `shift`, and the squares of those, have these sums.
+FUSEDNORM_INLINE Moments MomentsOf(double count, double sum, double squares,
+                                   double shift, bool centred) {
+  if (!centred) return {count, 0, squares};
+  const double mean = sum / count;
+  return {count, shift + mean, squares - mean * sum};
+}
+
+// The mean of a block as a sum in the compute type gives it; a block is at most
+// kVectorsPerBlock vectors.
+template <class Data>
+FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Storage* x,
+                                                        int64_t count) {
+  typedef typename Data::Vec Vec;
+  const typename Vec::Scalar origin = LoadOne<Data>(x);
+  const typename Vec::V at_origin = Vec::Splat(origin);
+  typename Vec::V sums[2] = {};
+  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
+    sums[which] =
+        sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - at_origin, width);
+  });
+  return static_cast<typename Vec::Scalar>(origin +
+                                           SumLanes<Vec>(sums[0] + sums[1]) / count);
+}
+
+// Of a block that is a group, given its mean, which this corrects.
+template <class Data>
+FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t count,
+                                        typename Data::Vec::Scalar mean, bool centred) {
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::V V;
+  const V shift = Vec::Splat(mean);
+  V sums[2] = {}, squares[2] = {};
+  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
+    const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+    sums[which] = sums[which] + d;
+    squares[which] = squares[which] + d * d;
+  });
+  const double from_origin =
+      centred ? static_cast<double>(mean) - LoadOne<Data>(x) : 0;
+  return MomentsOf(static_cast<double>(count), SumLanes<Vec>(sums[0] + sums[1]),
+                   SumLanes<Vec>(squares[0] + squares[1]), from_origin, centred);
+}
+
+// Of runs, one after the other.
+template <class Data>
+class RunMoments {
+ public:
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+  typedef typename Vec::V V;
+
+  // With the origin an element of the group, a constant group has exactly no deviation
+  // and a mean far from zero costs no digits.
+  RunMoments(bool centred, Scalar origin)
+      : centred_(centred), origin_(origin), shift_(origin) {}
+
+  void Add(const Storage* x, int64_t count) {
+    if (count == 0) return;
+    if (left_ == 0) Begin(x, count);
+    while (count > 0) {
+      const int64_t part = Min(count, left_ * Vec::kLanes);
+      AddVectors(x, part);
+      elements_ += part;
+      left_ -= (part + Vec::kLanes - 1) / Vec::kLanes;
+      if (left_ == 0) Fold();
+      x += part;
+      count -= part;
+    }
+  }
+
+  Moments Total() {
+    if (elements_ > 0) Fold();
+    return moments_;
+  }
+
+ private:
+  static constexpr int kSums = 2;  // side by side
+
+  void Begin(const Storage* x, int64_t count) {
+    left_ = Min((count + Vec::kLanes - 1) / Vec::kLanes, kVectorsPerBlock);
+    if (!centred_) return;
+    const int64_t first = Min(count, left_ * Vec::kLanes);
+    const V shift = Vec::Splat(shift_);
+    V sums[kSums] = {};
+    ForEachVectorInTwos<Vec>(first, [&](int64_t i, int which, auto width) {
+      sums[which] =
+          sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+    });
+    shift_ = static_cast<Scalar>(origin_ + SumAll(sums) / first);
+  }
+
+  void AddVectors(const Storage* x, int64_t count) {
+    const V shift = Vec::Splat(shift_);
+    V sums[kSums], squares[kSums];
+    for (int which = 0; which < kSums; ++which) {
+      sums[which] = sums_[which];
+      squares[which] = squares_[which];
+    }
+    ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
+      const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+      sums[which] = sums[which] + d;
+      squares[which] = squares[which] + d * d;
+    });
+    for (int which = 0; which < kSums; ++which) {
+      sums_[which] = sums[which];
+      squares_[which] = squares[which];
+    }
+  }
+
+  void Fold() {
+    const double sum = SumAll(sums_);
+    moments_.Join(MomentsOf(static_cast<double>(elements_), sum, SumAll(squares_),
+                            static_cast<double>(shift_) - origin_, centred_));
+    for (V& each : sums_) each = V{};
+    for (V& each : squares_) each = V{};
+    vectors_ += (elements_ + Vec::kLanes - 1) / Vec::kLanes;
+    elements_ = 0;
+    left_ = Min(vectors_, kVectorsPerBlock);
+    if (centred_) shift_ = static_cast<Scalar>(origin_ + moments_.mean);
+  }
+
+  static FUSEDNORM_INLINE double SumAll(const V (&sums)[kSums]) {
+    return SumLanes<Vec>(sums[0] + sums[1]);
+  }
+
+  const bool centred_;
+  const Scalar origin_;
+  Scalar shift_;
+  V sums_[kSums] = {};
+  V squares_[kSums] = {};
+  int64_t elements_ = 0;  // in the sums
+  int64_t left_ = 0;      // vectors until the sums are joined to the moments
+  int64_t vectors_ = 0;   // in the moments
+  Moments moments_ = {};
+};

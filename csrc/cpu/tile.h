@@ -1,0 +1,101 @@
+// Short rows, as many of them at a time as a vector has lanes: a tile. Its elements
+// are turned so that a vector holds one column, an element of every row; sums along
+// rows are then sums of vectors, and no lane is idle however short the row.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+// vectors[i] gets lane i of every vector. Writing two vectors as one, a lane of each in
+// turn, moves the highest bit of the vector's number to the lowest of the lane's and
+// the highest of the lane's to the lowest of the vector's; as often as there are bits,
+// it swaps the two numbers.
+template <class Vec>
+FUSEDNORM_INLINE void Transpose(typename Vec::V (&vectors)[Vec::kLanes]) {
+  constexpr int64_t kHalf = Vec::kLanes / 2;
+  typename Vec::V zipped[Vec::kLanes];
+#pragma GCC unroll 4
+  for (int64_t bit = 1; bit < Vec::kLanes; bit *= 2) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kHalf; ++i) {
+      zipped[2 * i] = ZipLow(vectors[i], vectors[i + kHalf]);
+      zipped[2 * i + 1] = ZipHigh(vectors[i], vectors[i + kHalf]);
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < Vec::kLanes; ++i) vectors[i] = zipped[i];
+  }
+}
+
+template <class Data>
+class Tile {
+ public:
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+  typedef typename Vec::V V;
+  static constexpr int64_t kRows = Vec::kLanes;
+
+  // `rows` rows of `length` at `from`; rows that are missing read as zero.
+  FUSEDNORM_INLINE void ReadFrom(const Storage* from, int64_t rows, int64_t length) {
+    Scalar plain[kRows * kMaxTileColumns + kRows];
+    if (rows < kRows) __builtin_memset(plain, 0, sizeof(plain));
+    ForEachVector<Vec>(rows * length, [&](int64_t i, auto width) {
+      Write(plain + i, Load<Data>(from + i, width));
+    });
+    for (int64_t column = 0; column < length; column += kRows) {
+      // Past the end of a row it reads the next, and past the last one what nobody
+      // looks at.
+      V vectors[kRows];
+#pragma GCC unroll 16
+      for (int64_t row = 0; row < kRows; ++row) {
+        vectors[row] = Read<V>(plain + row * length + column);
+      }
+      Transpose<Vec>(vectors);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kRows; ++i) columns[column + i] = vectors[i];
+    }
+  }
+
+  // The way back.
+  FUSEDNORM_INLINE void WriteTo(Storage* to, int64_t rows, int64_t length,
+                              Writes writes) const {
+    Scalar plain[kRows * kMaxTileColumns + kRows];
+    // The vectors at the end of the rows reach into the next one, whose own are written
+    // after them: later rows later, and the beginnings of rows last.
+    for (int64_t column = (length - 1) / kRows * kRows; column >= 0; column -= kRows) {
+      V vectors[kRows];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kRows; ++i) vectors[i] = columns[column + i];
+      Transpose<Vec>(vectors);
+#pragma GCC unroll 16
+      for (int64_t row = 0; row < kRows; ++row) {
+        Write(plain + row * length + column, vectors[row]);
+      }
+    }
+    ForEachResult<Data>(to, rows * length, writes, [&](int64_t i, auto width) {
+      return Load<Scalars>(plain + i, width);
+    });
+  }
+
+  V columns[kMaxTileColumns];
+
+ private:
+  typedef typename ScalarDataOf<Vec>::type Scalars;
+};
+
+// Sums over the columns of a tile, several side by side, since each addition waits for
+// the one before and is the more exact the fewer there are.
+template <class Vec>
+class ColumnSum {
+ public:
+  FUSEDNORM_INLINE void Add(int64_t column, typename Vec::V value) {
+    typename Vec::V& sum = sums_[column % kSums];
+    sum = sum + value;
+  }
+  FUSEDNORM_INLINE typename Vec::V Total() const {
+    return (sums_[0] + sums_[1]) + (sums_[2] + sums_[3]);
+  }
+
+ private:
+  static constexpr int kSums = 4;
+  typename Vec::V sums_[kSums] = {};
+};

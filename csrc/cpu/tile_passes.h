@@ -1,0 +1,278 @@
+// Forward and backward over tiles of short rows: everything in one reading, with the
+// tile in the first cache.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+// The rows of a tile.
+struct TileRows {
+  int64_t first;  // row of the tensor
+  int64_t count;  // fewer than lanes in the last tile
+};
+
+template <class Data>
+FUSEDNORM_INLINE TileRows RowsOfTile(const NormProblem& problem, int64_t tile) {
+  const int64_t first = tile * Tile<Data>::kRows;
+  return {first, Min(Tile<Data>::kRows, problem.n - first)};
+}
+
+template <class Data>
+class ForwardTiles {
+ public:
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+  typedef typename Vec::V V;
+
+  ForwardTiles(const NormProblem& problem, const Partition& part,
+               const ForwardBuffers& buffers, Workspace workspace)
+      : problem_(problem),
+        part_(part),
+        x_(static_cast<const Storage*>(buffers.x)),
+        residual_(static_cast<const Storage*>(buffers.residual)),
+        sum_(static_cast<Storage*>(buffers.sum)),
+        y_(static_cast<Storage*>(buffers.y)),
+        mean_(static_cast<Scalar*>(buffers.mean)),
+        rstd_(static_cast<Scalar*>(buffers.rstd)) {
+    params_ = {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
+               PrepareParam<Data>(problem, buffers.beta, 0, &workspace)};
+  }
+
+  void Run(const ParallelFor& parallel) const {
+    VisitActivation(problem_.activation, [&](auto act) {
+      const int64_t tiles = part_.outer;
+      const int64_t elements = part_.unit_elements * tiles / part_.blocks;
+      ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
+        const int64_t end = tiles * (block + 1) / part_.blocks;
+        for (int64_t tile = tiles * block / part_.blocks; tile < end; ++tile) {
+          RunTile<decltype(act)>(RowsOfTile<Data>(problem_, tile));
+        }
+        if (part_.streams) EndStream();
+      });
+    });
+  }
+
+ private:
+  typedef typename ScalarDataOf<Vec>::type Scalars;
+
+  template <class Act>
+  void RunTile(const TileRows& rows) const {
+    const int64_t length = problem_.k;
+    const int64_t at = rows.first * length;
+    const Storage* from = x_ + at;
+    if (problem_.has_residual) {
+      AddResidual<Data>(from, residual_ + at, sum_ + at, rows.count * length);
+      from = sum_ + at;
+    }
+    Tile<Data> tile;
+    tile.ReadFrom(from, rows.count, length);
+    const RowStatistics of = Statistics(tile);
+    const Partial width{rows.count};
+    if (problem_.centred) Store<Scalars>(mean_ + rows.first, of.mean, width);
+    Store<Scalars>(rstd_ + rows.first, of.rstd, width);
+    for (int64_t i = 0; i < length; ++i) {
+      const V xhat = (tile.columns[i] - of.mean) * of.rstd;
+      const V z = xhat * Vec::Splat(params_.GammaAt(i)) + Vec::Splat(params_.BetaAt(i));
+      tile.columns[i] = Act::template Forward<VecMath<Vec>>(z);
+    }
+    tile.WriteTo(y_ + at, rows.count, length,
+               part_.streams ? Writes::kStreamed : Writes::kCached);
+  }
+
+  struct RowStatistics {
+    V mean, rstd;
+  };
+
+  // Twice over the columns, which are at hand: the mean, then the deviations from it,
+  // which also correct it.
+  RowStatistics Statistics(const Tile<Data>& tile) const {
+    const int64_t length = problem_.k;
+    V mean = {};
+    if (problem_.centred) {
+      const V origin = tile.columns[0];
+      ColumnSum<Vec> sum;
+      for (int64_t i = 0; i < length; ++i) sum.Add(i, tile.columns[i] - origin);
+      mean = origin + sum.Total() * Vec::Splat(1.0 / length);
+    }
+    ColumnSum<Vec> sum, squares;
+    for (int64_t i = 0; i < length; ++i) {
+      const V d = tile.columns[i] - mean;
+      sum.Add(i, d);
+      squares.Add(i, d * d);
+    }
+    Scalar means[Vec::kLanes], sums[Vec::kLanes], all_squares[Vec::kLanes];
+    Write(means, mean);
+    Write(sums, sum.Total());
+    Write(all_squares, squares.Total());
+    Scalar rstd[Vec::kLanes];
+    const double epsilon = problem_.epsilon;
+    const bool centred = problem_.centred;
+    for (int64_t lane = 0; lane < Vec::kLanes; ++lane) {
+      const double correction = centred ? sums[lane] / static_cast<double>(length) : 0;
+      means[lane] = static_cast<Scalar>(means[lane] + correction);
+      const Moments moments = {
+          static_cast<double>(length), 0,
+          all_squares[lane] - correction * correction * static_cast<double>(length)};
+      rstd[lane] = RstdOf<Scalar>(moments, epsilon);
+    }
+    return {Read<V>(means), Read<V>(rstd)};
+  }
+
+  const NormProblem& problem_;
+  const Partition& part_;
+  const Storage* const x_;
+  const Storage* const residual_;
+  Storage* const sum_;
+  Storage* const y_;
+  Scalar* const mean_;
+  Scalar* const rstd_;
+  Params<Scalar> params_;
+};
+
+template <class Data>
+class BackwardTiles {
+ public:
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+  typedef typename Vec::V V;
+
+  BackwardTiles(const NormProblem& problem, const Partition& part,
+                const BackwardBuffers& buffers, Workspace workspace)
+      : problem_(problem), part_(part), buffers_(buffers) {
+    set_bytes_ = SetBytes(problem, GradientSums<Scalar>::kCount);
+    sets_ = workspace.Take<char>(part.sets * set_bytes_);
+    params_ = {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
+               PrepareParam<Data>(problem, buffers.beta, 0, &workspace)};
+  }
+
+  void Run(const ParallelFor& parallel) const {
+    VisitActivation(problem_.activation, [&](auto act) {
+      const int64_t elements = part_.unit_elements * part_.outer / part_.blocks;
+      ForEachTask(parallel, part_.blocks, elements,
+                  [&](int64_t block) { RunBlock<decltype(act)>(block); });
+    });
+    SetSums<Data>(problem_, sets_, set_bytes_, part_.sets)
+        .Run(parallel, {buffers_.dgamma, buffers_.dbeta});
+  }
+
+ private:
+  typedef typename ScalarDataOf<Vec>::type Scalars;
+
+  // The gradients of the parameters, a lane a row: over some tiles, then in double.
+  struct ColumnGradients {
+    V dgamma[kMaxTileColumns], dbeta[kMaxTileColumns];
+  };
+
+  template <class Act>
+  void RunBlock(int64_t block) const {
+    const int64_t length = problem_.k;
+    GradientSums<Scalar> sums;
+    if (part_.sets > 0) {
+      sums = GradientSums<Scalar>(sets_ + block * set_bytes_, length, 0, length);
+    }
+    ColumnGradients columns;
+    const auto clear = [&] {
+      for (int64_t i = 0; i < length; ++i) columns.dgamma[i] = columns.dbeta[i] = V{};
+    };
+    const auto flush = [&] {
+      for (int64_t i = 0; i < length; ++i) {
+        sums.AddPair(i, {SumLanes<Vec>(columns.dbeta[i]),
+                         SumLanes<Vec>(columns.dgamma[i])});
+      }
+      clear();
+    };
+    clear();
+    const int64_t end = part_.outer * (block + 1) / part_.blocks;
+    int64_t staged = 0;
+    for (int64_t tile = part_.outer * block / part_.blocks; tile < end; ++tile) {
+      RunTile<Act>(RowsOfTile<Data>(problem_, tile), &columns);
+      if (++staged % kRowsPerFlush == 0) flush();
+    }
+    flush();
+    if (part_.streams) EndStream();
+  }
+
+  template <class Act>
+  void RunTile(const TileRows& rows, ColumnGradients* params) const {
+    const int64_t length = problem_.k;
+    const int64_t at = rows.first * length;
+    // x turns into xhat, dy into dz.
+    Tile<Data> x, dy;
+    x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length);
+    dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length);
+    const V mean = OfRows(buffers_.mean, rows);
+    const V rstd = OfRows(buffers_.rstd, rows);
+    ColumnSum<Vec> plain, with_xhat;
+    for (int64_t i = 0; i < length; ++i) {
+      const V gamma = Vec::Splat(params_.GammaAt(i));
+      const V xhat = (x.columns[i] - mean) * rstd;
+      V dz = dy.columns[i];
+      if constexpr (!Act::kIsIdentity) {
+        const V z = xhat * gamma + Vec::Splat(params_.BetaAt(i));
+        dz = dz * Act::template Derivative<VecMath<Vec>>(z);
+      }
+      x.columns[i] = xhat;
+      dy.columns[i] = dz;
+      params->dbeta[i] = params->dbeta[i] + dz;
+      params->dgamma[i] = params->dgamma[i] + dz * xhat;
+      plain.Add(i, dz * gamma);
+      with_xhat.Add(i, dz * gamma * xhat);
+    }
+    const auto [plain_share, xhat_share, offset] =
+        Correct(plain.Total(), with_xhat.Total(), rows, rstd);
+    for (int64_t i = 0; i < length; ++i) {
+      const V gamma = Vec::Splat(params_.GammaAt(i));
+      dy.columns[i] =
+          rstd * (dy.columns[i] * gamma - plain_share - x.columns[i] * xhat_share) +
+          offset;
+    }
+    if (buffers_.dsum != nullptr) {
+      x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length);
+      for (int64_t i = 0; i < length; ++i) {
+        dy.columns[i] = dy.columns[i] + x.columns[i];
+      }
+    }
+    dy.WriteTo(static_cast<Storage*>(buffers_.dx) + at, rows.count, length,
+             part_.streams ? Writes::kStreamed : Writes::kCached);
+  }
+
+  struct Shares {
+    V plain, xhat, offset;
+  };
+
+  Shares Correct(V plain, V with_xhat, const TileRows& rows, V rstd) const {
+    Scalar plains[Vec::kLanes], with_xhats[Vec::kLanes], rstds[Vec::kLanes];
+    Scalar dmean[Vec::kLanes], drstd[Vec::kLanes], offsets[Vec::kLanes];
+    Write(plains, plain);
+    Write(with_xhats, with_xhat);
+    Write(rstds, rstd);
+    Write(dmean, OfRows(buffers_.dmean, rows));
+    Write(drstd, OfRows(buffers_.drstd, rows));
+    const bool centred = problem_.centred;
+    const int64_t length = problem_.k;
+    for (int64_t lane = 0; lane < Vec::kLanes; ++lane) {
+      const GroupCorrection<Scalar> correction =
+          CorrectionOf<Scalar>({plains[lane], with_xhats[lane]}, length, centred,
+                               rstds[lane], dmean[lane], drstd[lane]);
+      plains[lane] = correction.plain;
+      with_xhats[lane] = correction.xhat;
+      offsets[lane] = correction.offset;
+    }
+    return {Read<V>(plains), Read<V>(with_xhats), Read<V>(offsets)};
+  }
+
+  // Zero where there is none.
+  static FUSEDNORM_INLINE V OfRows(const void* statistics, const TileRows& rows) {
+    if (statistics == nullptr) return V{};
+    const auto* from = static_cast<const Scalar*>(statistics) + rows.first;
+    return Load<Scalars>(from, Partial{rows.count});
+  }
+
+  const NormProblem& problem_;
+  const Partition& part_;
+  const BackwardBuffers& buffers_;
+  Params<Scalar> params_;
+  char* sets_ = nullptr;
+  int64_t set_bytes_ = 0;
+};

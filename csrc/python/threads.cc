@@ -1,0 +1,74 @@
+#include "python/threads.h"
+
+#include <unistd.h>
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "core/shared_work.h"
+
+namespace fusednorm {
+namespace {
+
+class Helpers {
+ public:
+  // The process's. Never destroyed: its threads may outlive everything static.
+  static Helpers& Get() {
+    static std::mutex mutex;
+    static Helpers* helpers = nullptr;
+    const std::lock_guard<std::mutex> lock(mutex);
+    // A forked child has none of the threads of its parent.
+    if (helpers == nullptr || helpers->process_ != getpid()) helpers = new Helpers;
+    return *helpers;
+  }
+
+  // Makes sure that so many can work at a time.
+  void Reserve(int count) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (; started_ < count; ++started_) std::thread([this] { Work(); }).detach();
+  }
+
+  void Schedule(std::function<void()> function) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      queue_.push_back(std::move(function));
+    }
+    wake_.notify_one();
+  }
+
+ private:
+  void Work() {
+    for (;;) {
+      std::function<void()> function;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [this] { return !queue_.empty(); });
+        function = std::move(queue_.front());
+        queue_.pop_front();
+      }
+      function();
+    }
+  }
+
+  const pid_t process_ = getpid();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  int started_ = 0;
+};
+
+}  // namespace
+
+void ThreadsParallelFor::Run(int64_t count, int64_t elements, Body body,
+                             void* context) const {
+  RunShared(num_threads_, count, elements, body, context, [this](auto&& help) {
+    Helpers& helpers = Helpers::Get();
+    helpers.Reserve(num_threads_ - 1);
+    helpers.Schedule(std::move(help));
+  });
+}
+
+}  // namespace fusednorm
