@@ -82,20 +82,13 @@ class Tile {
   typedef typename ScalarDataOf<Vec>::type Scalars;
 };
 
-// Sums over the columns of a tile, several side by side, since each addition waits for
-// the one before and is the more exact the fewer there are.
-template <class Vec>
-class ColumnSum {
- public:
-  FUSEDNORM_INLINE void Add(int64_t column, typename Vec::V value) {
-    typename Vec::V& sum = sums_[column % kSums];
-    sum = sum + value;
+// Calls body(column, which) for every column, for sums of which two go side by side.
+template <class Body>
+FUSEDNORM_INLINE void ForEachColumnInTwos(int64_t columns, Body&& body) {
+  int64_t i = 0;
+  for (; i + 2 <= columns; i += 2) {
+    body(i, 0);
+    body(i + 1, 1);
   }
-  FUSEDNORM_INLINE typename Vec::V Total() const {
-    return (sums_[0] + sums_[1]) + (sums_[2] + sums_[3]);
-  }
-
- private:
-  static constexpr int kSums = 4;
-  typename Vec::V sums_[kSums] = {};
-};
+  if (i < columns) body(i, 0);
+}

@@ -79,6 +79,8 @@ class ForwardTiles {
                part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
+  typedef Wide<double, Vec::kLanes> Doubles;
+
   struct RowStatistics {
     V mean, rstd;
   };
@@ -90,32 +92,35 @@ class ForwardTiles {
     V mean = {};
     if (problem_.centred) {
       const V origin = tile.columns[0];
-      ColumnSum<Vec> sum;
-      for (int64_t i = 0; i < length; ++i) sum.Add(i, tile.columns[i] - origin);
-      mean = origin + sum.Total() * Vec::Splat(1.0 / length);
+      V sums[2] = {};
+      ForEachColumnInTwos(length, [&](int64_t i, int which) {
+        sums[which] = sums[which] + (tile.columns[i] - origin);
+      });
+      mean = origin + (sums[0] + sums[1]) * Vec::Splat(1.0 / length);
     }
-    ColumnSum<Vec> sum, squares;
-    for (int64_t i = 0; i < length; ++i) {
+    V sums[2] = {}, squares[2] = {};
+    ForEachColumnInTwos(length, [&](int64_t i, int which) {
       const V d = tile.columns[i] - mean;
-      sum.Add(i, d);
-      squares.Add(i, d * d);
+      sums[which] = sums[which] + d;
+      squares[which] = squares[which] + d * d;
+    });
+    const Doubles per_element = SplatTo<Doubles>(1.0 / length);
+    Doubles variance = ConvertTo<Doubles>(squares[0] + squares[1]) * per_element;
+    if (problem_.centred) {
+      const Doubles correction = ConvertTo<Doubles>(sums[0] + sums[1]) * per_element;
+      mean = ConvertTo<V>(ConvertTo<Doubles>(mean) + correction);
+      variance = variance - correction * correction;
     }
-    Scalar means[Vec::kLanes], sums[Vec::kLanes], all_squares[Vec::kLanes];
-    Write(means, mean);
-    Write(sums, sum.Total());
-    Write(all_squares, squares.Total());
-    Scalar rstd[Vec::kLanes];
-    const double epsilon = problem_.epsilon;
-    const bool centred = problem_.centred;
-    for (int64_t lane = 0; lane < Vec::kLanes; ++lane) {
-      const double correction = centred ? sums[lane] / static_cast<double>(length) : 0;
-      means[lane] = static_cast<Scalar>(means[lane] + correction);
-      const Moments moments = {
-          static_cast<double>(length), 0,
-          all_squares[lane] - correction * correction * static_cast<double>(length)};
-      rstd[lane] = RstdOf<Scalar>(moments, epsilon);
-    }
-    return {Read<V>(means), Read<V>(rstd)};
+    return {mean, ConvertTo<V>(RstdOf(variance, problem_.epsilon))};
+  }
+
+  // RstdOf of group.h for many groups.
+  static FUSEDNORM_INLINE Doubles RstdOf(Doubles variance, double epsilon) {
+    const Doubles zero = {};
+    variance = SelectLanes(variance < zero, zero, variance);
+    const Doubles squared = variance + epsilon;
+    return SelectLanes(squared == zero, zero,
+                       SplatTo<Doubles>(1.0) / SquareRoot(squared));
   }
 
   const NormProblem& problem_;
@@ -203,8 +208,8 @@ class BackwardTiles {
     dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length);
     const V mean = OfRows(buffers_.mean, rows);
     const V rstd = OfRows(buffers_.rstd, rows);
-    ColumnSum<Vec> plain, with_xhat;
-    for (int64_t i = 0; i < length; ++i) {
+    V plain[2] = {}, with_xhat[2] = {};
+    ForEachColumnInTwos(length, [&](int64_t i, int which) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       const V xhat = (x.columns[i] - mean) * rstd;
       V dz = dy.columns[i];
@@ -216,11 +221,11 @@ class BackwardTiles {
       dy.columns[i] = dz;
       params->dbeta[i] = params->dbeta[i] + dz;
       params->dgamma[i] = params->dgamma[i] + dz * xhat;
-      plain.Add(i, dz * gamma);
-      with_xhat.Add(i, dz * gamma * xhat);
-    }
+      plain[which] = plain[which] + dz * gamma;
+      with_xhat[which] = with_xhat[which] + dz * gamma * xhat;
+    });
     const auto [plain_share, xhat_share, offset] =
-        Correct(plain.Total(), with_xhat.Total(), rows, rstd);
+        SharesOf(plain[0] + plain[1], with_xhat[0] + with_xhat[1], rows, rstd);
     for (int64_t i = 0; i < length; ++i) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       dy.columns[i] =
@@ -241,25 +246,16 @@ class BackwardTiles {
     V plain, xhat, offset;
   };
 
-  Shares Correct(V plain, V with_xhat, const TileRows& rows, V rstd) const {
-    Scalar plains[Vec::kLanes], with_xhats[Vec::kLanes], rstds[Vec::kLanes];
-    Scalar dmean[Vec::kLanes], drstd[Vec::kLanes], offsets[Vec::kLanes];
-    Write(plains, plain);
-    Write(with_xhats, with_xhat);
-    Write(rstds, rstd);
-    Write(dmean, OfRows(buffers_.dmean, rows));
-    Write(drstd, OfRows(buffers_.drstd, rows));
-    const bool centred = problem_.centred;
-    const int64_t length = problem_.k;
-    for (int64_t lane = 0; lane < Vec::kLanes; ++lane) {
-      const GroupCorrection<Scalar> correction =
-          CorrectionOf<Scalar>({plains[lane], with_xhats[lane]}, length, centred,
-                               rstds[lane], dmean[lane], drstd[lane]);
-      plains[lane] = correction.plain;
-      with_xhats[lane] = correction.xhat;
-      offsets[lane] = correction.offset;
-    }
-    return {Read<V>(plains), Read<V>(with_xhats), Read<V>(offsets)};
+  // CorrectionOf of group.h for many groups.
+  Shares SharesOf(V plain, V with_xhat, const TileRows& rows, V rstd) const {
+    typedef Wide<double, Vec::kLanes> Doubles;
+    const Doubles share = SplatTo<Doubles>(1.0 / problem_.k);
+    const Doubles drstd = ConvertTo<Doubles>(OfRows(buffers_.drstd, rows));
+    const Doubles xhat =
+        (ConvertTo<Doubles>(with_xhat) + drstd * ConvertTo<Doubles>(rstd)) * share;
+    const Doubles dmean = ConvertTo<Doubles>(OfRows(buffers_.dmean, rows));
+    return {problem_.centred ? ConvertTo<V>(ConvertTo<Doubles>(plain) * share) : V{},
+            ConvertTo<V>(xhat), ConvertTo<V>(dmean * share)};
   }
 
   // Zero where there is none.

@@ -182,6 +182,28 @@ FUSEDNORM_INLINE Value AtLeast(Value bound, Value value) {
   }
 }
 
+// Of doubles.
+template <class Value>
+FUSEDNORM_INLINE Value SquareRoot(Value value) {
+  if constexpr (kIsPair<Value>) {
+    return {SquareRoot(value.low), SquareRoot(value.high)};
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(Value) == 64) {
+    return BitCast<Value>(_mm512_maskz_sqrt_pd(0xff, BitCast<__m512d>(value)));
+#endif
+#if defined(__AVX2__)
+  } else if constexpr (sizeof(Value) == 32) {
+    return BitCast<Value>(_mm256_sqrt_pd(BitCast<__m256d>(value)));
+#endif
+  } else {
+    Value root;
+    for (size_t i = 0; i < sizeof(Value) / sizeof(value[0]); ++i) {
+      root[i] = __builtin_sqrt(value[i]);
+    }
+    return root;
+  }
+}
+
 // Element by element, between types of as many lanes.
 template <class To, class From>
 FUSEDNORM_INLINE To ConvertTo(From from) {
