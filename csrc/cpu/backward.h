@@ -13,7 +13,11 @@ class Backward {
 
   Backward(const NormProblem& problem, const Partition& part,
            const BackwardBuffers& buffers, Workspace workspace)
-      : problem_(problem), part_(part), walk_(problem, part), buffers_(buffers) {
+      : problem_(problem),
+        part_(part),
+        walk_(problem, part),
+        per_element_(1.0 / problem.group_size()),
+        buffers_(buffers) {
     if (part.slices > 1) {
       sums_ = workspace.Take<SumPair>(part.wave * part.slices * part.max_groups);
     }
@@ -29,7 +33,8 @@ class Backward {
            static_cast<const Scalar*>(buffers.mean),
            static_cast<const Scalar*>(buffers.rstd),
            {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
-            PrepareParam<Data>(problem, buffers.beta, 0, &workspace)}};
+            PrepareParam<Data>(problem, buffers.beta, 0, &workspace)},
+           buffers.dmean != nullptr};
   }
 
   void Run(const ParallelFor& parallel) const {
@@ -149,7 +154,7 @@ class Backward {
       }
       const int64_t at = first + group;
       corrections[group] = CorrectionOf<Scalar>(
-          total, problem_.group_size(), problem_.centred, in_.rstd[at],
+          total, per_element_, problem_.centred, in_.rstd[at],
           dmean == nullptr ? 0 : dmean[at], drstd == nullptr ? 0 : drstd[at]);
     }
   }
@@ -165,6 +170,7 @@ class Backward {
   const NormProblem& problem_;
   const Partition& part_;
   const WalkType walk_;
+  const double per_element_;
   const BackwardBuffers& buffers_;
   Gradients<Storage, Scalar> in_;
   SumPair* sums_ = nullptr;

@@ -16,6 +16,7 @@ class Forward {
       : problem_(problem),
         part_(part),
         walk_(problem, part),
+        per_element_(1.0 / problem.group_size()),
         // After the prologue everything reads the sum.
         x_(static_cast<const Storage*>(problem.has_residual ? buffers.sum : buffers.x)),
         mean_(static_cast<Scalar*>(buffers.mean)),
@@ -100,7 +101,7 @@ class Forward {
       if (problem_.centred) {
         mean_[first + group] = MeanOf(walk_.Origin(unit, group, x_), all);
       }
-      rstd_[first + group] = RstdOf<Scalar>(all, problem_.epsilon);
+      rstd_[first + group] = RstdOf<Scalar>(all, per_element_, problem_.epsilon);
     }
   }
 
@@ -114,6 +115,7 @@ class Forward {
   const NormProblem& problem_;
   const Partition& part_;
   const WalkType walk_;
+  const double per_element_;
   const Storage* const x_;
   Scalar* const mean_;
   Scalar* const rstd_;

@@ -10,8 +10,9 @@ FUSEDNORM_INLINE Scalar MeanOf(Scalar origin, const Moments& moments) {
 }
 
 template <class Scalar>
-FUSEDNORM_INLINE Scalar RstdOf(const Moments& moments, double epsilon) {
-  double variance = moments.squares / moments.count;
+FUSEDNORM_INLINE Scalar RstdOf(const Moments& moments, double per_element,
+                               double epsilon) {
+  double variance = moments.squares * per_element;
   if (variance < 0) variance = 0;  // rounding; NaN stays
   // Only epsilon = 0 gets here with zero: a constant group is then beta, not 0/0.
   const double squared = variance + epsilon;
@@ -26,12 +27,11 @@ struct GroupCorrection {
 
 template <class Scalar>
 FUSEDNORM_INLINE GroupCorrection<Scalar> CorrectionOf(const SumPair& sums,
-                                                      int64_t count, bool centred,
+                                                      double per_element, bool centred,
                                                       Scalar rstd, Scalar dmean,
                                                       Scalar drstd) {
-  const double share = 1.0 / count;
-  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) * share;
-  return {static_cast<Scalar>(centred ? sums.plain * share : 0),
+  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) * per_element;
+  return {static_cast<Scalar>(centred ? sums.plain * per_element : 0),
           static_cast<Scalar>(xhat),
-          static_cast<Scalar>(static_cast<double>(dmean) * share)};
+          static_cast<Scalar>(static_cast<double>(dmean) * per_element)};
 }

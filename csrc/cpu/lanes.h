@@ -122,9 +122,13 @@ class Lanes {
     Scalar plain[kMaxLanes], xhat[kMaxLanes], shift[kMaxLanes];
     Spread(unit, [&](int64_t group) { return corrections[group].plain; }, plain);
     Spread(unit, [&](int64_t group) { return corrections[group].xhat; }, xhat);
-    Spread(unit, [&](int64_t group) { return corrections[group].offset; }, shift);
+    Operand<Vec> offset = Operand<Vec>::Same(0);
+    if (in.has_dmean) {
+      Spread(unit, [&](int64_t group) { return corrections[group].offset; }, shift);
+      offset = Operand<Vec>::Along(shift);
+    }
     const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
-                                               Along<Vec>(shift)};
+                                               offset};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.apply_gradient(in.dy + offset, in.x + offset,
                                in.dsum == nullptr ? nullptr : in.dsum + offset,

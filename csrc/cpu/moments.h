@@ -27,10 +27,10 @@ struct Moments {
 };
 
 // Of elements whose distances from `shift`, and the squares of those, have these sums.
-FUSEDNORM_INLINE Moments MomentsOf(double count, double sum, double squares,
-                                   double shift, bool centred) {
+FUSEDNORM_INLINE Moments MomentsOf(double count, double per_element, double sum,
+                                   double squares, double shift, bool centred) {
   if (!centred) return {count, 0, squares};
-  const double mean = sum / count;
+  const double mean = sum * per_element;
   return {count, shift + mean, squares - mean * sum};
 }
 
@@ -38,7 +38,8 @@ FUSEDNORM_INLINE Moments MomentsOf(double count, double sum, double squares,
 // kVectorsPerBlock vectors.
 template <class Data>
 FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Storage* x,
-                                                        int64_t count) {
+                                                        int64_t count,
+                                                        double per_element) {
   typedef typename Data::Vec Vec;
   const typename Vec::Scalar origin = LoadOne<Data>(x);
   const typename Vec::V at_origin = Vec::Splat(origin);
@@ -47,13 +48,14 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Sto
     sums[which] =
         sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - at_origin, width);
   });
-  return static_cast<typename Vec::Scalar>(origin +
-                                           SumLanes<Vec>(sums[0] + sums[1]) / count);
+  return static_cast<typename Vec::Scalar>(
+      origin + SumLanes<Vec>(sums[0] + sums[1]) * per_element);
 }
 
 // Of a block that is a group, given its mean, which this corrects.
 template <class Data>
 FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t count,
+                                        double per_element,
                                         typename Data::Vec::Scalar mean, bool centred) {
   typedef typename Data::Vec Vec;
   typedef typename Vec::V V;
@@ -66,7 +68,8 @@ FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t
   });
   const double from_origin =
       centred ? static_cast<double>(mean) - LoadOne<Data>(x) : 0;
-  return MomentsOf(static_cast<double>(count), SumLanes<Vec>(sums[0] + sums[1]),
+  return MomentsOf(static_cast<double>(count), per_element,
+                   SumLanes<Vec>(sums[0] + sums[1]),
                    SumLanes<Vec>(squares[0] + squares[1]), from_origin, centred);
 }
 
@@ -139,7 +142,8 @@ class RunMoments {
 
   void Fold() {
     const double sum = SumAll(sums_);
-    moments_.Join(MomentsOf(static_cast<double>(elements_), sum, SumAll(squares_),
+    const double count = static_cast<double>(elements_);
+    moments_.Join(MomentsOf(count, 1 / count, sum, SumAll(squares_),
                             static_cast<double>(shift_) - origin_, centred_));
     for (V& each : sums_) each = V{};
     for (V& each : squares_) each = V{};

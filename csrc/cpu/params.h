@@ -25,6 +25,7 @@ struct Gradients {
   const Scalar* mean;
   const Scalar* rstd;
   Params<Scalar> params;
+  bool has_dmean;  // corrections have an offset
 };
 
 // Inputs of the second order.

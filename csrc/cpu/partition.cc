@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace fusednorm {
 namespace cpu {
@@ -115,13 +114,13 @@ Partition PartitionUnits(const NormProblem& problem) {
   return part;
 }
 
-// Past the caches from this size on. Of no influence on the results.
+// Results of at least so many bytes are written past the caches: they would not find
+// room in the last one, and what reads them next would not find them there. Of no
+// influence on the results themselves.
 int64_t StreamedBytes() {
   static const int64_t bytes = [] {
-    const char* const set = std::getenv("FUSEDNORM_STREAM_BYTES");
-    if (set != nullptr) return int64_t{std::atoll(set)};
     const int64_t cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return cache > 0 ? cache / 2 : int64_t{16} << 20;
+    return cache > 0 ? cache : int64_t{32} << 20;
   }();
   return bytes;
 }

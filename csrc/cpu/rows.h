@@ -21,7 +21,8 @@ class Rows {
         slices_(part.slices),
         chunk_(problem.k * problem.q),
         stride_(problem.g * chunk_),
-        size_(problem.p * chunk_) {}
+        size_(problem.p * chunk_),
+        per_element_(1.0 / size_) {}
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
   FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
@@ -53,12 +54,13 @@ class Rows {
     Scalar mean[kMostTogether] = {};
     if (problem_.centred) {
       for (int64_t i = 0; i < count; ++i) {
-        mean[i] = MeanOfBlock<Data>(x + Base(first + i), size_);
+        mean[i] = MeanOfBlock<Data>(x + Base(first + i), size_, per_element_);
       }
     }
     for (int64_t i = 0; i < count; ++i) {
       of_units[i] =
-          MomentsOfBlock<Data>(x + Base(first + i), size_, mean[i], problem_.centred);
+          MomentsOfBlock<Data>(x + Base(first + i), size_, per_element_, mean[i],
+                               problem_.centred);
     }
   }
 
@@ -118,7 +120,7 @@ class Rows {
                      Writes writes) const {
     const Correction<Vec, Same> correction = {Same<Vec>(corrections[0].plain),
                                               Same<Vec>(corrections[0].xhat),
-                                              Same<Vec>(corrections[0].offset)};
+                                              Operand<Vec>::Same(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.apply_gradient(
           in.dy + offset, in.x + offset,
@@ -187,6 +189,7 @@ class Rows {
   }
 
   FUSEDNORM_INLINE int64_t Base(int64_t unit) const {
+    if (size_ == chunk_) return unit * size_;
     const int64_t n = unit / problem_.g;
     return n * problem_.p * stride_ + (unit - n * problem_.g) * chunk_;
   }
@@ -201,6 +204,7 @@ class Rows {
   FUSEDNORM_INLINE void ForEachRun(int64_t unit, int64_t slice,
                                    Function&& function) const {
     const int64_t base = Base(unit);
+    if (slices_ == 1 && size_ == chunk_) return function(base, 0, size_);
     const int64_t end = SliceBegin(slice + 1);
     for (int64_t position = SliceBegin(slice); position < end;) {
       const int64_t p = position / chunk_;
@@ -216,7 +220,7 @@ class Rows {
   template <class Function>
   FUSEDNORM_INLINE void ForEachParamRun(int64_t unit, int64_t slice,
                                         Function&& function) const {
-    const int64_t first = unit % problem_.g * problem_.k;
+    const int64_t first = problem_.g == 1 ? 0 : unit % problem_.g * problem_.k;
     ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {
       if (problem_.q == 1) return function(offset, first + inside, count);
       while (count > 0) {
@@ -263,4 +267,5 @@ class Rows {
   const int64_t chunk_;   // contiguous elements of a group
   const int64_t stride_;  // from one chunk of a group to the next
   const int64_t size_;    // of a group
+  const double per_element_;
 };

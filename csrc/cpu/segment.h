@@ -8,43 +8,41 @@
 // error of a sum by that of 64 additions whatever its length.
 constexpr int64_t kVectorsPerBlock = 64;
 
-// A value that is the same along a run, or one of an array read beside it.
+// A value that is the same along a run, or one of an array read beside it. What is the
+// same is kept as one number, which a function passes on faster than a vector.
 template <class Vec>
 class Operand {
  public:
   typedef typename Vec::Scalar Scalar;
-  static FUSEDNORM_INLINE Operand Same(Scalar value) {
-    return Operand(nullptr, Vec::Splat(value));
-  }
+  static FUSEDNORM_INLINE Operand Same(Scalar value) { return Operand(nullptr, value); }
   static FUSEDNORM_INLINE Operand Along(const Scalar* values) {
-    return Operand(values, typename Vec::V{});
+    return Operand(values, 0);
   }
   template <class Width>
   FUSEDNORM_INLINE typename Vec::V At(int64_t i, Width width) const {
-    if (values_ == nullptr) return same_;
+    if (values_ == nullptr) return Vec::Splat(same_);
     return LoadScalars(values_ + i, width);
   }
 
  private:
-  FUSEDNORM_INLINE Operand(const Scalar* values, typename Vec::V same)
+  FUSEDNORM_INLINE Operand(const Scalar* values, Scalar same)
       : values_(values), same_(same) {}
   template <class Width>
   static FUSEDNORM_INLINE typename Vec::V LoadScalars(const Scalar* from, Width width);
 
   const Scalar* values_;
-  typename Vec::V same_;
+  Scalar same_;
 };
 
 // The two kinds where the caller knows which it is.
 template <class Vec>
 struct Same {
-  explicit FUSEDNORM_INLINE Same(typename Vec::Scalar value)
-      : value(Vec::Splat(value)) {}
+  explicit FUSEDNORM_INLINE Same(typename Vec::Scalar value) : value(value) {}
   template <class Width>
   FUSEDNORM_INLINE typename Vec::V At(int64_t, Width) const {
-    return value;
+    return Vec::Splat(value);
   }
-  typename Vec::V value;
+  typename Vec::Scalar value;
 };
 template <class Vec>
 struct Along {
@@ -282,7 +280,8 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
 // What the group's sums contribute to dx.
 template <class Vec, template <class> class Stat>
 struct Correction {
-  Stat<Vec> plain, xhat, offset;
+  Stat<Vec> plain, xhat;
+  Operand<Vec> offset;
 };
 
 // dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]

@@ -82,13 +82,31 @@ class Tile {
   typedef typename ScalarDataOf<Vec>::type Scalars;
 };
 
-// Calls body(column, which) for every column, for sums of which two go side by side.
-template <class Body>
-FUSEDNORM_INLINE void ForEachColumnInTwos(int64_t columns, Body&& body) {
-  int64_t i = 0;
-  for (; i + 2 <= columns; i += 2) {
-    body(i, 0);
-    body(i + 1, 1);
+// The sums over a tile's columns of kSums terms: add(column, terms) stores the terms of
+// one. In the compute type over a few columns, two sums side by side, then in double.
+template <class Vec, int kSums, class Add>
+FUSEDNORM_INLINE void SumColumns(int64_t columns,
+                                 Wide<double, Vec::kLanes> (&totals)[kSums], Add&& add) {
+  typedef typename Vec::V V;
+  constexpr int64_t kColumnsPerFold = 8;
+  for (auto& total : totals) total = Wide<double, Vec::kLanes>{};
+  for (int64_t begin = 0; begin < columns; begin += kColumnsPerFold) {
+    const int64_t end = Min(columns, begin + kColumnsPerFold);
+    V even[kSums] = {}, odd[kSums] = {}, terms[kSums];
+    int64_t i = begin;
+    for (; i + 2 <= end; i += 2) {
+      add(i, terms);
+      for (int s = 0; s < kSums; ++s) even[s] = even[s] + terms[s];
+      add(i + 1, terms);
+      for (int s = 0; s < kSums; ++s) odd[s] = odd[s] + terms[s];
+    }
+    if (i < end) {
+      add(i, terms);
+      for (int s = 0; s < kSums; ++s) even[s] = even[s] + terms[s];
+    }
+    for (int s = 0; s < kSums; ++s) {
+      totals[s] =
+          totals[s] + ConvertTo<Wide<double, Vec::kLanes>>(even[s] + odd[s]);
+    }
   }
-  if (i < columns) body(i, 0);
 }

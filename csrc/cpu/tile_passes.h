@@ -89,25 +89,24 @@ class ForwardTiles {
   // which also correct it.
   RowStatistics Statistics(const Tile<Data>& tile) const {
     const int64_t length = problem_.k;
+    const Doubles per_element = SplatTo<Doubles>(1.0 / length);
     V mean = {};
     if (problem_.centred) {
       const V origin = tile.columns[0];
-      V sums[2] = {};
-      ForEachColumnInTwos(length, [&](int64_t i, int which) {
-        sums[which] = sums[which] + (tile.columns[i] - origin);
+      Doubles sum[1];
+      SumColumns<Vec>(length, sum, [&](int64_t i, V (&terms)[1]) {
+        terms[0] = tile.columns[i] - origin;
       });
-      mean = origin + (sums[0] + sums[1]) * Vec::Splat(1.0 / length);
+      mean = ConvertTo<V>(ConvertTo<Doubles>(origin) + sum[0] * per_element);
     }
-    V sums[2] = {}, squares[2] = {};
-    ForEachColumnInTwos(length, [&](int64_t i, int which) {
-      const V d = tile.columns[i] - mean;
-      sums[which] = sums[which] + d;
-      squares[which] = squares[which] + d * d;
+    Doubles sums[2];
+    SumColumns<Vec>(length, sums, [&](int64_t i, V (&terms)[2]) {
+      terms[0] = tile.columns[i] - mean;
+      terms[1] = terms[0] * terms[0];
     });
-    const Doubles per_element = SplatTo<Doubles>(1.0 / length);
-    Doubles variance = ConvertTo<Doubles>(squares[0] + squares[1]) * per_element;
+    Doubles variance = sums[1] * per_element;
     if (problem_.centred) {
-      const Doubles correction = ConvertTo<Doubles>(sums[0] + sums[1]) * per_element;
+      const Doubles correction = sums[0] * per_element;
       mean = ConvertTo<V>(ConvertTo<Doubles>(mean) + correction);
       variance = variance - correction * correction;
     }
@@ -163,6 +162,7 @@ class BackwardTiles {
 
  private:
   typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef Wide<double, Vec::kLanes> Doubles;
 
   // The gradients of the parameters, a lane a row: over some tiles, then in double.
   struct ColumnGradients {
@@ -208,8 +208,8 @@ class BackwardTiles {
     dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length);
     const V mean = OfRows(buffers_.mean, rows);
     const V rstd = OfRows(buffers_.rstd, rows);
-    V plain[2] = {}, with_xhat[2] = {};
-    ForEachColumnInTwos(length, [&](int64_t i, int which) {
+    Doubles sums[2];
+    SumColumns<Vec>(length, sums, [&](int64_t i, V (&terms)[2]) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       const V xhat = (x.columns[i] - mean) * rstd;
       V dz = dy.columns[i];
@@ -221,11 +221,11 @@ class BackwardTiles {
       dy.columns[i] = dz;
       params->dbeta[i] = params->dbeta[i] + dz;
       params->dgamma[i] = params->dgamma[i] + dz * xhat;
-      plain[which] = plain[which] + dz * gamma;
-      with_xhat[which] = with_xhat[which] + dz * gamma * xhat;
+      terms[0] = dz * gamma;
+      terms[1] = terms[0] * xhat;
     });
     const auto [plain_share, xhat_share, offset] =
-        SharesOf(plain[0] + plain[1], with_xhat[0] + with_xhat[1], rows, rstd);
+        SharesOf(sums[0], sums[1], rows, rstd);
     for (int64_t i = 0; i < length; ++i) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       dy.columns[i] =
@@ -247,14 +247,13 @@ class BackwardTiles {
   };
 
   // CorrectionOf of group.h for many groups.
-  Shares SharesOf(V plain, V with_xhat, const TileRows& rows, V rstd) const {
-    typedef Wide<double, Vec::kLanes> Doubles;
+  Shares SharesOf(Doubles plain, Doubles with_xhat, const TileRows& rows,
+                  V rstd) const {
     const Doubles share = SplatTo<Doubles>(1.0 / problem_.k);
     const Doubles drstd = ConvertTo<Doubles>(OfRows(buffers_.drstd, rows));
-    const Doubles xhat =
-        (ConvertTo<Doubles>(with_xhat) + drstd * ConvertTo<Doubles>(rstd)) * share;
+    const Doubles xhat = (with_xhat + drstd * ConvertTo<Doubles>(rstd)) * share;
     const Doubles dmean = ConvertTo<Doubles>(OfRows(buffers_.dmean, rows));
-    return {problem_.centred ? ConvertTo<V>(ConvertTo<Doubles>(plain) * share) : V{},
+    return {problem_.centred ? ConvertTo<V>(plain * share) : V{},
             ConvertTo<V>(xhat), ConvertTo<V>(dmean * share)};
   }
 
