@@ -12,7 +12,7 @@
 namespace fusednorm {
 
 // Waking another thread takes as long as this many elements.
-constexpr int64_t kWorthAThread = 16384;
+constexpr int64_t kWorthAThread = 32768;
 
 class ParallelFor {
  public:

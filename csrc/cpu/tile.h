@@ -34,45 +34,46 @@ class Tile {
   typedef typename Vec::V V;
   static constexpr int64_t kRows = Vec::kLanes;
 
-  // `rows` rows of `length` at `from`; rows that are missing read as zero.
-  FUSEDNORM_INLINE void ReadFrom(const Storage* from, int64_t rows, int64_t length) {
-    Scalar plain[kRows * kMaxTileColumns + kRows];
-    if (rows < kRows) __builtin_memset(plain, 0, sizeof(plain));
+  // `rows` rows of `length` at `from`, after which there are `after` elements more; rows
+  // that are missing read as zero.
+  FUSEDNORM_INLINE void ReadFrom(const Storage* from, int64_t rows, int64_t length,
+                                 int64_t after) {
+    // Vectors past the end of a row read the next, and past the last row what nobody
+    // looks at, if only there is something to read.
+    if (rows == kRows && (length % kRows == 0 || after >= kRows)) {
+      ReadRows<Data>(from, length);
+      return;
+    }
+    Scalar plain[kRows * kMaxTileColumns + kRows] = {};
     ForEachVector<Vec>(rows * length, [&](int64_t i, auto width) {
       Write(plain + i, Load<Data>(from + i, width));
     });
-    for (int64_t column = 0; column < length; column += kRows) {
-      // Past the end of a row it reads the next, and past the last one what nobody
-      // looks at.
-      V vectors[kRows];
-#pragma GCC unroll 16
-      for (int64_t row = 0; row < kRows; ++row) {
-        vectors[row] = Read<V>(plain + row * length + column);
-      }
-      Transpose<Vec>(vectors);
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kRows; ++i) columns[column + i] = vectors[i];
-    }
+    ReadRows<Scalars>(plain, length);
   }
 
   // The way back.
   FUSEDNORM_INLINE void WriteTo(Storage* to, int64_t rows, int64_t length,
-                              Writes writes) const {
-    Scalar plain[kRows * kMaxTileColumns + kRows];
+                                Writes writes) const {
+    const bool aligned =
+        reinterpret_cast<uintptr_t>(to) % sizeof(typename Data::Packed) == 0;
+    const bool streamed = writes == Writes::kStreamed && aligned;
+    const Full<Vec> width;
+    if (rows == kRows && length % kRows == 0) {
+      WriteRows(length, [&](int64_t i, V value) {
+        if (streamed) {
+          StoreStreaming<Data>(to + i, value, width);
+        } else {
+          Store<Data>(to + i, value, width);
+        }
+      });
+      return;
+    }
     // The vectors at the end of the rows reach into the next one, whose own are written
     // after them: later rows later, and the beginnings of rows last.
-    for (int64_t column = (length - 1) / kRows * kRows; column >= 0; column -= kRows) {
-      V vectors[kRows];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kRows; ++i) vectors[i] = columns[column + i];
-      Transpose<Vec>(vectors);
-#pragma GCC unroll 16
-      for (int64_t row = 0; row < kRows; ++row) {
-        Write(plain + row * length + column, vectors[row]);
-      }
-    }
-    ForEachResult<Data>(to, rows * length, writes, [&](int64_t i, auto width) {
-      return Load<Scalars>(plain + i, width);
+    Scalar plain[kRows * kMaxTileColumns + kRows];
+    WriteRows(length, [&](int64_t i, V value) { Write(plain + i, value); });
+    ForEachResult<Data>(to, rows * length, writes, [&](int64_t i, auto part) {
+      return Load<Scalars>(plain + i, part);
     });
   }
 
@@ -80,6 +81,35 @@ class Tile {
 
  private:
   typedef typename ScalarDataOf<Vec>::type Scalars;
+
+  template <class From>
+  FUSEDNORM_INLINE void ReadRows(const typename From::Storage* from, int64_t length) {
+    for (int64_t column = 0; column < length; column += kRows) {
+      V vectors[kRows];
+#pragma GCC unroll 16
+      for (int64_t row = 0; row < kRows; ++row) {
+        vectors[row] = Load<From>(from + row * length + column, Full<Vec>());
+      }
+      Transpose<Vec>(vectors);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kRows; ++i) columns[column + i] = vectors[i];
+    }
+  }
+
+  // Calls store(index, vector) for each vector of the rows, the beginnings of rows last.
+  template <class StoreAt>
+  FUSEDNORM_INLINE void WriteRows(int64_t length, StoreAt&& store) const {
+    for (int64_t column = (length - 1) / kRows * kRows; column >= 0; column -= kRows) {
+      V vectors[kRows];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kRows; ++i) vectors[i] = columns[column + i];
+      Transpose<Vec>(vectors);
+#pragma GCC unroll 16
+      for (int64_t row = 0; row < kRows; ++row) {
+        store(row * length + column, vectors[row]);
+      }
+    }
+  }
 };
 
 // The sums over a tile's columns of kSums terms: add(column, terms) stores the terms of

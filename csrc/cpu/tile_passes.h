@@ -8,12 +8,14 @@
 struct TileRows {
   int64_t first;  // row of the tensor
   int64_t count;  // fewer than lanes in the last tile
+  int64_t after;  // elements of the tensor after them
 };
 
 template <class Data>
 FUSEDNORM_INLINE TileRows RowsOfTile(const NormProblem& problem, int64_t tile) {
   const int64_t first = tile * Tile<Data>::kRows;
-  return {first, Min(Tile<Data>::kRows, problem.n - first)};
+  const int64_t count = Min(Tile<Data>::kRows, problem.n - first);
+  return {first, count, (problem.n - first - count) * problem.k};
 }
 
 template <class Data>
@@ -65,7 +67,7 @@ class ForwardTiles {
       from = sum_ + at;
     }
     Tile<Data> tile;
-    tile.ReadFrom(from, rows.count, length);
+    tile.ReadFrom(from, rows.count, length, rows.after);
     const RowStatistics of = Statistics(tile);
     const Partial width{rows.count};
     if (problem_.centred) Store<Scalars>(mean_ + rows.first, of.mean, width);
@@ -202,10 +204,12 @@ class BackwardTiles {
   void RunTile(const TileRows& rows, ColumnGradients* params) const {
     const int64_t length = problem_.k;
     const int64_t at = rows.first * length;
-    // x turns into xhat, dy into dz.
+    // dy turns into dz.
     Tile<Data> x, dy;
-    x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length);
-    dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length);
+    x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length,
+               rows.after);
+    dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length,
+               rows.after);
     const V mean = OfRows(buffers_.mean, rows);
     const V rstd = OfRows(buffers_.rstd, rows);
     Doubles sums[2];
@@ -217,8 +221,7 @@ class BackwardTiles {
         const V z = xhat * gamma + Vec::Splat(params_.BetaAt(i));
         dz = dz * Act::template Derivative<VecMath<Vec>>(z);
       }
-      x.columns[i] = xhat;
-      dy.columns[i] = dz;
+      if constexpr (!Act::kIsIdentity) dy.columns[i] = dz;
       params->dbeta[i] = params->dbeta[i] + dz;
       params->dgamma[i] = params->dgamma[i] + dz * xhat;
       terms[0] = dz * gamma;
@@ -228,12 +231,13 @@ class BackwardTiles {
         SharesOf(sums[0], sums[1], rows, rstd);
     for (int64_t i = 0; i < length; ++i) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
+      const V xhat = (x.columns[i] - mean) * rstd;
       dy.columns[i] =
-          rstd * (dy.columns[i] * gamma - plain_share - x.columns[i] * xhat_share) +
-          offset;
+          rstd * (dy.columns[i] * gamma - plain_share - xhat * xhat_share) + offset;
     }
     if (buffers_.dsum != nullptr) {
-      x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length);
+      x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length,
+               rows.after);
       for (int64_t i = 0; i < length; ++i) {
         dy.columns[i] = dy.columns[i] + x.columns[i];
       }

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -35,6 +37,7 @@ class Helpers {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       queue_.push_back(std::move(function));
+      ++queued_;
     }
     wake_.notify_one();
   }
@@ -42,21 +45,33 @@ class Helpers {
  private:
   void Work() {
     for (;;) {
+      WaitAwake();
       std::function<void()> function;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [this] { return !queue_.empty(); });
         function = std::move(queue_.front());
         queue_.pop_front();
+        --queued_;
       }
       function();
     }
   }
 
+  // For as long as waking up takes: the next phase of the same call follows soon.
+  void WaitAwake() const {
+    const auto end = std::chrono::steady_clock::now() + kAwake;
+    while (queued_ == 0 && std::chrono::steady_clock::now() < end) {
+    }
+  }
+
+  static constexpr std::chrono::microseconds kAwake{50};
+
   const pid_t process_ = getpid();
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
+  std::atomic<int> queued_{0};
   int started_ = 0;
 };
 
