@@ -34,7 +34,8 @@ class Backward {
            static_cast<const Scalar*>(buffers.rstd),
            {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
             PrepareParam<Data>(problem, buffers.beta, 0, &workspace)},
-           buffers.dmean != nullptr};
+           buffers.dmean != nullptr,
+           KeepsDz() ? static_cast<Storage*>(buffers.dx) : nullptr};
   }
 
   void Run(const ParallelFor& parallel) const {
@@ -48,6 +49,12 @@ class Backward {
   }
 
  private:
+  // dz can wait in dx for the second pass, if the first still finds x and dsum where
+  // they are.
+  bool KeepsDz() const {
+    return part_.keeps_dz && buffers_.dx != buffers_.x && buffers_.dx != buffers_.dsum;
+  }
+
   void RunWholeUnits(const ParallelFor& parallel) const {
     const int64_t elements = part_.unit_elements * part_.outer / part_.blocks;
     ForEachTask(parallel, part_.blocks * part_.inner, elements, [&](int64_t task) {
@@ -163,7 +170,8 @@ class Backward {
                      const GroupCorrection<Scalar>* corrections) const {
     walk_.WriteGradient(unit, slice, in_, corrections,
                         static_cast<Storage*>(buffers_.dx),
-                        part_.streams ? Writes::kStreamed : Writes::kCached);
+                        part_.streams && in_.kept_dz == nullptr ? Writes::kStreamed
+                                                                : Writes::kCached);
     if (part_.streams) EndStream();
   }
 

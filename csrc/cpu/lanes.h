@@ -90,11 +90,12 @@ class Lanes {
     LaneSums<Scalar, 2> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       if (problem_.reduces_q) {
-        segments_.reduce_along(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
-                               nullptr, total.staged[0], total.staged[1]);
+        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset),
+                               lanes, by.AtRow(row), nullptr, total.staged[0], total.staged[1]);
       } else {
         PairSums<Vec> of_row;
-        segments_.reduce_same(in.dy + offset, in.x + offset, lanes, by.AtRow(row),
+        segments_.reduce_same(in.dy + offset, in.x + offset, KeptAt(in, offset), lanes,
+                              by.AtRow(row),
                               &of_row, total.staged[0], total.staged[1]);
         params_sum->AddPair(row, of_row.Total());
       }
@@ -130,9 +131,11 @@ class Lanes {
     const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
                                                offset};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      segments_.apply_gradient(in.dy + offset, in.x + offset,
-                               in.dsum == nullptr ? nullptr : in.dsum + offset,
-                               dx + offset, lanes, by.AtRow(row), correction, writes);
+      const Storage* const dz = KeptAt(in, offset);
+      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
+          dz == nullptr ? in.dy + offset : dz, in.x + offset,
+          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, lanes,
+          by.AtRow(row), correction, writes);
     });
   }
 

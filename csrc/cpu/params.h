@@ -26,7 +26,13 @@ struct Gradients {
   const Scalar* rstd;
   Params<Scalar> params;
   bool has_dmean;  // corrections have an offset
+  Storage* kept_dz;  // where dz is kept between the two passes, or null
 };
+
+template <class Storage, class Scalar>
+FUSEDNORM_INLINE Storage* KeptAt(const Gradients<Storage, Scalar>& in, int64_t offset) {
+  return in.kept_dz == nullptr ? nullptr : in.kept_dz + offset;
+}
 
 // Inputs of the second order.
 template <class Scalar>

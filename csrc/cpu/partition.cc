@@ -129,6 +129,11 @@ int64_t DataBytes(const NormProblem& problem) {
   return problem.num_elements() * static_cast<int64_t>(SizeOf(problem.data));
 }
 
+bool IsTranscendental(Activation activation) {
+  return activation != Activation::kNone && activation != Activation::kRelu &&
+         activation != Activation::kLeakyRelu;
+}
+
 // How many of the units fit a wave that reads so many tensors.
 int64_t UnitsPerWave(const NormProblem& problem, const Partition& part,
                      int64_t tensors) {
@@ -234,6 +239,11 @@ Partition PartitionForward(const NormProblem& problem) {
 Partition PartitionBackward(const NormProblem& problem) {
   Partition part = PartitionGradients(
       problem, {problem.has_gamma || problem.has_beta, 2, 2, 2, 3, 2, true});
+  // Where computing it costs more than writing it once more, to the cache.
+  constexpr int64_t kTensors = 3;
+  const int64_t bytes = DataBytes(problem) / part.units() * part.wave * kTensors;
+  part.keeps_dz = problem.data == ComputeType(problem.data) &&
+                  IsTranscendental(problem.activation) && bytes <= 2 * kWaveBytes;
   part.streams = DataBytes(problem) >= StreamedBytes();
   return part;
 }

@@ -91,7 +91,7 @@ class Rows {
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         segments_.reduce_along(
-            in.dy + offset, in.x + offset, count,
+            in.dy + offset, in.x + offset, KeptAt(in, offset), count,
             TransformAt(unit, param, in.mean, in.rstd, in.params), &of_group,
             params_sum->Staged(GradientSums<Scalar>::kBeta, param),
             params_sum->Staged(GradientSums<Scalar>::kGamma, param));
@@ -103,7 +103,7 @@ class Rows {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         PairSums<Vec> of_run;
         segments_.reduce_same(
-            in.dy + offset, in.x + offset, count,
+            in.dy + offset, in.x + offset, KeptAt(in, offset), count,
             TransformAt(unit, param, in.mean, in.rstd, in.params), &of_run, nullptr,
             nullptr);
         const SumPair run = of_run.Total();
@@ -122,8 +122,9 @@ class Rows {
                                               Same<Vec>(corrections[0].xhat),
                                               Operand<Vec>::Same(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-      segments_.apply_gradient(
-          in.dy + offset, in.x + offset,
+      const Storage* const dz = KeptAt(in, offset);
+      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
+          dz == nullptr ? in.dy + offset : dz, in.x + offset,
           in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
           TransformAt(unit, param, in.mean, in.rstd, in.params), correction, writes);
     });

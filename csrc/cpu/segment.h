@@ -198,6 +198,12 @@ FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
   return {xhat, dz};
 }
 
+template <class Data, class Act>
+constexpr bool KeepsDz() {
+  return !Act::kIsIdentity &&
+         std::is_same<typename Data::Storage, typename Data::Vec::Scalar>::value;
+}
+
 // Which sums of the backward pass a run contributes to.
 //            scalar sums                      array sums (per element of the run)
 // kRow:      dz*gamma, dz*gamma*xhat (group)  dz, dz*xhat (dbeta, dgamma)
@@ -231,10 +237,11 @@ struct PairSums {
   SumPair total = {};
 };
 
-// Adds to the sums of the run and to the arrays (null: not wanted).
+// Adds to the sums of the run and to the arrays (null: not wanted). Keeps dz, if there
+// is a place for it; only where data are of the compute type, which loses nothing.
 template <class Data, class Act, SumsOf kSums, template <class> class Stat>
 void ReduceGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
-                    int64_t count,
+                    typename Data::Storage* kept_dz, int64_t count,
                     const Transform<typename Data::Vec, Stat>& transform,
                     PairSums<typename Data::Vec>* sums,
                     typename Data::Vec::Scalar* plain_array,
@@ -255,6 +262,9 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
       const int64_t i = begin + in_part;
       const TransformValues<Vec> by = by_run.At(i, width);
       const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
+      if constexpr (KeepsDz<Data, Act>()) {
+        if (kept_dz != nullptr) Store<Data>(kept_dz + i, dz, width);
+      }
       constexpr bool kWeighted = kSums == SumsOf::kRow || kSums == SumsOf::kColumns;
       const V dzg = kWeighted ? dz * by.gamma : dz;
       if constexpr (kSums != SumsOf::kRun) {
@@ -324,8 +334,11 @@ struct Segments {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
   typedef Transform<Vec, Stat> By;
-  typedef void (*Reduce)(const Storage*, const Storage*, int64_t, const By&,
-                         PairSums<Vec>*, Scalar*, Scalar*);
+  typedef void (*Reduce)(const Storage* dy, const Storage* x, Storage* kept_dz,
+                         int64_t, const By&, PairSums<Vec>*, Scalar*, Scalar*);
+  typedef void (*Write)(const Storage* dy, const Storage* x, const Storage* dsum,
+                        Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
+                        Writes);
   static constexpr bool kRows = kIsSame<Stat>;
 
   template <class Act>
@@ -334,7 +347,7 @@ struct Segments {
             // Parameters that vary along the run, and those that do not.
             ReduceGradient<Data, Act, kRows ? SumsOf::kRow : SumsOf::kLanes, Stat>,
             ReduceGradient<Data, Act, kRows ? SumsOf::kRun : SumsOf::kColumns, Stat>,
-            ApplyGradient<Data, Act, Stat>};
+            ApplyGradient<Data, Act, Stat>, ApplyGradient<Data, NoActivation, Stat>};
   }
   static Segments For(Activation activation) {
     Segments segments;
@@ -344,6 +357,5 @@ struct Segments {
 
   void (*apply)(const Storage*, Storage*, int64_t, const By&, Writes);
   Reduce reduce_along, reduce_same;
-  void (*apply_gradient)(const Storage*, const Storage*, const Storage*, Storage*,
-                         int64_t, const By&, const Correction<Vec, Stat>&, Writes);
+  Write apply_gradient, apply_kept_dz;
 };
