@@ -12,9 +12,9 @@
 
 namespace fusednorm {
 
-// The range [0, count) in pieces, which helpers and the caller take one after the other.
-// The caller never waits for pieces that nobody has begun, and a helper that comes late
-// finds nothing left: helpers may be as busy, or as few, as they like.
+// The range [0, count) in pieces, which helpers and the caller take one after the
+// other. The caller never waits for pieces that nobody has begun, and a helper that
+// comes late finds nothing left: helpers may be as busy, or as few, as they like.
 //
 // Lives until the last helper has looked at it; `context` only until Wait returns.
 class SharedWork {

@@ -83,7 +83,8 @@ class Backward {
                             sums + i * kGroups);
     }
     for (int64_t i = 0; i < count; ++i) {
-      Correct(first + i * part_.inner, sums + i * kGroups, 1, corrections + i * kGroups);
+      Correct(first + i * part_.inner, sums + i * kGroups, 1,
+              corrections + i * kGroups);
     }
     for (int64_t i = 0; i < count; ++i) {
       WriteGradient(first + i * part_.inner, 0, corrections + i * kGroups);
@@ -168,10 +169,9 @@ class Backward {
 
   void WriteGradient(int64_t unit, int64_t slice,
                      const GroupCorrection<Scalar>* corrections) const {
-    walk_.WriteGradient(unit, slice, in_, corrections,
-                        static_cast<Storage*>(buffers_.dx),
-                        part_.streams && in_.kept_dz == nullptr ? Writes::kStreamed
-                                                                : Writes::kCached);
+    walk_.WriteGradient(
+        unit, slice, in_, corrections, static_cast<Storage*>(buffers_.dx),
+        part_.streams && in_.kept_dz == nullptr ? Writes::kStreamed : Writes::kCached);
     if (part_.streams) EndStream();
   }
 

@@ -58,10 +58,10 @@ class LaneMoments {
   void Recentre(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     for (int64_t row = 0; row < rows; ++row) {
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
-        AddTo<Vec>(sum_ + i,
-                   Load<Data>(x + row * stride + i, width) -
-                       Load<Scalars>(shift_ + i, width),
-                   width);
+        AddTo<Vec>(
+            sum_ + i,
+            Load<Data>(x + row * stride + i, width) - Load<Scalars>(shift_ + i, width),
+            width);
       });
     }
     const double per_row = 1.0 / rows;

@@ -90,13 +90,13 @@ class Lanes {
     LaneSums<Scalar, 2> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       if (problem_.reduces_q) {
-        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset),
-                               lanes, by.AtRow(row), nullptr, total.staged[0], total.staged[1]);
+        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset), lanes,
+                               by.AtRow(row), nullptr, total.staged[0],
+                               total.staged[1]);
       } else {
         PairSums<Vec> of_row;
         segments_.reduce_same(in.dy + offset, in.x + offset, KeptAt(in, offset), lanes,
-                              by.AtRow(row),
-                              &of_row, total.staged[0], total.staged[1]);
+                              by.AtRow(row), &of_row, total.staged[0], total.staged[1]);
         params_sum->AddPair(row, of_row.Total());
       }
       total.EndRow();

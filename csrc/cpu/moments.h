@@ -48,8 +48,8 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Sto
     sums[which] =
         sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - at_origin, width);
   });
-  return static_cast<typename Vec::Scalar>(
-      origin + SumLanes<Vec>(sums[0] + sums[1]) * per_element);
+  return static_cast<typename Vec::Scalar>(origin + SumLanes<Vec>(sums[0] + sums[1]) *
+                                                        per_element);
 }
 
 // Of a block that is a group, given its mean, which this corrects.
@@ -66,8 +66,7 @@ FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t
     sums[which] = sums[which] + d;
     squares[which] = squares[which] + d * d;
   });
-  const double from_origin =
-      centred ? static_cast<double>(mean) - LoadOne<Data>(x) : 0;
+  const double from_origin = centred ? static_cast<double>(mean) - LoadOne<Data>(x) : 0;
   return MomentsOf(static_cast<double>(count), per_element,
                    SumLanes<Vec>(sums[0] + sums[1]),
                    SumLanes<Vec>(squares[0] + squares[1]), from_origin, centred);

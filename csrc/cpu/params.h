@@ -25,7 +25,7 @@ struct Gradients {
   const Scalar* mean;
   const Scalar* rstd;
   Params<Scalar> params;
-  bool has_dmean;  // corrections have an offset
+  bool has_dmean;    // corrections have an offset
   Storage* kept_dz;  // where dz is kept between the two passes, or null
 };
 

@@ -177,7 +177,8 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
   // How often a unit uses each of its parameters.
   const int64_t rows_of_unit =
       std::max<int64_t>(1, part.unit_elements * part.inner / problem.num_params());
-  const int64_t worth = std::max<int64_t>(1, part.outer * rows_of_unit / kMinRowsPerSet);
+  const int64_t worth =
+      std::max<int64_t>(1, part.outer * rows_of_unit / kMinRowsPerSet);
   part.blocks =
       std::min({part.outer, max_sets, worth, CeilDiv(kWantedTasks, part.inner)});
   if (!pass.needs_sets) part.blocks = part.outer;
@@ -229,8 +230,8 @@ Partition PartitionForward(const NormProblem& problem) {
       std::max(kWantedTasks, part.units() * part.unit_elements / kMinTaskElements));
   if (part.slices > 1) {
     constexpr int64_t kMoments = 3;
-    part.workspace_bytes = kMoments * part.wave * part.slices * part.max_groups *
-                           int64_t{sizeof(double)};
+    part.workspace_bytes =
+        kMoments * part.wave * part.slices * part.max_groups * int64_t{sizeof(double)};
   }
   part.workspace_bytes += ParamBytes(problem, 2);
   return part;

@@ -14,7 +14,8 @@ namespace cpu {
 // kLanes: vectors run across a contiguous line that holds many groups, and sums go down
 //   the rows: channels_last groups too narrow for kRows, and every problem whose Q is
 //   not reduced (one group per lane).
-// kTiles: vectors run down as many short rows as they have lanes. x[N, 1, 1, K, 1] only.
+// kTiles: vectors run down as many short rows as they have lanes. x[N, 1, 1, K, 1]
+// only.
 enum class Walk { kRows, kLanes, kTiles };
 
 constexpr int64_t kMaxTileColumns = 64;

@@ -58,9 +58,8 @@ class Rows {
       }
     }
     for (int64_t i = 0; i < count; ++i) {
-      of_units[i] =
-          MomentsOfBlock<Data>(x + Base(first + i), size_, per_element_, mean[i],
-                               problem_.centred);
+      of_units[i] = MomentsOfBlock<Data>(x + Base(first + i), size_, per_element_,
+                                         mean[i], problem_.centred);
     }
   }
 
@@ -90,11 +89,11 @@ class Rows {
     PairSums<Vec> of_group;
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-        segments_.reduce_along(
-            in.dy + offset, in.x + offset, KeptAt(in, offset), count,
-            TransformAt(unit, param, in.mean, in.rstd, in.params), &of_group,
-            params_sum->Staged(GradientSums<Scalar>::kBeta, param),
-            params_sum->Staged(GradientSums<Scalar>::kGamma, param));
+        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset), count,
+                               TransformAt(unit, param, in.mean, in.rstd, in.params),
+                               &of_group,
+                               params_sum->Staged(GradientSums<Scalar>::kBeta, param),
+                               params_sum->Staged(GradientSums<Scalar>::kGamma, param));
         params_sum->EndRow();
       });
       sums[0] = of_group.Total();
@@ -102,10 +101,9 @@ class Rows {
       sums[0] = SumPair();
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         PairSums<Vec> of_run;
-        segments_.reduce_same(
-            in.dy + offset, in.x + offset, KeptAt(in, offset), count,
-            TransformAt(unit, param, in.mean, in.rstd, in.params), &of_run, nullptr,
-            nullptr);
+        segments_.reduce_same(in.dy + offset, in.x + offset, KeptAt(in, offset), count,
+                              TransformAt(unit, param, in.mean, in.rstd, in.params),
+                              &of_run, nullptr, nullptr);
         const SumPair run = of_run.Total();
         const double gamma = in.params.GammaAt(param);
         sums[0].plain += gamma * run.plain;
@@ -118,9 +116,9 @@ class Rows {
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
                      const GroupCorrection<Scalar>* corrections, Storage* dx,
                      Writes writes) const {
-    const Correction<Vec, Same> correction = {Same<Vec>(corrections[0].plain),
-                                              Same<Vec>(corrections[0].xhat),
-                                              Operand<Vec>::Same(corrections[0].offset)};
+    const Correction<Vec, Same> correction = {
+        Same<Vec>(corrections[0].plain), Same<Vec>(corrections[0].xhat),
+        Operand<Vec>::Same(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       const Storage* const dz = KeptAt(in, offset);
       (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(

@@ -306,9 +306,9 @@ void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storag
   typedef typename Data::Vec Vec;
   const Transform<Vec, Stat> by_run = transform;
   const Correction<Vec, Stat> correction = of_run;
-  // What comes next is often the next row. This pass reads from the cache and leaves the
-  // memory idle, which the processor does not use by itself: it fetches ahead no more
-  // than a page.
+  // What comes next is often the next row. This pass reads from the cache and leaves
+  // the memory idle, which the processor does not use by itself: it fetches ahead no
+  // more than a page.
   const int64_t ahead = kIsSame<Stat> && count <= kFetchedAhead ? count : 0;
   ForEachResult<Data>(dx, count, writes, [&](int64_t i, auto width) {
     if (ahead != 0) {
@@ -317,10 +317,9 @@ void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storag
     }
     const TransformValues<Vec> by = by_run.At(i, width);
     const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
-    typename Vec::V grad =
-        by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
-                   xhat * correction.xhat.At(i, width)) +
-        correction.offset.At(i, width);
+    typename Vec::V grad = by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
+                                      xhat * correction.xhat.At(i, width)) +
+                           correction.offset.At(i, width);
     if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
     return grad;
   });
@@ -334,8 +333,8 @@ struct Segments {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
   typedef Transform<Vec, Stat> By;
-  typedef void (*Reduce)(const Storage* dy, const Storage* x, Storage* kept_dz,
-                         int64_t, const By&, PairSums<Vec>*, Scalar*, Scalar*);
+  typedef void (*Reduce)(const Storage* dy, const Storage* x, Storage* kept_dz, int64_t,
+                         const By&, PairSums<Vec>*, Scalar*, Scalar*);
   typedef void (*Write)(const Storage* dy, const Storage* x, const Storage* dsum,
                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
                         Writes);
@@ -345,8 +344,8 @@ struct Segments {
   static Segments Of() {
     return {Apply<Data, Act, Stat>,
             // Parameters that vary along the run, and those that do not.
-            ReduceGradient<Data, Act, kRows ? SumsOf::kRow : SumsOf::kLanes, Stat>,
-            ReduceGradient<Data, Act, kRows ? SumsOf::kRun : SumsOf::kColumns, Stat>,
+            ReduceGradient < Data, Act, kRows ? SumsOf::kRow : SumsOf::kLanes, Stat >,
+            ReduceGradient < Data, Act, kRows ? SumsOf::kRun : SumsOf::kColumns, Stat >,
             ApplyGradient<Data, Act, Stat>, ApplyGradient<Data, NoActivation, Stat>};
   }
   static Segments For(Activation activation) {

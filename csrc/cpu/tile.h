@@ -34,8 +34,8 @@ class Tile {
   typedef typename Vec::V V;
   static constexpr int64_t kRows = Vec::kLanes;
 
-  // `rows` rows of `length` at `from`, after which there are `after` elements more; rows
-  // that are missing read as zero.
+  // `rows` rows of `length` at `from`, after which there are `after` elements more;
+  // rows that are missing read as zero.
   FUSEDNORM_INLINE void ReadFrom(const Storage* from, int64_t rows, int64_t length,
                                  int64_t after) {
     // Vectors past the end of a row read the next, and past the last row what nobody
@@ -96,7 +96,8 @@ class Tile {
     }
   }
 
-  // Calls store(index, vector) for each vector of the rows, the beginnings of rows last.
+  // Calls store(index, vector) for each vector of the rows, the beginnings of rows
+  // last.
   template <class StoreAt>
   FUSEDNORM_INLINE void WriteRows(int64_t length, StoreAt&& store) const {
     for (int64_t column = (length - 1) / kRows * kRows; column >= 0; column -= kRows) {
@@ -116,7 +117,8 @@ class Tile {
 // one. In the compute type over a few columns, two sums side by side, then in double.
 template <class Vec, int kSums, class Add>
 FUSEDNORM_INLINE void SumColumns(int64_t columns,
-                                 Wide<double, Vec::kLanes> (&totals)[kSums], Add&& add) {
+                                 Wide<double, Vec::kLanes> (&totals)[kSums],
+                                 Add&& add) {
   typedef typename Vec::V V;
   constexpr int64_t kColumnsPerFold = 8;
   for (auto& total : totals) total = Wide<double, Vec::kLanes>{};
@@ -135,8 +137,7 @@ FUSEDNORM_INLINE void SumColumns(int64_t columns,
       for (int s = 0; s < kSums; ++s) even[s] = even[s] + terms[s];
     }
     for (int s = 0; s < kSums; ++s) {
-      totals[s] =
-          totals[s] + ConvertTo<Wide<double, Vec::kLanes>>(even[s] + odd[s]);
+      totals[s] = totals[s] + ConvertTo<Wide<double, Vec::kLanes>>(even[s] + odd[s]);
     }
   }
 }

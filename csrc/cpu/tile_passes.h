@@ -78,7 +78,7 @@ class ForwardTiles {
       tile.columns[i] = Act::template Forward<VecMath<Vec>>(z);
     }
     tile.WriteTo(y_ + at, rows.count, length,
-               part_.streams ? Writes::kStreamed : Writes::kCached);
+                 part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
   typedef Wide<double, Vec::kLanes> Doubles;
@@ -96,13 +96,13 @@ class ForwardTiles {
     if (problem_.centred) {
       const V origin = tile.columns[0];
       Doubles sum[1];
-      SumColumns<Vec>(length, sum, [&](int64_t i, V (&terms)[1]) {
+      SumColumns<Vec>(length, sum, [&](int64_t i, V(&terms)[1]) {
         terms[0] = tile.columns[i] - origin;
       });
       mean = ConvertTo<V>(ConvertTo<Doubles>(origin) + sum[0] * per_element);
     }
     Doubles sums[2];
-    SumColumns<Vec>(length, sums, [&](int64_t i, V (&terms)[2]) {
+    SumColumns<Vec>(length, sums, [&](int64_t i, V(&terms)[2]) {
       terms[0] = tile.columns[i] - mean;
       terms[1] = terms[0] * terms[0];
     });
@@ -184,8 +184,8 @@ class BackwardTiles {
     };
     const auto flush = [&] {
       for (int64_t i = 0; i < length; ++i) {
-        sums.AddPair(i, {SumLanes<Vec>(columns.dbeta[i]),
-                         SumLanes<Vec>(columns.dgamma[i])});
+        sums.AddPair(
+            i, {SumLanes<Vec>(columns.dbeta[i]), SumLanes<Vec>(columns.dgamma[i])});
       }
       clear();
     };
@@ -209,11 +209,11 @@ class BackwardTiles {
     x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length,
                rows.after);
     dy.ReadFrom(static_cast<const Storage*>(buffers_.dy) + at, rows.count, length,
-               rows.after);
+                rows.after);
     const V mean = OfRows(buffers_.mean, rows);
     const V rstd = OfRows(buffers_.rstd, rows);
     Doubles sums[2];
-    SumColumns<Vec>(length, sums, [&](int64_t i, V (&terms)[2]) {
+    SumColumns<Vec>(length, sums, [&](int64_t i, V(&terms)[2]) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       const V xhat = (x.columns[i] - mean) * rstd;
       V dz = dy.columns[i];
@@ -237,13 +237,13 @@ class BackwardTiles {
     }
     if (buffers_.dsum != nullptr) {
       x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length,
-               rows.after);
+                 rows.after);
       for (int64_t i = 0; i < length; ++i) {
         dy.columns[i] = dy.columns[i] + x.columns[i];
       }
     }
     dy.WriteTo(static_cast<Storage*>(buffers_.dx) + at, rows.count, length,
-             part_.streams ? Writes::kStreamed : Writes::kCached);
+               part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
   struct Shares {
@@ -257,8 +257,8 @@ class BackwardTiles {
     const Doubles drstd = ConvertTo<Doubles>(OfRows(buffers_.drstd, rows));
     const Doubles xhat = (with_xhat + drstd * ConvertTo<Doubles>(rstd)) * share;
     const Doubles dmean = ConvertTo<Doubles>(OfRows(buffers_.dmean, rows));
-    return {problem_.centred ? ConvertTo<V>(plain * share) : V{},
-            ConvertTo<V>(xhat), ConvertTo<V>(dmean * share)};
+    return {problem_.centred ? ConvertTo<V>(plain * share) : V{}, ConvertTo<V>(xhat),
+            ConvertTo<V>(dmean * share)};
   }
 
   // Zero where there is none.

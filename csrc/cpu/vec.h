@@ -171,8 +171,8 @@ FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
   return Data::Unpack(Read<typename Data::Packed>(from));
 }
 
-// The first `count` elements, zeros after them; and their way back. Some processors have
-// instructions for that, the others go through memory.
+// The first `count` elements, zeros after them; and their way back. Some processors
+// have instructions for that, the others go through memory.
 #if defined(__AVX512F__)
 FUSEDNORM_INLINE __mmask16 FirstOf16(int64_t count) {
   return static_cast<__mmask16>((1u << count) - 1);

@@ -49,18 +49,17 @@ struct VecMath<FloatVector> : VecMathBase<FloatVector> {
     const V r =
         (x - whole * Splat(0.693359375)) - whole * Splat(-2.12194440054690583e-4);
     const V p = Polynomial(r, 1.3951717410236597e-3, 8.369598537683487e-3,
-                               4.16661873459816e-2, 1.6666512191295624e-1, 0.5);
+                           4.16661873459816e-2, 1.6666512191295624e-1, 0.5);
     return Scale(Splat(1.0) + (r + r * r * p), whole);
   }
 
   static FUSEDNORM_INLINE V Tanh(V x) {
     const V magnitude = Abs(x);
     const V s = x * x;
-    const V small =
-        x + x * s *
-                Polynomial(s, -5.717048887163401e-3, 2.065059170126915e-2,
-                               -5.3743500262498856e-2, 1.3331490755081177e-1,
-                               -3.333328366279602e-1);
+    const V small = x + x * s *
+                            Polynomial(s, -5.717048887163401e-3, 2.065059170126915e-2,
+                                       -5.3743500262498856e-2, 1.3331490755081177e-1,
+                                       -3.333328366279602e-1);
     const V large = Splat(1.0) - Splat(2.0) / (Exp(magnitude + magnitude) + Splat(1.0));
     return Select(magnitude < Splat(0.625), small, CopySign(large, x));
   }
@@ -68,18 +67,16 @@ struct VecMath<FloatVector> : VecMathBase<FloatVector> {
   static FUSEDNORM_INLINE V Erf(V x) {
     const V t = AtMost(Splat(4.0), Abs(x));  // erf(4) rounds to 1
     const V s = x * x;
-    const V small =
-        x + x * Polynomial(s, 8.215561683755368e-5, -8.106005261652172e-4,
-                               5.197801627218723e-3, -2.685810625553131e-2,
-                               1.1283672600984573e-1, -3.7612631916999817e-1,
-                               1.2837916612625122e-1);
+    const V small = x + x * Polynomial(s, 8.215561683755368e-5, -8.106005261652172e-4,
+                                       5.197801627218723e-3, -2.685810625553131e-2,
+                                       1.1283672600984573e-1, -3.7612631916999817e-1,
+                                       1.2837916612625122e-1);
     // erfc(t) = exp(-t * polynomial(t))
     const V large =
-        Splat(1.0) -
-        Exp(-t * Polynomial(t, 1.0763351383502595e-5, -3.18061385769397e-4,
-                                3.6229253746569157e-3, -2.372019924223423e-2,
-                                1.0618762671947479e-1, 6.351814866065979e-1,
-                                1.1286410093307495));
+        Splat(1.0) - Exp(-t * Polynomial(t, 1.0763351383502595e-5, -3.18061385769397e-4,
+                                         3.6229253746569157e-3, -2.372019924223423e-2,
+                                         1.0618762671947479e-1, 6.351814866065979e-1,
+                                         1.1286410093307495));
     return Select(Abs(x) < Splat(0.92), small, CopySign(large, x));
   }
 

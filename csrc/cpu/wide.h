@@ -158,7 +158,8 @@ FUSEDNORM_INLINE Value AtMost(Value bound, Value value) {
 #endif
 #if defined(__AVX2__)
   } else if constexpr (sizeof(Value) == 32 && sizeof(ElementOf<Value>) == 4) {
-    return BitCast<Value>(_mm256_min_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
+    return BitCast<Value>(
+        _mm256_min_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
 #endif
   } else {
     return SelectLanes(value > bound, bound, value);
@@ -175,7 +176,8 @@ FUSEDNORM_INLINE Value AtLeast(Value bound, Value value) {
 #endif
 #if defined(__AVX2__)
   } else if constexpr (sizeof(Value) == 32 && sizeof(ElementOf<Value>) == 4) {
-    return BitCast<Value>(_mm256_max_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
+    return BitCast<Value>(
+        _mm256_max_ps(BitCast<__m256>(bound), BitCast<__m256>(value)));
 #endif
   } else {
     return SelectLanes(value < bound, bound, value);
@@ -278,8 +280,7 @@ FUSEDNORM_INLINE V ZipHigh(V a, V b);
 template <class V, int kFirst, int64_t... kLane>
 FUSEDNORM_INLINE V ZipFrom(V a, V b, std::integer_sequence<int64_t, kLane...>) {
   constexpr int64_t kLanes = sizeof...(kLane);
-  return __builtin_shufflevector(a, b,
-                                 (kFirst + kLane / 2 + kLane % 2 * kLanes)...);
+  return __builtin_shufflevector(a, b, (kFirst + kLane / 2 + kLane % 2 * kLanes)...);
 }
 
 template <class V>

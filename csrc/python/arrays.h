@@ -28,8 +28,8 @@ inline py::array Dense(const char* argument, const py::array& array, const Shape
   return py::array::ensure(array, py::array::c_style);
 }
 
-// A new dense array, uninitialised, that begins at a cache line: NumPy's own are aligned
-// to 16 bytes, and every other vector would then touch two lines.
+// A new dense array, uninitialised, that begins at a cache line: NumPy's own are
+// aligned to 16 bytes, and every other vector would then touch two lines.
 inline py::array NewArray(const py::dtype& dtype, const Shape& shape) {
   constexpr std::align_val_t kLine{64};
   size_t bytes = dtype.itemsize();

@@ -69,10 +69,21 @@ def _rounded(values: np.ndarray, case: Case) -> np.ndarray:
     return values.astype(NUMPY_TYPES[case.dtype]).astype(np.float32)
 
 
+def _aligned(values: np.ndarray) -> np.ndarray:
+    """Returns a copy that begins at a cache line, as frameworks' tensors do."""
+    line = 64
+    memory = np.empty(values.nbytes + line, np.uint8)
+    begin = -memory.ctypes.data % line
+    copy = memory[begin : begin + values.nbytes].view(values.dtype)
+    copy = copy.reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
 def _new_set(case: Case, rng: np.random.Generator) -> TensorSet:
     def tensor() -> np.ndarray:
         values = rng.standard_normal(case.dims, np.float32)
-        return values.astype(NUMPY_TYPES[case.dtype], copy=False)
+        return _aligned(values.astype(NUMPY_TYPES[case.dtype], copy=False))
 
     made = TensorSet(tensor(), tensor())
     if case.shape.residual:
