@@ -7,12 +7,13 @@ and bfloat16 data only the final rounding to the data's type comes on top.
 Derivation, forward. The mean that is kept is the exact one rounded (1 u |mean|), up to
 what rounding the deviations from it leaves in their sum (2 u of the standard
 deviation). Float64 has no wider type for what is added up: blocks are joined by their
-distances from an element of the group, itself some deviations away (4 u). So xhat is off by u (|mean| rstd + 2) whatever one does afterwards. Relative
-to xhat come the subtraction, rstd (its rounding, and half the relative error of a
-variance summed in blocks of 64 and in float64 beyond) and the product: XHAT units.
-z = xhat * gamma + beta adds one rounding each; an activation has a slope of at most
-1.13 and an error of its own (tests/test_activation_accuracy.py). epsilon reaches the
-op as two float32 attributes, which hold 48 bits of it: in float64 that shows.
+distances from an element of the group, itself some deviations away (4 u). So xhat is
+off by u (|mean| rstd + 2) whatever one does afterwards. Relative to xhat come the
+subtraction, rstd (its rounding, and half the relative error of a variance summed in
+blocks of 64 and in float64 beyond) and the product: XHAT units. z = xhat * gamma + beta
+adds one rounding each; an activation has a slope of at most 1.13 and an error of its
+own (tests/test_activation_accuracy.py). epsilon reaches the op as two float32
+attributes, which hold 48 bits of it: in float64 that shows.
 
 Backward, the same with the two sums; each is off by SUMS units of the sum of the
 magnitudes of its terms. A parameter's gradient is a sum over many rows whose terms are
