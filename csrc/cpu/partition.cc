@@ -15,11 +15,11 @@ constexpr int64_t kWantedTasks = 64;
 constexpr int64_t kMinTaskElements = 16384;
 constexpr int64_t kMinSliceElements = 65536;
 // Groups with shorter contiguous chunks than this are cheaper across lanes: whole
-// groups (70 ns a row against 4.5 ns an element, measured), and one of P chunks.
+// groups, where a row costs more than its elements, and one of P chunks, which lie too
+// far apart to be fetched ahead.
 constexpr int64_t kMinRowElements = 16;
 constexpr int64_t kMinChunkElements = 513;
-// What a wave of cut units reads; half of the last caches of common servers and more
-// than the second ones.
+// What a wave of cut units reads: a part of the last cache of common servers.
 constexpr int64_t kWaveBytes = int64_t{8} << 20;
 // A set of partial sums costs about as much as so many rows that are summed into it.
 constexpr int64_t kMinRowsPerSet = 16;
