@@ -12,7 +12,7 @@
 namespace fusednorm {
 
 // Waking another thread takes as long as this many elements.
-constexpr int64_t kWorthAThread = 32768;
+constexpr int64_t kWorthAThread = 65536;
 
 class ParallelFor {
  public:
