@@ -50,7 +50,7 @@ class SharedWork {
 };
 
 // Runs the range on this thread and on up to num_threads - 1 helpers;
-// schedule(function) has another thread call the function some time.
+// schedule(n, function) has so many other threads call the function some time.
 template <class Schedule>
 void RunShared(int64_t num_threads, int64_t count, int64_t elements,
                ParallelFor::Body body, void* context, Schedule&& schedule) {
@@ -61,9 +61,7 @@ void RunShared(int64_t num_threads, int64_t count, int64_t elements,
   if (num_threads <= 1 || pieces <= 1) return body(context, 0, count);
   const auto work = std::make_shared<SharedWork>(body, context, count, pieces);
   const int64_t helpers = std::min(num_threads, pieces) - 1;
-  for (int64_t i = 0; i < helpers; ++i) {
-    schedule([work] { work->TakePieces(); });
-  }
+  schedule(helpers, [work] { work->TakePieces(); });
   work->TakePieces();
   work->Wait();
 }

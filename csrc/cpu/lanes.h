@@ -59,9 +59,8 @@ class Lanes {
     LaneMoments<Data> moments(problem_.centred, origin, part_.lanes);
     // Only the last of folded rows can be shorter.
     const int64_t elements = unfolded_rows_ * part_.line;
-    const bool folded = part_.stride != part_.line;
     const int64_t begin = SliceBegin(slice), end = SliceBegin(slice + 1);
-    const int64_t whole_end = folded ? Min(end, elements / part_.stride) : end;
+    const int64_t whole_end = Folded() ? Min(end, elements / part_.stride) : end;
     const Storage* const from = x + Base(unit);
     if (begin < whole_end) {
       moments.Add(from + begin * part_.stride, whole_end - begin, part_.stride,
@@ -131,11 +130,8 @@ class Lanes {
     const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
                                                offset};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      const Storage* const dz = KeptAt(in, offset);
-      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
-          dz == nullptr ? in.dy + offset : dz, in.x + offset,
-          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, lanes,
-          by.AtRow(row), correction, writes);
+      WriteGradientAt(offset, lanes, segments_, in, by.AtRow(row), correction, dx,
+                      writes);
     });
   }
 
@@ -247,14 +243,8 @@ class Lanes {
     LaneTransform(const Lanes& walk, int64_t unit, const Scalar* all_mean,
                   const Scalar* all_rstd, const Params<Scalar>& params)
         : params(params), along_lanes(walk.problem_.reduces_q) {
-      const int64_t first = walk.FirstGroup(unit);
-      const auto of_groups = [&](const Scalar* statistics) {
-        return [=](int64_t group) {
-          return statistics == nullptr ? 0 : statistics[first + group];
-        };
-      };
-      walk.Spread(unit, of_groups(all_mean), mean);
-      walk.Spread(unit, of_groups(all_rstd), rstd);
+      walk.SpreadStatistics(unit, all_mean, mean);
+      walk.SpreadStatistics(unit, all_rstd, rstd);
       if (along_lanes) {
         walk.SpreadParams(unit, [&](int64_t i) { return params.GammaAt(i); }, gamma);
         walk.SpreadParams(unit, [&](int64_t i) { return params.BetaAt(i); }, beta);
@@ -277,16 +267,14 @@ class Lanes {
     SecondOrderLanes(const Lanes& walk, int64_t unit,
                      const SecondGradients<Storage, Scalar>& in)
         : params(in.params), along_lanes(walk.problem_.reduces_q) {
-      const int64_t first = walk.FirstGroup(unit);
-      walk.ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
-        mean[lane] = in.mean == nullptr ? 0 : in.mean[first + group];
-        rstd[lane] = in.rstd[first + group];
-        if (along_lanes) {
-          gamma[lane] = params.GammaAt(param);
-          ddgamma[lane] = params.DdgammaAt(param);
-          ddbeta[lane] = params.DdbetaAt(param);
-        }
-      });
+      walk.SpreadStatistics(unit, in.mean, mean);
+      walk.SpreadStatistics(unit, in.rstd, rstd);
+      if (along_lanes) {
+        walk.SpreadParams(unit, [&](int64_t i) { return params.GammaAt(i); }, gamma);
+        walk.SpreadParams(
+            unit, [&](int64_t i) { return params.DdgammaAt(i); }, ddgamma);
+        walk.SpreadParams(unit, [&](int64_t i) { return params.DdbetaAt(i); }, ddbeta);
+      }
     }
     FUSEDNORM_INLINE SecondOrderTransform<Vec> AtRow(int64_t row) const {
       typedef Operand<Vec> Op;
@@ -301,6 +289,9 @@ class Lanes {
     Scalar mean[kMaxLanes], rstd[kMaxLanes];
     Scalar gamma[kMaxLanes], ddgamma[kMaxLanes], ddbeta[kMaxLanes];
   };
+
+  // A row holds several lines.
+  FUSEDNORM_INLINE bool Folded() const { return part_.stride != part_.line; }
 
   // The unit's first lane within its line.
   FUSEDNORM_INLINE int64_t BlockBegin(int64_t unit) const {
@@ -318,18 +309,16 @@ class Lanes {
   FUSEDNORM_INLINE void ForEachRow(int64_t unit, int64_t slice,
                                    Function&& function) const {
     const int64_t base = Base(unit);
-    const bool folded = part_.stride != part_.line;
     const int64_t lanes = LanesOfRow(unit);
     const int64_t end = SliceBegin(slice + 1);
     for (int64_t row = SliceBegin(slice); row < end; ++row) {
       const int64_t left = unfolded_rows_ * part_.line - row * part_.stride;
-      function(base + row * part_.stride, row, folded ? Min(lanes, left) : lanes);
+      function(base + row * part_.stride, row, Folded() ? Min(lanes, left) : lanes);
     }
   }
 
   FUSEDNORM_INLINE int64_t LanesOfRow(int64_t unit) const {
-    const bool folded = part_.stride != part_.line;
-    return folded ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
+    return Folded() ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
   }
 
   // lanes[i] = the value of the lane's group
@@ -346,6 +335,16 @@ class Lanes {
       }
     }
     Repeat(groups * lanes_per_group_, lanes);
+  }
+
+  // lanes[i] = the statistic of the lane's group, of all groups (null: zero)
+  FUSEDNORM_INLINE void SpreadStatistics(int64_t unit, const Scalar* statistics,
+                                         Scalar* lanes) const {
+    const int64_t first = FirstGroup(unit);
+    const auto value_of = [&](int64_t group) {
+      return statistics == nullptr ? 0 : statistics[first + group];
+    };
+    Spread(unit, value_of, lanes);
   }
 
   // lanes[i] = the value of the lane's parameter, where it varies by lane
@@ -376,7 +375,7 @@ class Lanes {
 
   // Folded lines after the first are like it.
   FUSEDNORM_INLINE void Repeat(int64_t line, Scalar* lanes) const {
-    if (part_.stride == part_.line) return;
+    if (!Folded()) return;
     for (int64_t i = line; i < part_.lanes; ++i) lanes[i] = lanes[i - line];
   }
 
@@ -384,8 +383,7 @@ class Lanes {
   template <class Function>
   FUSEDNORM_INLINE void ForEachLane(int64_t unit, Function&& function) const {
     const int64_t groups = NumGroups(unit);
-    const int64_t copies =
-        part_.stride == part_.line ? 1 : part_.lanes / part_.line;  // folded
+    const int64_t copies = Folded() ? part_.lanes / part_.line : 1;
     const int64_t channels = problem_.reduces_q ? problem_.k : 1;
     const int64_t repeats = problem_.reduces_q ? problem_.q : 1;
     int64_t lane = 0;

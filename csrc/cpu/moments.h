@@ -52,20 +52,37 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Sto
                                                         per_element);
 }
 
+// Adds the distances from a number and their squares, two sums of each side by side.
+template <class Data>
+FUSEDNORM_INLINE void AddDistances(const typename Data::Storage* x, int64_t count,
+                                   typename Data::Vec::Scalar from,
+                                   typename Data::Vec::V (&all_sums)[2],
+                                   typename Data::Vec::V (&all_squares)[2]) {
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::V V;
+  const V shift = Vec::Splat(from);
+  // Copies, which stay in registers.
+  V sums[2] = {all_sums[0], all_sums[1]};
+  V squares[2] = {all_squares[0], all_squares[1]};
+  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
+    const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+    sums[which] = sums[which] + d;
+    squares[which] = squares[which] + d * d;
+  });
+  for (int which = 0; which < 2; ++which) {
+    all_sums[which] = sums[which];
+    all_squares[which] = squares[which];
+  }
+}
+
 // Of a block that is a group, given its mean, which this corrects.
 template <class Data>
 FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t count,
                                         double per_element,
                                         typename Data::Vec::Scalar mean, bool centred) {
   typedef typename Data::Vec Vec;
-  typedef typename Vec::V V;
-  const V shift = Vec::Splat(mean);
-  V sums[2] = {}, squares[2] = {};
-  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
-    const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
-    sums[which] = sums[which] + d;
-    squares[which] = squares[which] + d * d;
-  });
+  typename Vec::V sums[2] = {}, squares[2] = {};
+  AddDistances<Data>(x, count, mean, sums, squares);
   const double from_origin = centred ? static_cast<double>(mean) - LoadOne<Data>(x) : 0;
   return MomentsOf(static_cast<double>(count), per_element,
                    SumLanes<Vec>(sums[0] + sums[1]),
@@ -91,7 +108,7 @@ class RunMoments {
     if (left_ == 0) Begin(x, count);
     while (count > 0) {
       const int64_t part = Min(count, left_ * Vec::kLanes);
-      AddVectors(x, part);
+      AddDistances<Data>(x, part, shift_, sums_, squares_);
       elements_ += part;
       left_ -= (part + Vec::kLanes - 1) / Vec::kLanes;
       if (left_ == 0) Fold();
@@ -119,24 +136,6 @@ class RunMoments {
           sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
     });
     shift_ = static_cast<Scalar>(origin_ + SumAll(sums) / first);
-  }
-
-  void AddVectors(const Storage* x, int64_t count) {
-    const V shift = Vec::Splat(shift_);
-    V sums[kSums], squares[kSums];
-    for (int which = 0; which < kSums; ++which) {
-      sums[which] = sums_[which];
-      squares[which] = squares_[which];
-    }
-    ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
-      const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
-      sums[which] = sums[which] + d;
-      squares[which] = squares[which] + d * d;
-    });
-    for (int which = 0; which < kSums; ++which) {
-      sums_[which] = sums[which];
-      squares_[which] = squares[which];
-    }
   }
 
   void Fold() {

@@ -68,7 +68,8 @@ int64_t LinesFolded(int64_t lines, int64_t line) {
   return most;
 }
 
-Partition PartitionUnits(const NormProblem& problem) {
+Partition PartitionUnits(const NormProblem& problem, bool has_tiles = true) {
+  if (has_tiles && FitsTiles(problem)) return PartitionTiles(problem);
   Partition part;
   const int64_t chunk = problem.k * problem.q;
   if (problem.reduces_q &&
@@ -167,8 +168,7 @@ struct GradientPass {
 };
 
 Partition PartitionGradients(const NormProblem& problem, const GradientPass& pass) {
-  const bool tiles = pass.has_tiles && FitsTiles(problem);
-  Partition part = tiles ? PartitionTiles(problem) : PartitionUnits(problem);
+  Partition part = PartitionUnits(problem, pass.has_tiles);
   const int64_t set_bytes = SetBytes(problem, pass.of_param);
   const int64_t max_sets =
       pass.needs_sets
@@ -183,7 +183,7 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
       std::min({part.outer, max_sets, worth, CeilDiv(kWantedTasks, part.inner)});
   if (!pass.needs_sets) part.blocks = part.outer;
 
-  if (!tiles && part.blocks * part.inner < kWantedTasks / 2) {
+  if (part.walk != Walk::kTiles && part.blocks * part.inner < kWantedTasks / 2) {
     const int64_t wave = UnitsPerWave(problem, part, pass.tensors);
     const int64_t wanted = std::min(MaxSlices(part), CeilDiv(kWantedTasks, wave));
     if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
@@ -217,9 +217,8 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
 }  // namespace
 
 Partition PartitionForward(const NormProblem& problem) {
-  const bool tiles = FitsTiles(problem);
-  Partition part = tiles ? PartitionTiles(problem) : PartitionUnits(problem);
-  if (!tiles && part.units() < kWantedTasks / 2) {
+  Partition part = PartitionUnits(problem);
+  if (part.walk != Walk::kTiles && part.units() < kWantedTasks / 2) {
     part.wave = UnitsPerWave(problem, part, 1);
     part.slices = std::max<int64_t>(
         1, std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.wave)));

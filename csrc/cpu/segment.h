@@ -133,21 +133,27 @@ void AddResidual(const typename Data::Storage* x,
 // How results are written: as usual, or past the caches.
 enum class Writes { kCached, kStreamed };
 
+template <class Data, class Width>
+FUSEDNORM_INLINE void StoreResult(typename Data::Storage* to,
+                                  typename Data::Vec::V value, Width width,
+                                  Writes writes) {
+  if (writes == Writes::kStreamed) {
+    StoreStreaming<Data>(to, value, width);
+  } else {
+    Store<Data>(to, value, width);
+  }
+}
+
 // Stores value_at(offset, width) over a run of `to`.
 template <class Data, class ValueAt>
 FUSEDNORM_INLINE void ForEachResult(typename Data::Storage* to, int64_t count,
                                     Writes writes, ValueAt&& value_at) {
-  typedef typename Data::Vec Vec;
   const bool streamed = writes == Writes::kStreamed;
-  ForEachVector<Vec>(count, streamed ? CountUnaligned<Data>(to, count) : 0,
-                     [&](int64_t i, auto width) {
-                       const typename Vec::V value = value_at(i, width);
-                       if (streamed) {
-                         StoreStreaming<Data>(to + i, value, width);
-                       } else {
-                         Store<Data>(to + i, value, width);
-                       }
-                     });
+  ForEachVector<typename Data::Vec>(
+      count, streamed ? CountUnaligned<Data>(to, count) : 0,
+      [&](int64_t i, auto width) {
+        StoreResult<Data>(to + i, value_at(i, width), width, writes);
+      });
 }
 
 // What turns x into y. Stat: Same or Along, of the group's statistics.
@@ -338,15 +344,15 @@ struct Segments {
   typedef void (*Write)(const Storage* dy, const Storage* x, const Storage* dsum,
                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
                         Writes);
-  static constexpr bool kRows = kIsSame<Stat>;
+  // Of parameters that vary along the run, and of those that do not.
+  static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
+  static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;
 
   template <class Act>
   static Segments Of() {
-    return {Apply<Data, Act, Stat>,
-            // Parameters that vary along the run, and those that do not.
-            ReduceGradient < Data, Act, kRows ? SumsOf::kRow : SumsOf::kLanes, Stat >,
-            ReduceGradient < Data, Act, kRows ? SumsOf::kRun : SumsOf::kColumns, Stat >,
-            ApplyGradient<Data, Act, Stat>, ApplyGradient<Data, NoActivation, Stat>};
+    return {Apply<Data, Act, Stat>, ReduceGradient<Data, Act, kAlong, Stat>,
+            ReduceGradient<Data, Act, kSame, Stat>, ApplyGradient<Data, Act, Stat>,
+            ApplyGradient<Data, NoActivation, Stat>};
   }
   static Segments For(Activation activation) {
     Segments segments;

@@ -56,15 +56,10 @@ class Tile {
                                 Writes writes) const {
     const bool aligned =
         reinterpret_cast<uintptr_t>(to) % sizeof(typename Data::Packed) == 0;
-    const bool streamed = writes == Writes::kStreamed && aligned;
-    const Full<Vec> width;
     if (rows == kRows && length % kRows == 0) {
+      const Writes if_aligned = aligned ? writes : Writes::kCached;
       WriteRows(length, [&](int64_t i, V value) {
-        if (streamed) {
-          StoreStreaming<Data>(to + i, value, width);
-        } else {
-          Store<Data>(to + i, value, width);
-        }
+        StoreResult<Data>(to + i, value, Full<Vec>(), if_aligned);
       });
       return;
     }

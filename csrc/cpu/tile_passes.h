@@ -220,8 +220,8 @@ class BackwardTiles {
       if constexpr (!Act::kIsIdentity) {
         const V z = xhat * gamma + Vec::Splat(params_.BetaAt(i));
         dz = dz * Act::template Derivative<VecMath<Vec>>(z);
+        dy.columns[i] = dz;
       }
-      if constexpr (!Act::kIsIdentity) dy.columns[i] = dz;
       params->dbeta[i] = params->dbeta[i] + dz;
       params->dgamma[i] = params->dgamma[i] + dz * xhat;
       terms[0] = dz * gamma;

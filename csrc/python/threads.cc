@@ -27,19 +27,15 @@ class Helpers {
     return *helpers;
   }
 
-  // Makes sure that so many can work at a time.
-  void Reserve(int count) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (; started_ < count; ++started_) std::thread([this] { Work(); }).detach();
-  }
-
-  void Schedule(std::function<void()> function) {
+  // Has so many of them call the function.
+  void Schedule(int64_t count, const std::function<void()>& function) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      queue_.push_back(std::move(function));
-      ++queued_;
+      for (; started_ < count; ++started_) std::thread([this] { Work(); }).detach();
+      queue_.insert(queue_.end(), count, function);
+      queued_ += count;
     }
-    wake_.notify_one();
+    wake_.notify_all();
   }
 
  private:
@@ -71,19 +67,18 @@ class Helpers {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
-  std::atomic<int> queued_{0};
-  int started_ = 0;
+  std::atomic<int64_t> queued_{0};
+  int64_t started_ = 0;
 };
 
 }  // namespace
 
 void ThreadsParallelFor::Run(int64_t count, int64_t elements, Body body,
                              void* context) const {
-  RunShared(num_threads_, count, elements, body, context, [this](auto&& help) {
-    Helpers& helpers = Helpers::Get();
-    helpers.Reserve(num_threads_ - 1);
-    helpers.Schedule(std::move(help));
-  });
+  RunShared(num_threads_, count, elements, body, context,
+            [](int64_t helpers, const auto& help) {
+              Helpers::Get().Schedule(helpers, help);
+            });
 }
 
 }  // namespace fusednorm

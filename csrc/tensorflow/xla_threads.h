@@ -18,7 +18,12 @@ class XlaParallelFor : public ParallelFor {
 
   void Run(int64_t count, int64_t elements, Body body, void* context) const override {
     RunShared(num_threads_, count, elements, body, context,
-              [this](auto&& help) { pool_.Schedule(std::move(help)); });
+              [this](int64_t helpers, const auto& help) {
+                for (int64_t i = 0; i < helpers; ++i) {
+                  auto each = help;
+                  pool_.Schedule(std::move(each));
+                }
+              });
   }
 
  private:
