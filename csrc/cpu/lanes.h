@@ -130,8 +130,11 @@ class Lanes {
     const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
                                                offset};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      WriteGradientAt(offset, lanes, segments_, in, by.AtRow(row), correction, dx,
-                      writes);
+      const Storage* const dz = KeptAt(in, offset);
+      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
+          dz == nullptr ? in.dy + offset : dz, in.x + offset,
+          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, lanes,
+          by.AtRow(row), correction, writes);
     });
   }
 

@@ -34,20 +34,6 @@ FUSEDNORM_INLINE Storage* KeptAt(const Gradients<Storage, Scalar>& in, int64_t o
   return in.kept_dz == nullptr ? nullptr : in.kept_dz + offset;
 }
 
-// The second pass over the run at `offset`, with dz from where it was kept, if it was.
-template <class Segments, class Storage, class Scalar, class By, class Correction>
-FUSEDNORM_INLINE void WriteGradientAt(int64_t offset, int64_t count,
-                                      const Segments& segments,
-                                      const Gradients<Storage, Scalar>& in,
-                                      const By& by, const Correction& correction,
-                                      Storage* dx, Writes writes) {
-  const Storage* const dz = KeptAt(in, offset);
-  (dz == nullptr ? segments.apply_gradient : segments.apply_kept_dz)(
-      dz == nullptr ? in.dy + offset : dz, in.x + offset,
-      in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count, by,
-      correction, writes);
-}
-
 // Inputs of the second order.
 template <class Scalar>
 struct SecondOrderParams {

@@ -120,9 +120,11 @@ class Rows {
         Same<Vec>(corrections[0].plain), Same<Vec>(corrections[0].xhat),
         Operand<Vec>::Same(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-      WriteGradientAt(offset, count, segments_, in,
-                      TransformAt(unit, param, in.mean, in.rstd, in.params), correction,
-                      dx, writes);
+      const Storage* const dz = KeptAt(in, offset);
+      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
+          dz == nullptr ? in.dy + offset : dz, in.x + offset,
+          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
+          TransformAt(unit, param, in.mean, in.rstd, in.params), correction, writes);
     });
   }
 
