@@ -8,3 +8,8 @@
 #else
 #define FUSEDNORM_INLINE inline __attribute__((always_inline))
 #endif
+
+// After the parameters of a lambda that is the body of a hot loop. One call of it that
+// is not inlined, for a tail, would keep what it captures in memory, and the loop would
+// read that from there for every vector.
+#define FUSEDNORM_INLINE_LAMBDA __attribute__((always_inline))

@@ -78,10 +78,7 @@ class Backward {
     SumPair sums[kMost * kGroups];
     GroupCorrection<Scalar> corrections[kMost * kGroups];
     const int64_t first = outer * part_.inner + inner;
-    for (int64_t i = 0; i < count; ++i) {
-      walk_.ReduceGradients(first + i * part_.inner, 0, in_, params_sum,
-                            sums + i * kGroups);
-    }
+    walk_.ReduceGradientsOfUnits(first, part_.inner, count, in_, params_sum, sums);
     for (int64_t i = 0; i < count; ++i) {
       Correct(first + i * part_.inner, sums + i * kGroups, 1,
               corrections + i * kGroups);

@@ -35,6 +35,7 @@ namespace {
 #include "cpu/params.h"
 #include "cpu/param_sums.h"
 #include "cpu/group.h"
+#include "cpu/short_rows.h"
 #include "cpu/rows.h"
 #include "cpu/lane_sums.h"
 #include "cpu/lane_moments.h"

@@ -45,7 +45,7 @@ class LaneMoments {
   void AddBlock(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     if (rows_ == 0 && centred_) Recentre(x, rows, stride, lanes);
     for (int64_t row = 0; row < rows; ++row) {
-      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const V d =
             Load<Data>(x + row * stride + i, width) - Load<Scalars>(shift_ + i, width);
         AddTo<Vec>(sum_ + i, d, width);
@@ -57,7 +57,7 @@ class LaneMoments {
 
   void Recentre(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     for (int64_t row = 0; row < rows; ++row) {
-      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) {
+      ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         AddTo<Vec>(
             sum_ + i,
             Load<Data>(x + row * stride + i, width) - Load<Scalars>(shift_ + i, width),

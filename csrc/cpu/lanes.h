@@ -82,6 +82,13 @@ class Lanes {
     });
   }
 
+  // A whole unit.
+  void ReduceGradientsOfUnits(int64_t unit, int64_t /*step*/, int64_t /*count: 1*/,
+                              const Gradients<Storage, Scalar>& in,
+                              GradientSums<Scalar>* params_sum, SumPair* sums) const {
+    ReduceGradients(unit, 0, in, params_sum, sums);
+  }
+
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -134,7 +141,7 @@ class Lanes {
       (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
           dz == nullptr ? in.dy + offset : dz, in.x + offset,
           in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, lanes,
-          by.AtRow(row), correction, writes);
+          by.AtRow(row), correction, 0, writes);
     });
   }
 

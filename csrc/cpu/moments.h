@@ -44,10 +44,11 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Sto
   const typename Vec::Scalar origin = LoadOne<Data>(x);
   const typename Vec::V at_origin = Vec::Splat(origin);
   typename Vec::V sums[2] = {};
-  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
-    sums[which] =
-        sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - at_origin, width);
-  });
+  ForEachVectorInTwos<Vec>(
+      count, [&](int64_t i, int which, auto width) FUSEDNORM_INLINE_LAMBDA {
+        sums[which] =
+            sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - at_origin, width);
+      });
   return static_cast<typename Vec::Scalar>(origin + SumLanes<Vec>(sums[0] + sums[1]) *
                                                         per_element);
 }
@@ -64,11 +65,12 @@ FUSEDNORM_INLINE void AddDistances(const typename Data::Storage* x, int64_t coun
   // Copies, which stay in registers.
   V sums[2] = {all_sums[0], all_sums[1]};
   V squares[2] = {all_squares[0], all_squares[1]};
-  ForEachVectorInTwos<Vec>(count, [&](int64_t i, int which, auto width) {
-    const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
-    sums[which] = sums[which] + d;
-    squares[which] = squares[which] + d * d;
-  });
+  ForEachVectorInTwos<Vec>(
+      count, [&](int64_t i, int which, auto width) FUSEDNORM_INLINE_LAMBDA {
+        const V d = KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+        sums[which] = sums[which] + d;
+        squares[which] = squares[which] + d * d;
+      });
   for (int which = 0; which < 2; ++which) {
     all_sums[which] = sums[which];
     all_squares[which] = squares[which];
@@ -131,10 +133,11 @@ class RunMoments {
     const int64_t first = Min(count, left_ * Vec::kLanes);
     const V shift = Vec::Splat(shift_);
     V sums[kSums] = {};
-    ForEachVectorInTwos<Vec>(first, [&](int64_t i, int which, auto width) {
-      sums[which] =
-          sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
-    });
+    ForEachVectorInTwos<Vec>(
+        first, [&](int64_t i, int which, auto width) FUSEDNORM_INLINE_LAMBDA {
+          sums[which] =
+              sums[which] + KeepTail<Vec>(Load<Data>(x + i, width) - shift, width);
+        });
     shift_ = static_cast<Scalar>(origin_ + SumAll(sums) / first);
   }
 

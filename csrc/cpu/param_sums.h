@@ -32,12 +32,13 @@ class ParamSums {
     if (totals_ != nullptr) totals_[which * params_ + param] += sum;
   }
 
-  // An array to which one row is added, between two EndRow.
+  // An array to which rows are added, followed by EndRows of their number.
   FUSEDNORM_INLINE Scalar* Staged(int which, int64_t param) {
     return totals_ == nullptr ? nullptr : staged_ + which * params_ + param;
   }
-  FUSEDNORM_INLINE void EndRow() {
-    if (++rows_ == kRowsPerFlush) Flush();
+  FUSEDNORM_INLINE void EndRows(int64_t count) {
+    rows_ += count;
+    if (rows_ >= kRowsPerFlush) Flush();
   }
   void Flush() {
     if (totals_ == nullptr || rows_ == 0) return;

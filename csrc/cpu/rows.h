@@ -18,19 +18,20 @@ class Rows {
   Rows(const NormProblem& problem, const Partition& part)
       : problem_(problem),
         segments_(Segments<Data, Same>::For(problem.activation)),
+        reduce_short_rows_(ReducerOfShortRows<Data>(problem.activation)),
         slices_(part.slices),
         chunk_(problem.k * problem.q),
         stride_(problem.g * chunk_),
         size_(problem.p * chunk_),
-        per_element_(1.0 / size_) {}
+        per_element_(1.0 / size_) {
+    constexpr int64_t kBytes = 4096;  // more only fill the first cache
+    const int64_t bytes = size_ * static_cast<int64_t>(sizeof(Storage));
+    if (IsBlock()) together_ = Max(1, Min(kMostTogether, kBytes / bytes));
+  }
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
   FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
-  FUSEDNORM_INLINE int64_t UnitsTogether() const {
-    constexpr int64_t kBytes = 4096;  // more only fill the first cache
-    const int64_t bytes = size_ * static_cast<int64_t>(sizeof(Storage));
-    return IsBlock() ? Max(1, Min(kMostTogether, kBytes / bytes)) : 1;
-  }
+  FUSEDNORM_INLINE int64_t UnitsTogether() const { return together_; }
 
   void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
                 Storage* sum) const {
@@ -94,7 +95,7 @@ class Rows {
                                &of_group,
                                params_sum->Staged(GradientSums<Scalar>::kBeta, param),
                                params_sum->Staged(GradientSums<Scalar>::kGamma, param));
-        params_sum->EndRow();
+        params_sum->EndRows(1);
       });
       sums[0] = of_group.Total();
     } else {
@@ -113,6 +114,33 @@ class Rows {
     }
   }
 
+  // Whole units, `step` apart, as many as are taken together.
+  void ReduceGradientsOfUnits(int64_t first, int64_t step, int64_t count,
+                              const Gradients<Storage, Scalar>& in,
+                              GradientSums<Scalar>* params_sum,
+                              SumPair (&sums)[kMostTogether]) const {
+    int64_t done = 0;
+    if (IsBlock() && problem_.q == 1) {
+      for (; done + kRowsAtOnce <= count; done += kRowsAtOnce) {
+        const int64_t unit = first + done * step;
+        const int64_t param = FirstParam(unit);
+        const int64_t offset = Base(unit);
+        const Transform<Vec, Same> by =
+            TransformAt(unit, param, in.mean, in.rstd, in.params);
+        reduce_short_rows_(
+            {in.dy + offset, in.x + offset, KeptAt(in, offset), step * size_, size_,
+             in.mean == nullptr ? nullptr : in.mean + unit, in.rstd + unit, step,
+             by.gamma, by.beta},
+            sums + done, params_sum->Staged(GradientSums<Scalar>::kBeta, param),
+            params_sum->Staged(GradientSums<Scalar>::kGamma, param));
+        params_sum->EndRows(kRowsAtOnce);
+      }
+    }
+    for (; done < count; ++done) {
+      ReduceGradients(first + done * step, 0, in, params_sum, sums + done);
+    }
+  }
+
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
                      const GroupCorrection<Scalar>* corrections, Storage* dx,
                      Writes writes) const {
@@ -124,7 +152,8 @@ class Rows {
       (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
           dz == nullptr ? in.dy + offset : dz, in.x + offset,
           in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
-          TransformAt(unit, param, in.mean, in.rstd, in.params), correction, writes);
+          TransformAt(unit, param, in.mean, in.rstd, in.params), correction,
+          FetchedAhead(count), writes);
     });
   }
 
@@ -166,7 +195,7 @@ class Rows {
                 d_x + offset, count, SecondOrderAt(unit, param, in), shares,
                 along ? d_gamma->Staged(0, param) : nullptr);
       if (along) {
-        d_gamma->EndRow();
+        d_gamma->EndRows(1);
       } else {
         d_gamma->Add(0, param, of_run);
       }
@@ -191,6 +220,19 @@ class Rows {
     if (size_ == chunk_) return unit * size_;
     const int64_t n = unit / problem_.g;
     return n * problem_.p * stride_ + (unit - n * problem_.g) * chunk_;
+  }
+
+  // What comes next is often the next rows. The second pass reads from the cache and
+  // leaves the memory idle, which the processor does not use by itself: it fetches
+  // ahead no more than a page.
+  FUSEDNORM_INLINE int64_t FetchedAhead(int64_t run) const {
+    constexpr int64_t kLongestRun = 4096;
+    if (run > kLongestRun) return 0;
+    return together_ == 1 ? run : together_ * stride_;
+  }
+
+  FUSEDNORM_INLINE int64_t FirstParam(int64_t unit) const {
+    return problem_.g == 1 ? 0 : unit % problem_.g * problem_.k;
   }
 
   FUSEDNORM_INLINE int64_t SliceBegin(int64_t slice) const {
@@ -219,7 +261,7 @@ class Rows {
   template <class Function>
   FUSEDNORM_INLINE void ForEachParamRun(int64_t unit, int64_t slice,
                                         Function&& function) const {
-    const int64_t first = problem_.g == 1 ? 0 : unit % problem_.g * problem_.k;
+    const int64_t first = FirstParam(unit);
     ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {
       if (problem_.q == 1) return function(offset, first + inside, count);
       while (count > 0) {
@@ -262,9 +304,11 @@ class Rows {
 
   const NormProblem& problem_;
   const Segments<Data, Same> segments_;
+  const ShortRowsReducer<Data> reduce_short_rows_;
   const int64_t slices_;
   const int64_t chunk_;   // contiguous elements of a group
   const int64_t stride_;  // from one chunk of a group to the next
   const int64_t size_;    // of a group
   const double per_element_;
+  int64_t together_ = 1;
 };

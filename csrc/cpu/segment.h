@@ -8,9 +8,6 @@
 // error of a sum by that of 64 additions whatever its length.
 constexpr int64_t kVectorsPerBlock = 64;
 
-// The longest run of which the next is fetched ahead.
-constexpr int64_t kFetchedAhead = 4096;
-
 // A value that is the same along a run, or one of an array read beside it. What is the
 // same is kept as one number, which a function passes on faster than a vector.
 template <class Vec>
@@ -115,7 +112,8 @@ FUSEDNORM_INLINE void ForEachBlock(int64_t count, Body&& body, EndBlock&& end_bl
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t left = count - begin;
     ForEachVector<Vec>(left < kBlock ? left : kBlock,
-                       [&](int64_t i, auto width) { body(begin + i, width); });
+                       [&](int64_t i, auto width)
+                           FUSEDNORM_INLINE_LAMBDA { body(begin + i, width); });
     end_block();
   }
 }
@@ -124,10 +122,11 @@ template <class Data>
 void AddResidual(const typename Data::Storage* x,
                  const typename Data::Storage* residual, typename Data::Storage* sum,
                  int64_t count) {
-  ForEachVector<typename Data::Vec>(count, [&](int64_t i, auto width) {
-    Store<Data>(sum + i, Load<Data>(x + i, width) + Load<Data>(residual + i, width),
-                width);
-  });
+  ForEachVector<typename Data::Vec>(
+      count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+        Store<Data>(sum + i, Load<Data>(x + i, width) + Load<Data>(residual + i, width),
+                    width);
+      });
 }
 
 // How results are written: as usual, or past the caches.
@@ -151,7 +150,7 @@ FUSEDNORM_INLINE void ForEachResult(typename Data::Storage* to, int64_t count,
   const bool streamed = writes == Writes::kStreamed;
   ForEachVector<typename Data::Vec>(
       count, streamed ? CountUnaligned<Data>(to, count) : 0,
-      [&](int64_t i, auto width) {
+      [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         StoreResult<Data>(to + i, value_at(i, width), width, writes);
       });
 }
@@ -178,11 +177,12 @@ void Apply(const typename Data::Storage* x, typename Data::Storage* y, int64_t c
            const Transform<typename Data::Vec, Stat>& transform, Writes writes) {
   typedef typename Data::Vec Vec;
   const Transform<Vec, Stat> by_run = transform;
-  ForEachResult<Data>(y, count, writes, [&](int64_t i, auto width) {
-    const TransformValues<Vec> by = by_run.At(i, width);
-    const typename Vec::V xhat = (Load<Data>(x + i, width) - by.mean) * by.rstd;
-    return Act::template Forward<VecMath<Vec>>(xhat * by.gamma + by.beta);
-  });
+  ForEachResult<Data>(
+      y, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+        const TransformValues<Vec> by = by_run.At(i, width);
+        const typename Vec::V xhat = (Load<Data>(x + i, width) - by.mean) * by.rstd;
+        return Act::template Forward<VecMath<Vec>>(xhat * by.gamma + by.beta);
+      });
 }
 
 // xhat and dz = dy * activation'(z) of one vector.
@@ -264,7 +264,7 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
       plain = sums->plain;
       with_xhat = sums->xhat;
     }
-    ForEachVector<Vec>(part, [&](int64_t in_part, auto width) {
+    ForEachVector<Vec>(part, [&](int64_t in_part, auto width) FUSEDNORM_INLINE_LAMBDA {
       const int64_t i = begin + in_part;
       const TransformValues<Vec> by = by_run.At(i, width);
       const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
@@ -304,31 +304,31 @@ struct Correction {
 };
 
 // dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]
+// While it writes an element, fetches the one `ahead` of it (0: none) into the cache.
 template <class Data, class Act, template <class> class Stat>
 void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
                    const typename Data::Storage* dsum, typename Data::Storage* dx,
                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
-                   const Correction<typename Data::Vec, Stat>& of_run, Writes writes) {
+                   const Correction<typename Data::Vec, Stat>& of_run, int64_t ahead,
+                   Writes writes) {
   typedef typename Data::Vec Vec;
   const Transform<Vec, Stat> by_run = transform;
   const Correction<Vec, Stat> correction = of_run;
-  // What comes next is often the next row. This pass reads from the cache and leaves
-  // the memory idle, which the processor does not use by itself: it fetches ahead no
-  // more than a page.
-  const int64_t ahead = kIsSame<Stat> && count <= kFetchedAhead ? count : 0;
-  ForEachResult<Data>(dx, count, writes, [&](int64_t i, auto width) {
-    if (ahead != 0) {
-      __builtin_prefetch(dy + i + ahead);
-      __builtin_prefetch(x + i + ahead);
-    }
-    const TransformValues<Vec> by = by_run.At(i, width);
-    const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
-    typename Vec::V grad = by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
-                                      xhat * correction.xhat.At(i, width)) +
-                           correction.offset.At(i, width);
-    if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
-    return grad;
-  });
+  ForEachResult<Data>(
+      dx, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+        if (ahead != 0) {
+          __builtin_prefetch(dy + i + ahead);
+          __builtin_prefetch(x + i + ahead);
+        }
+        const TransformValues<Vec> by = by_run.At(i, width);
+        const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
+        typename Vec::V grad =
+            by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
+                       xhat * correction.xhat.At(i, width)) +
+            correction.offset.At(i, width);
+        if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
+        return grad;
+      });
 }
 
 // The functions above that depend on the activation, so that what calls them does not.
@@ -343,7 +343,7 @@ struct Segments {
                          const By&, PairSums<Vec>*, Scalar*, Scalar*);
   typedef void (*Write)(const Storage* dy, const Storage* x, const Storage* dsum,
                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
-                        Writes);
+                        int64_t ahead, Writes);
   // Of parameters that vary along the run, and of those that do not.
   static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
   static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;

@@ -43,7 +43,7 @@ SecondOrderSums<double> SumRun(const typename Data::Storage* dy,
   BlockedSum<Vec> sums[kSumsOfRun<kWeighted>];
   ForEachBlock<Vec>(
       count,
-      [&](int64_t i, auto width) {
+      [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const auto terms = TermsAt<Data, kWeighted>(dy, x, ddx, i, width, by);
         for (int s = 0; s < kSumsOfRun<kWeighted>; ++s) {
           sums[s].Add(KeepTail<Vec>(terms.at[s], width));
@@ -64,7 +64,7 @@ void AddRun(const typename Data::Storage* dy, const typename Data::Storage* x,
             const SecondOrderTransform<typename Data::Vec>& by,
             typename Data::Vec::Scalar (*arrays)[kLanes]) {
   typedef typename Data::Vec Vec;
-  ForEachVector<Vec>(count, [&](int64_t i, auto width) {
+  ForEachVector<Vec>(count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
     const auto terms = TermsAt<Data, kWeighted>(dy, x, ddx, i, width, by);
     for (int s = 0; s < kSumsOfRun<kWeighted>; ++s) {
       AddTo<Vec>(arrays[s] + i, terms.at[s], width);
@@ -90,7 +90,7 @@ double WriteRun(const typename Data::Storage* dy, const typename Data::Storage* 
   BlockedSum<Vec> sum;
   ForEachBlock<Vec>(
       count,
-      [&](int64_t i, auto width) {
+      [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const V rstd = by.rstd.At(i, width);
         const V xhat = (Load<Data>(x + i, width) - by.mean.At(i, width)) * rstd;
         const V d = Load<Data>(dy + i, width);

@@ -45,9 +45,10 @@ class Tile {
       return;
     }
     Scalar plain[kRows * kMaxTileColumns + kRows] = {};
-    ForEachVector<Vec>(rows * length, [&](int64_t i, auto width) {
-      Write(plain + i, Load<Data>(from + i, width));
-    });
+    ForEachVector<Vec>(rows * length,
+                       [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+                         Write(plain + i, Load<Data>(from + i, width));
+                       });
     ReadRows<Scalars>(plain, length);
   }
 

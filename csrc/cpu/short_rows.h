@@ -1,0 +1,82 @@
+// The sums of the backward pass over several short rows at once, so that gamma is read
+// and dbeta and dgamma are added to once for all of them.
+//
+// Included only by kernels.cc, inside its per-instruction-set namespace.
+#pragma once
+
+// What fits the registers.
+constexpr int kRowsAtOnce = 4;
+
+// Rows of one block of sums each. Of the first one; the others follow at the distances.
+template <class Data>
+struct ShortRows {
+  typedef typename Data::Storage Storage;
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+
+  const Storage* dy;
+  const Storage* x;
+  Storage* kept_dz;  // or null
+  int64_t distance;
+  int64_t count;       // elements of a row
+  const Scalar* mean;  // or null
+  const Scalar* rstd;
+  int64_t group_distance;
+  Operand<Vec> gamma, beta;
+};
+
+// sums[row]: dz*gamma, dz*gamma*xhat. Adds dz, dz*xhat to the arrays (null: not
+// wanted).
+template <class Data, class Act>
+void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
+                     typename Data::Vec::Scalar* plain_array,
+                     typename Data::Vec::Scalar* xhat_array) {
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::V V;
+  V plain[kRowsAtOnce] = {}, with_xhat[kRowsAtOnce] = {};
+  V mean[kRowsAtOnce], rstd[kRowsAtOnce];
+  for (int row = 0; row < kRowsAtOnce; ++row) {
+    const int64_t group = row * rows.group_distance;
+    mean[row] = Vec::Splat(rows.mean == nullptr ? 0 : rows.mean[group]);
+    rstd[row] = Vec::Splat(rows.rstd[group]);
+  }
+  const ShortRows<Data> from = rows;
+  ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+    const V gamma = from.gamma.At(i, width), beta = from.beta.At(i, width);
+    V column_plain = {}, column_xhat = {};
+#pragma GCC unroll 4
+    for (int row = 0; row < kRowsAtOnce; ++row) {
+      const int64_t at = i + row * from.distance;
+      const auto [xhat, dz] = Recompute<Data, Act>(from.dy + at, from.x + at, width,
+                                                   {mean[row], rstd[row], gamma, beta});
+      if constexpr (KeepsDz<Data, Act>()) {
+        if (from.kept_dz != nullptr) Store<Data>(from.kept_dz + at, dz, width);
+      }
+      column_plain = column_plain + dz;
+      column_xhat = column_xhat + dz * xhat;
+      const V term = KeepTail<Vec>(dz * gamma, width);
+      plain[row] = plain[row] + term;
+      with_xhat[row] = with_xhat[row] + KeepTail<Vec>(term * xhat, width);
+    }
+    if (plain_array != nullptr) {
+      AddTo<Vec>(plain_array + i, column_plain, width);
+      AddTo<Vec>(xhat_array + i, column_xhat, width);
+    }
+  });
+  for (int row = 0; row < kRowsAtOnce; ++row) {
+    sums[row] = {SumLanes<Vec>(plain[row]), SumLanes<Vec>(with_xhat[row])};
+  }
+}
+
+// The function above for an activation.
+template <class Data>
+using ShortRowsReducer = void (*)(const ShortRows<Data>&, SumPair*,
+                                  typename Data::Vec::Scalar*,
+                                  typename Data::Vec::Scalar*);
+template <class Data>
+ShortRowsReducer<Data> ReducerOfShortRows(Activation activation) {
+  ShortRowsReducer<Data> reducer = nullptr;
+  VisitActivation(activation,
+                  [&](auto act) { reducer = ReduceShortRows<Data, decltype(act)>; });
+  return reducer;
+}
