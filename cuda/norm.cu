@@ -1,6 +1,7 @@
 // From a problem and its plan to the arguments of kernels.
 #include <string>
 
+#include "core/param_sets.h"
 #include "cuda/args.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
@@ -118,14 +119,9 @@ Status RunOf(const NormProblem& problem, const Plan& plan, const Args& args,
   return Status::Internal("unknown data type");
 }
 
-}  // namespace
-
-Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
-               const Plan& plan, void* workspace, Stream stream) {
-  if (plan.variant == Variant::kEmpty) {
-    FUSEDNORM_RETURN_IF_ERROR(Fill(problem, buffers.mean, stream));
-    return Fill(problem, buffers.rstd, stream);
-  }
+// A problem with one set of parameters.
+Status RunOne(const NormProblem& problem, const ForwardBuffers& buffers,
+              const Plan& plan, void* workspace, Stream stream) {
   ForwardArgs args;
   static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, buffers.beta);
   args.x = buffers.x;
@@ -139,13 +135,8 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
                ForwardDouble);
 }
 
-Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
-                const Plan& plan, void* workspace, Stream stream) {
-  if (plan.variant == Variant::kEmpty) {
-    FUSEDNORM_RETURN_IF_ERROR(
-        FillZero(problem.num_params(), problem.param, buffers.dgamma, stream));
-    return FillZero(problem.num_params(), problem.param, buffers.dbeta, stream);
-  }
+Status RunOne(const NormProblem& problem, const BackwardBuffers& buffers,
+              const Plan& plan, void* workspace, Stream stream) {
   // Without an activation the gradient does not depend on beta.
   const bool needs_beta = problem.activation != Activation::kNone;
   BackwardArgs args;
@@ -170,17 +161,8 @@ Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
                BackwardBfloat16, BackwardDouble);
 }
 
-Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
-                   const Plan& plan, void* workspace, Stream stream) {
-  FUSEDNORM_RETURN_IF_ERROR(CheckSecondOrder(problem));
-  if (plan.variant == Variant::kEmpty) {
-    const DataType compute = ComputeType(problem.data);
-    FUSEDNORM_RETURN_IF_ERROR(
-        FillZero(problem.num_params(), problem.param, buffers.d_gamma, stream));
-    FUSEDNORM_RETURN_IF_ERROR(
-        FillZero(problem.num_groups(), compute, buffers.d_dmean, stream));
-    return FillZero(problem.num_groups(), compute, buffers.d_drstd, stream);
-  }
+Status RunOne(const NormProblem& problem, const SecondOrderBuffers& buffers,
+              const Plan& plan, void* workspace, Stream stream) {
   SecondOrderArgs args;
   static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, nullptr);
   args.dy = buffers.dy;
@@ -203,6 +185,54 @@ Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers
   }
   return RunOf(problem, plan, args, stream, SecondOrderFloat, SecondOrderHalf,
                SecondOrderBfloat16, SecondOrderDouble);
+}
+
+// One set after the other. They share the workspace, as the stream runs them in order.
+template <class Buffers>
+Status RunSets(const NormProblem& problem, const Buffers& buffers, const Plan& plan,
+               void* workspace, Stream stream) {
+  const NormProblem merged = Merged(problem);
+  const NormProblem one = OfOneSet(merged);
+  for (int64_t set = 0; set < merged.param_sets; ++set) {
+    FUSEDNORM_RETURN_IF_ERROR(
+        RunOne(one, BuffersOf(one, set, buffers), plan, workspace, stream));
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
+               const Plan& plan, void* workspace, Stream stream) {
+  if (plan.variant == Variant::kEmpty) {
+    FUSEDNORM_RETURN_IF_ERROR(Fill(problem, buffers.mean, stream));
+    return Fill(problem, buffers.rstd, stream);
+  }
+  return RunSets(problem, buffers, plan, workspace, stream);
+}
+
+Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
+                const Plan& plan, void* workspace, Stream stream) {
+  if (plan.variant == Variant::kEmpty) {
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_params(), problem.param, buffers.dgamma, stream));
+    return FillZero(problem.num_params(), problem.param, buffers.dbeta, stream);
+  }
+  return RunSets(problem, buffers, plan, workspace, stream);
+}
+
+Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                   const Plan& plan, void* workspace, Stream stream) {
+  FUSEDNORM_RETURN_IF_ERROR(CheckSecondOrder(problem));
+  if (plan.variant == Variant::kEmpty) {
+    const DataType compute = ComputeType(problem.data);
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_params(), problem.param, buffers.d_gamma, stream));
+    FUSEDNORM_RETURN_IF_ERROR(
+        FillZero(problem.num_groups(), compute, buffers.d_dmean, stream));
+    return FillZero(problem.num_groups(), compute, buffers.d_drstd, stream);
+  }
+  return RunSets(problem, buffers, plan, workspace, stream);
 }
 
 }  // namespace cuda

@@ -50,7 +50,6 @@ Traffic TrafficOf(const Work& work) {
 
 Plan MakePlan(const Work& work) {
   Plan plan;
-  if (work.problem.num_elements() == 0) return plan;
   const NormProblem& problem = work.problem;
   if (problem.reduces_q && problem.p == 1) {
     if (work.backward) {
@@ -130,12 +129,16 @@ bool Aligned(const SecondOrderBuffers& b) {
 }
 
 Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {
-  return MakePlan(Work(problem, device, aligned, false, false));
+  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
+    return MakePlan(Work(one, device, one_aligned, false, false));
+  });
 }
 
 Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
                   bool params) {
-  return MakePlan(Work(problem, device, aligned, true, params));
+  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
+    return MakePlan(Work(one, device, one_aligned, true, params));
+  });
 }
 
 }  // namespace cuda

@@ -36,6 +36,7 @@ struct Launch {
 struct Plan {
   Variant variant = Variant::kEmpty;
   int num_launches = 0;
+  int64_t repeats = 1;  // the launches, and what they move: once a set of parameters
   Launch launches[3];
   // Device memory, 256-byte aligned, any content: the groups' partial sums, then those
   // of dgamma and those of dbeta.

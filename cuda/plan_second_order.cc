@@ -110,13 +110,9 @@ void PlanTiles(const Work& work, Plan* plan) {
   }
 }
 
-}  // namespace
-
-Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool aligned,
-                     bool params) {
+Plan MakePlan(const Work& work) {
   Plan plan;
-  if (problem.num_elements() == 0) return plan;
-  const Work work(problem, device, aligned, true, params);
+  const NormProblem& problem = work.problem;
   if (!problem.reduces_q || problem.p > 1) {
     PlanTiles(work, &plan);
   } else if (problem.q == 1) {
@@ -134,6 +130,15 @@ Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool alig
   FinishPlan(work, {3 * tensor, 2 * tensor + statistics + param_bytes, 5 * tensor, 1},
              &plan);
   return plan;
+}
+
+}  // namespace
+
+Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool aligned,
+                     bool params) {
+  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
+    return MakePlan(Work(one, device, one_aligned, true, params));
+  });
 }
 
 }  // namespace cuda

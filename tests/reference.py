@@ -71,6 +71,7 @@ class Norm:
     epsilon: float = 1e-3
     activation: str = "none"
     zero_centered: bool = False
+    per_sample: bool = False  # gamma and beta differ from sample to sample
 
     @property
     def centred(self):
@@ -113,16 +114,16 @@ class SecondOrder:
 
 def view(norm, shape):
     """Returns the shape to normalize in, its reduced axes and its parameter axes."""
-    rank = len(shape)
-    axes = sorted(axis % rank for axis in norm.axes)
+    axes = sorted_axes(norm, len(shape))
+    samples = (0,) if norm.per_sample else ()
     if norm.op != "group_norm":
-        return shape, tuple(axes), tuple(axes)
+        return shape, tuple(axes), (*samples, *axes)
     channel = axes[0]
     groups = shape[channel] if norm.groups == -1 else norm.groups
     split = (groups, shape[channel] // groups if groups else 0)
     viewed = shape[:channel] + split + shape[channel + 1 :]
-    reduced = tuple(i for i in range(1, rank + 1) if i != channel)
-    return viewed, reduced, (channel, channel + 1)
+    reduced = tuple(i for i in range(1, len(viewed)) if i != channel)
+    return viewed, reduced, (*samples, channel, channel + 1)
 
 
 def forward(norm, x, gamma=None, beta=None, residual=None):
@@ -156,11 +157,11 @@ def backward(norm, of, dy, dsum=0.0):
     with_xhat = (dxhat * of.xhat).mean(reduced, keepdims=True)
     dx = of.rstd * (dxhat - plain - of.xhat * with_xhat)
     others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
-    parameter_shape = tuple(dy.shape[axis] for axis in sorted_axes(norm, dy.ndim))
+    of_parameters = parameter_shape(norm, dy.shape)
     return Backward(
         dx.reshape(dy.shape) + np.asarray(dsum).astype(WIDE),
-        (dz * of.xhat).sum(others).reshape(parameter_shape),
-        dz.sum(others).reshape(parameter_shape),
+        (dz * of.xhat).sum(others).reshape(of_parameters),
+        dz.sum(others).reshape(of_parameters),
         dz,
     )
 
@@ -197,11 +198,10 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
     r = r - 2 * drstd * rstd * mean(u * xhat) / count
     d_x = rstd * (q - centre(q) - xhat * mean(q * xhat)) - r * rstd**2 * xhat
     others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
-    parameter_shape = [ddx.shape[axis] for axis in sorted_axes(norm, ddx.ndim)]
     return SecondOrder(
         (of.gamma * p + v * xhat + w).reshape(ddx.shape),
         d_x.reshape(ddx.shape),
-        (dy * p).sum(others).reshape(parameter_shape),
+        (dy * p).sum(others).reshape(parameter_shape(norm, ddx.shape)),
         mean(u),
         -(rstd**2) * mean(u * xhat),
     )
@@ -209,3 +209,9 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
 
 def sorted_axes(norm, rank):
     return sorted(axis % rank for axis in norm.axes)
+
+
+def parameter_shape(norm, shape):
+    """Returns the shape of gamma and beta for an x of this shape."""
+    axes = sorted_axes(norm, len(shape))
+    return tuple(shape[axis] for axis in ([0, *axes] if norm.per_sample else axes))

@@ -16,6 +16,7 @@ from test_ops_values import (
     AXES_VIEWS,
     DTYPES,
     GROUP_VIEWS,
+    PER_SAMPLE,
     WALKS,
     check,
     with_options,
@@ -57,6 +58,10 @@ class TestAgainstReference:
     @pytest.mark.parametrize("walk", WALKS)
     def test_affine_modes(self, walk, affine, rng):
         check(*WALKS[walk], rng, affine=affine)
+
+    @pytest.mark.parametrize(("norm", "shape"), PER_SAMPLE)
+    def test_parameters_of_each_sample(self, norm, shape, rng):
+        check(norm, shape, rng)
 
     # Not in float16: autodiff rounds the two parts of dx before it adds them.
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])

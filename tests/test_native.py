@@ -29,6 +29,7 @@ DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 PATHS = {
     "rows": ("layer_norm", (70, 40), [-1], 0),
     "short rows": ("layer_norm", (700, 7), [-1], 0),
+    "rows of samples": ("layer_norm", (4, 20, 40), [-1], 0),
     "rms rows": ("rms_norm", (70, 40), [-1], 0),
     "interleaved, folded": ("group_norm", (3, 90, 10), [-1], 5),
     "interleaved, several blocks of lanes": ("group_norm", (2, 20, 1100), [-1], 50),
@@ -45,10 +46,10 @@ PATHS = {
 }
 
 
-def arrays(path, dtype, rng):
+def arrays(path, dtype, rng, **options):
     op, shape, axes, _ = PATHS[path]
     wide = np.float64 if dtype == np.float64 else np.float32
-    parameters = [shape[axis] for axis in axes]
+    parameters = reference.parameter_shape(Norm(op, tuple(axes), **options), shape)
     return {
         "x": (rng.normal(size=shape) + 0.5).astype(dtype),
         "dy": rng.normal(size=shape).astype(dtype),
@@ -116,18 +117,19 @@ def test_nor_do_they_in_activations(path, dtype, activation, rng):
         assert_same_bits(run(path, data, activation, isa=isa), expected)
 
 
-# What is done to gamma and beta: (which are kept, in the data's dtype, zero-centered).
+# What is done to gamma and beta: (which are kept, in the data's dtype, options).
 AFFINE = {
-    "both": ({"gamma", "beta"}, False, False),
-    "none": (set(), False, False),
-    "scale": ({"gamma"}, False, False),
-    "shift": ({"beta"}, False, False),
-    "in the data's dtype": ({"gamma", "beta"}, True, False),
-    "zero-centered": ({"gamma", "beta"}, False, True),
+    "both": ({"gamma", "beta"}, False, {}),
+    "none": (set(), False, {}),
+    "scale": ({"gamma"}, False, {}),
+    "shift": ({"beta"}, False, {}),
+    "in the data's dtype": ({"gamma", "beta"}, True, {}),
+    "zero-centered": ({"gamma", "beta"}, False, {"zero_centered": True}),
+    "per sample": ({"gamma", "beta"}, False, {"per_sample": True}),
 }
 every_affine = pytest.mark.parametrize(
     ("affine", "dtype"),
-    [("both", dtype) for dtype in DTYPES]
+    [(name, dtype) for name in ("both", "per sample") for dtype in DTYPES]
     + [(name, np.float32) for name in ("none", "scale", "shift", "zero-centered")]
     + [("in the data's dtype", dtype) for dtype in (np.float16, ml_dtypes.bfloat16)],
 )
@@ -135,14 +137,14 @@ every_affine = pytest.mark.parametrize(
 
 def affine_arrays(path, affine, dtype, rng):
     """Returns the arrays, and the option that goes with them."""
-    kept, narrow, zero_centered = AFFINE[affine]
-    data = arrays(path, dtype, rng)
+    kept, narrow, options = AFFINE[affine]
+    data = arrays(path, dtype, rng, **options)
     for name in ("gamma", "beta"):
         if name not in kept:
             data[name] = None
         elif narrow and data[name] is not None:
             data[name] = data[name].astype(dtype)
-    return data, {"zero_centered": zero_centered}
+    return data, options
 
 
 @every_affine

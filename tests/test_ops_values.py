@@ -4,6 +4,8 @@ Every case checks y, the sum, the statistics, dx, dgamma and dbeta, all against 
 bounds of bounds.py.
 """
 
+import dataclasses
+
 import bounds
 import fusednorm
 import ml_dtypes
@@ -28,6 +30,7 @@ def call(norm, x, gamma, beta, residual):
         "activation": norm.activation,
         "residual": residual,
         "return_stats": True,
+        "zero_centered": norm.zero_centered,
     }
     if norm.op == "group_norm":
         axis = norm.axes[0]
@@ -39,9 +42,7 @@ def call(norm, x, gamma, beta, residual):
     axis = norm.axes[0] if len(norm.axes) == 1 else norm.axes
     if norm.op == "layer_norm":
         return fusednorm.layer_norm(x, gamma, beta, axis=axis, **options)
-    return fusednorm.rms_norm(
-        x, gamma, axis=axis, zero_centered=norm.zero_centered, **options
-    )
+    return fusednorm.rms_norm(x, gamma, axis=axis, **options)
 
 
 def check(
@@ -57,7 +58,7 @@ def check(
 ):
     """Runs forward and backward on random data and holds them to the bounds."""
     param_dtype = param_dtype or wide_parameters(dtype)
-    parameter_shape = [shape[a] for a in reference.sorted_axes(norm, len(shape))]
+    parameter_shape = reference.parameter_shape(norm, shape)
     x = (rng.normal(size=shape) * scale + offset).astype(dtype)
     dy = rng.normal(size=shape).astype(dtype)
     gamma = beta = r = None
@@ -224,6 +225,39 @@ def test_residual(walk, dtype, rng):
 
 def test_residual_over_transposed_axes(rng):
     check(Norm("layer_norm", (1, 3)), (2, 3, 4, 5), rng, residual=True)
+
+
+# (norm, shape): each sample's problem, however the samples are put together.
+PER_SAMPLE = [
+    (Norm("group_norm", (-1,), 4, per_sample=True), (3, 9, 5, 24)),
+    (Norm("group_norm", (-1,), 2, per_sample=True), (70, 3, 8)),
+    (Norm("group_norm", (1,), 3, per_sample=True), (3, 6, 5, 11)),
+    (Norm("group_norm", (2,), per_sample=True), (2, 3, 4, 5)),
+    (Norm("group_norm", (-1,), 3, per_sample=True), (5, 12)),
+    # Samples so large that each takes all threads.
+    (Norm("group_norm", (-1,), 8, per_sample=True), (2, 4100, 256)),
+    (Norm("layer_norm", per_sample=True), (3, 17, 70)),
+    (Norm("layer_norm", per_sample=True), (5, 10)),
+    (Norm("layer_norm", (1, 2), per_sample=True), (3, 4, 6)),
+    (Norm("layer_norm", (1,), per_sample=True), (2, 19, 21)),
+    (Norm("layer_norm", (1, 3), per_sample=True), (2, 3, 4, 5)),
+    (Norm("rms_norm", per_sample=True), (3, 17, 70)),
+    (Norm("layer_norm", per_sample=True), (1, 7)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("norm", "shape"), PER_SAMPLE)
+def test_parameters_of_each_sample(norm, shape, dtype, rng):
+    norm = dataclasses.replace(norm, activation="silu")
+    check(norm, shape, rng, dtype, residual=True)
+
+
+@pytest.mark.parametrize("affine", ["scale", "shift"])
+@pytest.mark.parametrize(("norm", "shape"), PER_SAMPLE)
+def test_one_parameter_of_each_sample(norm, shape, affine, rng):
+    norm = dataclasses.replace(norm, zero_centered=True)
+    check(norm, shape, rng, affine=affine, param_dtype=np.float32)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

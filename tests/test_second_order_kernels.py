@@ -19,13 +19,15 @@ NORMS = [
     (Norm("group_norm", (1,)), (2, 3, 1)),
     (Norm("layer_norm", (1,)), (2, 5, 3)),
     (Norm("rms_norm", (1,)), (2, 5, 3)),
+    (Norm("layer_norm", per_sample=True), (3, 2, 7)),
+    (Norm("group_norm", groups=2, per_sample=True), (2, 3, 6)),
 ]
 
 
 @pytest.mark.parametrize(("norm", "shape"), NORMS)
 def test_the_reference_is_the_derivative_of_the_first_order(norm, shape, rng):
     """Along random directions; differences of order 4 are good to 1e-13 or so."""
-    parameters = [shape[axis] for axis in reference.sorted_axes(norm, len(shape))]
+    parameters = reference.parameter_shape(norm, shape)
     viewed, reduced, _ = reference.view(norm, shape)
     statistics = [1 if i in reduced else size for i, size in enumerate(viewed)]
     count = math.prod(viewed[i] for i in reduced)

@@ -21,6 +21,13 @@ int64_t Product(const std::vector<int64_t>& shape, int64_t begin, int64_t end) {
   return product;
 }
 
+// Makes the parameters those of each of `samples`, if there are any.
+void SetPerSample(int64_t samples, NormProblem* problem, NormShapes* shapes) {
+  if (!problem->per_sample) return;
+  shapes->params.insert(shapes->params.begin(), samples);
+  if (problem->has_gamma || problem->has_beta) problem->param_sets = samples;
+}
+
 NormProblem WithOptions(const NormOptions& options) {
   NormProblem problem;
   static_cast<NormOptions&>(problem) = options;
@@ -113,6 +120,7 @@ Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t gr
   problem->q = Product(shape, axis + 1, rank);
   shapes->params = {channels};
   shapes->statistics = {shape[0], groups};
+  SetPerSample(shape[0], problem, shapes);
   return Status();
 }
 
@@ -124,6 +132,12 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   int64_t first = 0;
   FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, &first));
   const int64_t end = first + static_cast<int64_t>(axes.size());
+  if (options.per_sample && first == 0) {
+    return Status::InvalidArgument(
+        "axes must leave out the batch axis 0 where gamma and beta are given for each "
+        "sample, got " +
+        ToString(axes));
+  }
   *problem = WithOptions(options);
   problem->centred = centred;
   problem->n = Product(shape, 0, first);
@@ -134,6 +148,7 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   shapes->statistics.insert(shapes->statistics.end(), shape.begin() + end, shape.end());
   // Without columns the reduction takes the same path as a plain row.
   problem->reduces_q = problem->q == 1;
+  SetPerSample(shape[0], problem, shapes);
   return Status();
 }
 

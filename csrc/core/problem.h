@@ -22,12 +22,14 @@ struct NormOptions {
   bool has_residual = false;
   bool has_ddgamma = false;    // second order: a gradient reaches dgamma
   bool zero_centered = false;  // scale by 1 + gamma
+  bool per_sample = false;     // gamma and beta differ from sample to sample
 };
 
 // A dense row-major tensor seen as x[N, P, G, K, Q].
 //
 // Statistics are over (P, K, Q) for each (N, G), or, where Q is not reduced, over (P,
-// K) for each (N, G, Q). gamma and beta are indexed by (G, K).
+// K) for each (N, G, Q). gamma and beta are indexed by (G, K); they may come in sets,
+// one for each N / param_sets successive indices of N.
 struct NormProblem : NormOptions {
   int64_t n = 1;
   int64_t p = 1;
@@ -35,11 +37,12 @@ struct NormProblem : NormOptions {
   int64_t k = 1;
   int64_t q = 1;
   bool reduces_q = true;
+  int64_t param_sets = 1;
   bool centred = true;  // false: root mean square, no mean
 
   FUSEDNORM_INLINE int64_t num_elements() const { return n * p * g * k * q; }
   FUSEDNORM_INLINE int64_t num_groups() const { return n * g * (reduces_q ? 1 : q); }
-  FUSEDNORM_INLINE int64_t num_params() const { return g * k; }
+  FUSEDNORM_INLINE int64_t num_params() const { return param_sets * g * k; }
   // Elements that share one mean and rstd.
   FUSEDNORM_INLINE int64_t group_size() const { return p * k * (reduces_q ? q : 1); }
 };
@@ -68,13 +71,14 @@ struct NormShapes {
 };
 
 // GroupNorm, and InstanceNorm as groups = -1: x [N, ..., C at axis, ...], params [C],
-// statistics [N, groups].
+// statistics [N, groups]. Per sample, params are [N, C].
 Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t groups,
                      const NormOptions& options, NormProblem* problem,
                      NormShapes* shapes);
 
 // LayerNorm (centred) and RMSNorm over consecutive axes anywhere in x: params have the
-// shape of the axes, statistics that of the others.
+// shape of the axes, statistics that of the others. Per sample, params have the batch,
+// axis 0, before that.
 Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t>& axes,
                     bool centred, const NormOptions& options, NormProblem* problem,
                     NormShapes* shapes);
@@ -84,8 +88,8 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
 struct ForwardBuffers {
   const void* x = nullptr;         // data
   const void* residual = nullptr;  // data
-  const void* gamma = nullptr;     // param [G, K]
-  const void* beta = nullptr;      // param [G, K]
+  const void* gamma = nullptr;     // param [param_sets, G, K]
+  const void* beta = nullptr;      // param [param_sets, G, K]
   void* y = nullptr;               // data
   void* sum = nullptr;             // data, x + residual; required with a residual
   void* mean = nullptr;            // compute type [num_groups], null for RMS
@@ -98,15 +102,15 @@ struct BackwardBuffers {
   const void* x = nullptr;      // data
   const void* mean = nullptr;   // compute type [num_groups], null for RMS
   const void* rstd = nullptr;   // compute type [num_groups]
-  const void* gamma = nullptr;  // param [G, K]
-  const void* beta = nullptr;   // param [G, K]
+  const void* gamma = nullptr;  // param [param_sets, G, K]
+  const void* beta = nullptr;   // param [param_sets, G, K]
   const void* dsum =
       nullptr;  // data: gradient that reaches `sum` past this op, or null
   const void* dmean = nullptr;  // compute type [num_groups], or null
   const void* drstd = nullptr;  // compute type [num_groups], or null
   void* dx = nullptr;           // data; the gradient of the residual is the same
-  void* dgamma = nullptr;       // param [G, K], or null
-  void* dbeta = nullptr;        // param [G, K], or null
+  void* dgamma = nullptr;       // param [param_sets, G, K], or null
+  void* dbeta = nullptr;        // param [param_sets, G, K], or null
 };
 
 // The gradients of the backward pass of a problem without activation, whose has_beta is
@@ -116,14 +120,14 @@ struct SecondOrderBuffers {
   const void* x = nullptr;        // data
   const void* mean = nullptr;     // compute type [num_groups], null for RMS
   const void* rstd = nullptr;     // compute type [num_groups]
-  const void* gamma = nullptr;    // param [G, K]
+  const void* gamma = nullptr;    // param [param_sets, G, K]
   const void* drstd = nullptr;    // compute type [num_groups], or null
   const void* ddx = nullptr;      // data; gradient of dx, as the next two
-  const void* ddgamma = nullptr;  // param [G, K], or null
-  const void* ddbeta = nullptr;   // param [G, K], or null
+  const void* ddgamma = nullptr;  // param [param_sets, G, K], or null
+  const void* ddbeta = nullptr;   // param [param_sets, G, K], or null
   void* d_dy = nullptr;           // data
   void* d_x = nullptr;            // data; through mean and rstd as well
-  void* d_gamma = nullptr;        // param [G, K], or null
+  void* d_gamma = nullptr;        // param [param_sets, G, K], or null
   void* d_dmean = nullptr;        // compute type [num_groups], or null
   void* d_drstd = nullptr;        // compute type [num_groups], or null
 };

@@ -4,7 +4,9 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <vector>
 
+#include "core/param_sets.h"
 #include "cpu/kernels.h"
 #include "cpu/norm.h"
 
@@ -53,6 +55,42 @@ Status Call(Kernel kernel, const Partition& partition, const NormProblem& proble
   }
   kernel(problem, partition, buffers, parallel,
          reinterpret_cast<char*>(workspace.get()));
+  return Status();
+}
+
+// Runs what it is given on the calling thread.
+class Serial : public ParallelFor {
+ public:
+  void Run(int64_t count, int64_t /*elements*/, Body body,
+           void* context) const override {
+    body(context, 0, count);
+  }
+};
+
+// Runs a problem, which is not empty, set by set. Small ones are given to a thread
+// each, large ones to all threads one after the other; each comes out the same.
+template <class Kernel, class Buffers>
+Status RunSets(Partition (*partition)(const NormProblem&), Kernel kernel,
+               const NormProblem& whole, const Buffers& buffers,
+               const ParallelFor& parallel) {
+  constexpr int64_t kLarge = int64_t{1} << 20;
+  const NormProblem problem = Merged(whole);
+  if (problem.param_sets == 1) {
+    return Call(kernel, partition(problem), problem, buffers, parallel);
+  }
+  const NormProblem one = OfOneSet(problem);
+  const Partition of_one = partition(one);
+  std::vector<Status> statuses(problem.param_sets);
+  const auto run = [&](int64_t set, const ParallelFor& threads) {
+    statuses[set] = Call(kernel, of_one, one, BuffersOf(one, set, buffers), threads);
+  };
+  if (one.num_elements() >= kLarge) {
+    for (int64_t set = 0; set < problem.param_sets; ++set) run(set, parallel);
+  } else {
+    parallel.Each(problem.param_sets, one.num_elements(),
+                  [&](int64_t set) { run(set, Serial()); });
+  }
+  for (const Status& status : statuses) FUSEDNORM_RETURN_IF_ERROR(status);
   return Status();
 }
 
@@ -138,8 +176,8 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
     FillWithNan(problem, buffers.rstd);
     return Status();
   }
-  return Call(KernelsFor(isa, problem.data).forward, PartitionForward(problem), problem,
-              buffers, parallel);
+  return RunSets(PartitionForward, KernelsFor(isa, problem.data).forward, problem,
+                 buffers, parallel);
 }
 
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
@@ -149,8 +187,8 @@ Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
     FillWithZero(problem.num_params(), problem.param, buffers.dbeta);
     return Status();
   }
-  return Call(KernelsFor(isa, problem.data).backward, PartitionBackward(problem),
-              problem, buffers, parallel);
+  return RunSets(PartitionBackward, KernelsFor(isa, problem.data).backward, problem,
+                 buffers, parallel);
 }
 
 Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
@@ -163,8 +201,8 @@ Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers
     FillWithZero(problem.num_groups(), compute, buffers.d_drstd);
     return Status();
   }
-  return Call(KernelsFor(isa, problem.data).second_order, PartitionSecondOrder(problem),
-              problem, buffers, parallel);
+  return RunSets(PartitionSecondOrder, KernelsFor(isa, problem.data).second_order,
+                 problem, buffers, parallel);
 }
 
 }  // namespace cpu

@@ -194,16 +194,18 @@ void DefineCpu(py::module_& m) {
       [](const std::string& op, const py::array& x, const OptionalArray& gamma,
          const OptionalArray& beta, const OptionalArray& residual,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered, int num_threads,
-         const std::string& isa) {
-        return Forward({op, axes, groups, epsilon, activation, zero_centered},
-                       MakeProcessor(num_threads, isa), x, gamma, beta, residual);
+         const std::string& activation, bool zero_centered, bool per_sample,
+         int num_threads, const std::string& isa) {
+        return Forward(
+            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
+            MakeProcessor(num_threads, isa), x, gamma, beta, residual);
       },
       py::arg("op"), py::arg("x"), py::arg("gamma") = py::none(),
       py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
       py::arg("activation") = "none", py::arg("zero_centered") = false,
-      py::arg("num_threads") = 1, py::arg("isa") = "auto",
+      py::arg("per_sample") = false, py::arg("num_threads") = 1,
+      py::arg("isa") = "auto",
       R"doc(Normalizes x.
 
 Args:
@@ -212,6 +214,8 @@ Args:
     x: float16, bfloat16, float32 or float64 array.
     gamma, beta: parameters of float32 (float64 for float64 x) or x's dtype, or None.
     residual: array like x that is added first, or None.
+    zero_centered: multiply by 1 + gamma.
+    per_sample: gamma and beta have axis 0 of x before their other axes.
     num_threads: threads to use; the result does not depend on it.
     isa: "auto" or one of isas().
 
@@ -229,19 +233,20 @@ Raises:
          const OptionalArray& beta, const OptionalArray& dsum,
          const OptionalArray& dmean, const OptionalArray& drstd,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered, int num_threads,
-         const std::string& isa) {
-        return Backward({op, axes, groups, epsilon, activation, zero_centered},
-                        MakeProcessor(num_threads, isa), dy, x, mean, rstd, gamma, beta,
-                        dsum, dmean, drstd);
+         const std::string& activation, bool zero_centered, bool per_sample,
+         int num_threads, const std::string& isa) {
+        return Backward(
+            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
+            MakeProcessor(num_threads, isa), dy, x, mean, rstd, gamma, beta, dsum,
+            dmean, drstd);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
       py::arg("dsum") = py::none(), py::arg("dmean") = py::none(),
       py::arg("drstd") = py::none(), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon"), py::arg("activation") = "none",
-      py::arg("zero_centered") = false, py::arg("num_threads") = 1,
-      py::arg("isa") = "auto",
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("num_threads") = 1, py::arg("isa") = "auto",
       R"doc(Gradients of forward.
 
 Args:
@@ -261,17 +266,18 @@ Returns:
          const OptionalArray& gamma, const OptionalArray& ddgamma,
          const OptionalArray& ddbeta, const OptionalArray& drstd,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         bool zero_centered, int num_threads, const std::string& isa) {
-        return SecondOrder({op, axes, groups, epsilon, "none", zero_centered},
-                           MakeProcessor(num_threads, isa), dy, x, mean, rstd, ddx,
-                           gamma, ddgamma, ddbeta, drstd);
+         bool zero_centered, bool per_sample, int num_threads, const std::string& isa) {
+        return SecondOrder(
+            {op, axes, groups, epsilon, "none", zero_centered, per_sample},
+            MakeProcessor(num_threads, isa), dy, x, mean, rstd, ddx, gamma, ddgamma,
+            ddbeta, drstd);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("ddx"), py::arg("gamma") = py::none(), py::arg("ddgamma") = py::none(),
       py::arg("ddbeta") = py::none(), py::arg("drstd") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
-      py::arg("zero_centered") = false, py::arg("num_threads") = 1,
-      py::arg("isa") = "auto",
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("num_threads") = 1, py::arg("isa") = "auto",
       R"doc(Gradients of backward without activation.
 
 Args:

@@ -341,16 +341,18 @@ void DefineCuda(py::module_& m) {
       [](const std::string& op, const py::object& x, const py::object& gamma,
          const py::object& beta, const py::object& residual,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered,
+         const std::string& activation, bool zero_centered, bool per_sample,
          std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return Forward({op, axes, groups, epsilon, activation, zero_centered},
-                       {stream, out}, x, gamma, beta, residual);
+        return Forward(
+            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
+            {stream, out}, x, gamma, beta, residual);
       },
       py::arg("op"), py::arg("x"), py::arg("gamma") = py::none(),
       py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
       py::arg("activation") = "none", py::arg("zero_centered") = false,
-      py::arg("stream") = py::none(), py::arg("out") = py::none(),
+      py::arg("per_sample") = false, py::arg("stream") = py::none(),
+      py::arg("out") = py::none(),
       R"doc(Normalizes x on its CUDA device. Returns before the result is there.
 
 Args:
@@ -380,19 +382,21 @@ Raises:
          const py::object& mean, const py::object& rstd, const py::object& gamma,
          const py::object& beta, const py::object& dsum, const py::object& dmean,
          const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
-         double epsilon, const std::string& activation, bool zero_centered, bool params,
-         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return Backward({op, axes, groups, epsilon, activation, zero_centered},
-                        {stream, out}, params, dy, x, mean, rstd, gamma, beta, dsum,
-                        dmean, drstd);
+         double epsilon, const std::string& activation, bool zero_centered,
+         bool per_sample, bool params, std::optional<uintptr_t> stream,
+         const std::optional<py::sequence>& out) {
+        return Backward(
+            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
+            {stream, out}, params, dy, x, mean, rstd, gamma, beta, dsum, dmean, drstd);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
       py::arg("dsum") = py::none(), py::arg("dmean") = py::none(),
       py::arg("drstd") = py::none(), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon"), py::arg("activation") = "none",
-      py::arg("zero_centered") = false, py::arg("params") = true,
-      py::arg("stream") = py::none(), py::arg("out") = py::none(),
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("params") = true, py::arg("stream") = py::none(),
+      py::arg("out") = py::none(),
       R"doc(Gradients of forward, on the CUDA device of x.
 
 Args:
@@ -412,18 +416,20 @@ Returns:
          const py::object& mean, const py::object& rstd, const py::object& ddx,
          const py::object& gamma, const py::object& ddgamma, const py::object& ddbeta,
          const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
-         double epsilon, bool zero_centered, bool params,
+         double epsilon, bool zero_centered, bool per_sample, bool params,
          std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return SecondOrder({op, axes, groups, epsilon, "none", zero_centered},
-                           {stream, out}, params, dy, x, mean, rstd, ddx, gamma,
-                           ddgamma, ddbeta, drstd);
+        return SecondOrder(
+            {op, axes, groups, epsilon, "none", zero_centered, per_sample},
+            {stream, out}, params, dy, x, mean, rstd, ddx, gamma, ddgamma, ddbeta,
+            drstd);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("ddx"), py::arg("gamma") = py::none(), py::arg("ddgamma") = py::none(),
       py::arg("ddbeta") = py::none(), py::arg("drstd") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
-      py::arg("zero_centered") = false, py::arg("params") = true,
-      py::arg("stream") = py::none(), py::arg("out") = py::none(),
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("params") = true, py::arg("stream") = py::none(),
+      py::arg("out") = py::none(),
       R"doc(Gradients of backward without activation, on the CUDA device of x.
 
 Args:

@@ -52,6 +52,7 @@ py::dict ToDict(const cuda::Plan& plan) {
   py::dict fields;
   fields["variant"] = cuda::Name(plan.variant);
   fields["launches"] = launches;
+  fields["repeats"] = plan.repeats;
   fields["workspace_bytes"] = plan.workspace_bytes;
   fields["partial_bytes"] = plan.partial_bytes;
   fields["param_bytes"] = plan.param_bytes;
@@ -100,8 +101,8 @@ void DefinePlan(py::module_& m) {
       "plan",
       [](const std::string& op, const Shape& shape, const std::string& dtype,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered, bool has_gamma,
-         bool has_beta, bool residual, const std::string& param_dtype,
+         const std::string& activation, bool zero_centered, bool per_sample,
+         bool has_gamma, bool has_beta, bool residual, const std::string& param_dtype,
          const DeviceArgument& device, const std::string& direction, bool aligned,
          bool params) {
         const DataType data = DataTypeFromName("x", dtype);
@@ -111,20 +112,20 @@ void DefinePlan(py::module_& m) {
         Operands operands{shape, data, std::nullopt, std::nullopt, residual};
         if (has_gamma) operands.gamma = param;
         if (has_beta) operands.beta = param;
-        return Plan({op, axes, groups, epsilon, activation, zero_centered}, operands,
-                    device, direction, aligned, params);
+        return Plan({op, axes, groups, epsilon, activation, zero_centered, per_sample},
+                    operands, device, direction, aligned, params);
       },
       py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
-      py::arg("zero_centered") = false, py::arg("has_gamma") = false,
-      py::arg("has_beta") = false, py::arg("residual") = false,
-      py::arg("param_dtype") = "auto", py::arg("device"),
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("has_gamma") = false, py::arg("has_beta") = false,
+      py::arg("residual") = false, py::arg("param_dtype") = "auto", py::arg("device"),
       py::arg("direction") = "forward", py::arg("aligned") = true,
       py::arg("params") = true,
       R"doc(How the CUDA kernels would run a problem.
 
 Args:
-    op, axes, groups, epsilon, activation, zero_centered: as in forward.
+    op, axes, groups, epsilon, activation, zero_centered, per_sample: as in forward.
     shape, dtype: of x.
     has_gamma, has_beta, residual: which of them there are.
     param_dtype: dtype of gamma and beta; "auto" is float32, for float64 x float64.

@@ -22,6 +22,7 @@ Resolved Resolve(const Spec& spec, const Operands& operands) {
   options.has_beta = operands.beta.has_value();
   options.has_residual = operands.has_residual;
   options.zero_centered = spec.zero_centered;
+  options.per_sample = spec.per_sample;
 
   Resolved resolved;
   NormShapes shapes;

@@ -18,6 +18,7 @@ struct Spec {
   double epsilon;
   std::string activation;
   bool zero_centered;
+  bool per_sample;
 };
 
 // What the problem has to know of the arrays.

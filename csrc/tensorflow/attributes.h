@@ -112,6 +112,7 @@ absl::Status ReadAttributes(Context* context, const OpKind& kind,
   TF_RETURN_IF_ERROR(context->GetAttr("epsilon_low", &epsilon_low));
   options.epsilon = static_cast<double>(epsilon) + epsilon_low;
   TF_RETURN_IF_ERROR(context->GetAttr("zero_centered", &options.zero_centered));
+  TF_RETURN_IF_ERROR(context->GetAttr("per_sample", &options.per_sample));
   TF_RETURN_IF_ERROR(ReadCount(context, "gamma", &options.has_gamma));
   if (kind.is_second_order) {
     TF_RETURN_IF_ERROR(ReadCount(context, "ddgamma", &options.has_ddgamma));

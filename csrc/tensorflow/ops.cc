@@ -15,7 +15,8 @@ namespace {
       .Attr("num_gamma: int >= 0")                           \
       .Attr("epsilon: float = 0.001")                        \
       .Attr("epsilon_low: float = 0.0")                      \
-      .Attr("zero_centered: bool = false")
+      .Attr("zero_centered: bool = false")                   \
+      .Attr("per_sample: bool = false")
 
 // The same of the norms and their gradients.
 #define FUSEDNORM_NORM_ATTRIBUTES                                                    \
@@ -78,6 +79,7 @@ epsilon: added to the variance (mean square); >= 0.
 epsilon_low: added to epsilon, so that double problems see an epsilon that float rounds.
 activation: applied to the result.
 zero_centered: multiply by 1 + gamma instead of gamma.
+per_sample: gamma and beta have axis 0 of x before their other axes.
 )doc";
 
 REGISTER_OP("Fusednorm>GroupNorm")

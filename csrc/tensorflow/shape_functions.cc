@@ -33,6 +33,20 @@ absl::Status MergeInput(InferenceContext* c, const char* name, ShapeHandle* into
   return absl::OkStatus();
 }
 
+// Puts the batch axis of x before *params where they are given for each sample.
+absl::Status AddSamples(InferenceContext* c, const NodeAttributes& attributes,
+                        DimensionHandle samples, ShapeHandle* params) {
+  if (!attributes.options.per_sample) return absl::OkStatus();
+  return c->Concatenate(c->Vector(samples), *params, params);
+}
+
+// Takes it away again.
+absl::Status DropSamples(InferenceContext* c, const NodeAttributes& attributes,
+                         ShapeHandle* params) {
+  if (!attributes.options.per_sample) return absl::OkStatus();
+  return c->Subshape(*params, 1, params);
+}
+
 // Merges the shapes of gamma and beta into *params.
 absl::Status MergeParams(InferenceContext* c, const NodeAttributes& attributes,
                          ShapeHandle* params) {
@@ -60,6 +74,7 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   const int64_t count = static_cast<int64_t>(attributes.axes.size());
   if (!c->RankKnown(x)) {
     ShapeHandle params = c->UnknownShapeOfRank(count);
+    TF_RETURN_IF_ERROR(AddSamples(c, attributes, c->UnknownDim(), &params));
     TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
     SetOutputs(c, attributes, x, c->UnknownShape());
     return absl::OkStatus();
@@ -70,7 +85,15 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   TF_RETURN_IF_ERROR(c->Subshape(x, 0, first, &outer));
   TF_RETURN_IF_ERROR(c->Subshape(x, first, first + count, &params));
   TF_RETURN_IF_ERROR(c->Subshape(x, first + count, &inner));
+  if (attributes.options.per_sample && first == 0) {
+    return absl::InvalidArgumentError(
+        "axes must leave out the batch axis 0 where gamma and beta are given for each "
+        "sample");
+  }
+  const DimensionHandle samples = c->Rank(x) > 0 ? c->Dim(x, 0) : c->UnknownDim();
+  TF_RETURN_IF_ERROR(AddSamples(c, attributes, samples, &params));
   TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params));
   ShapeHandle statistics;
   TF_RETURN_IF_ERROR(c->Concatenate(outer, inner, &statistics));
   TF_RETURN_IF_ERROR(c->Concatenate(outer, params, &x));
@@ -96,7 +119,9 @@ absl::Status GroupNormShape(InferenceContext* c) {
     batch = c->Dim(x, 0);
     params = c->Vector(c->Dim(x, axis));
   }
+  TF_RETURN_IF_ERROR(AddSamples(c, attributes, batch, &params));
   TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params));
   const DimensionHandle channels = c->Dim(params, 0);
   int64_t groups = attributes.groups;
   if (c->ValueKnown(channels)) {

@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include "core/problem.h"
+#include "core/signature.h"
 #include "core/status.h"
 #include "tensorflow/xla_problem.h"
-#include "tensorflow/xla_signature.h"
 #include "xla/ffi/api/ffi.h"
 
 extern "C" const XLA_FFI_Api* XLA_FFI_GetApi();

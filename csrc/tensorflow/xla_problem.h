@@ -16,6 +16,7 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("g", problem.g);
   visit("k", problem.k);
   visit("q", problem.q);
+  visit("param_sets", problem.param_sets);
   visit("reduces_q", problem.reduces_q);
   visit("centred", problem.centred);
   visit("data", problem.data);
@@ -27,6 +28,7 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("has_residual", problem.has_residual);
   visit("has_ddgamma", problem.has_ddgamma);
   visit("zero_centered", problem.zero_centered);
+  visit("per_sample", problem.per_sample);
 }
 
 // MLIR's text of a dictionary attribute: {n = 2 : i64, centred = true, ...}.

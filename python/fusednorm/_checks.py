@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 Shape = Sequence[int | None]
@@ -187,6 +188,29 @@ def _compatible(shape: Shape, expected: Shape) -> bool:
         size == wanted or size is None or wanted is None
         for size, wanted in zip(shape, expected, strict=True)
     )
+
+
+def per_sample(parameters: dict[str, Any], rank: int) -> bool:
+    """Returns whether gamma and beta, as far as they are there, are of each sample.
+
+    Args:
+        parameters: Name -> gamma or beta, or `None`.
+        rank: Theirs if they are the same for all samples.
+    """
+
+    def rank_of(value: Any) -> int | None:
+        if isinstance(value, _TENSOR_OR_VARIABLE):
+            return value.shape.rank
+        return np.ndim(value)
+
+    given = {name: rank_of(v) for name, v in parameters.items() if v is not None}
+    of_sample = [each == rank + 1 for each in given.values()]
+    if any(of_sample) and not all(of_sample):
+        raise ValueError(
+            "Arguments `gamma` and `beta` must both be given for each sample, or both "
+            f"for all. Received: ranks {given}"
+        )
+    return any(of_sample)
 
 
 def parameter(

@@ -29,6 +29,7 @@ def fusednorm_group_norm(
     residual: Tensors,
     groups: int,
     axis: int = -1,
+    per_sample: bool = False,
     name: str = "group_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -39,7 +40,11 @@ def fusednorm_group_norm(
         y, *statistics = _normalize(
             _reshape(x, view),
             reduced=[*range(1, g), *range(g + 1, len(view))],
-            parameter_shape=[*view[g : g + 2], *[1] * (len(view) - g - 2)],
+            parameter_shape=[
+                *([view[0], *[1] * (g - 1)] if per_sample else []),
+                *view[g : g + 2],
+                *[1] * (len(view) - g - 2),
+            ],
             gamma=gamma,
             beta=beta,
             **options,
@@ -54,6 +59,7 @@ def fusednorm_layer_norm(
     beta: Tensors,
     residual: Tensors,
     axes: Sequence[int],
+    per_sample: bool = False,
     name: str = "layer_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -63,7 +69,7 @@ def fusednorm_layer_norm(
         y, *statistics = _normalize(
             x,
             reduced=list(axes),
-            parameter_shape=_axes_parameter_shape(x, axes),
+            parameter_shape=_axes_parameter_shape(x, axes, per_sample),
             gamma=gamma,
             beta=beta,
             **options,
@@ -77,6 +83,7 @@ def fusednorm_rms_norm(
     gamma: Tensors,
     residual: Tensors,
     axes: Sequence[int],
+    per_sample: bool = False,
     name: str = "rms_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
@@ -86,7 +93,7 @@ def fusednorm_rms_norm(
         y, rstd = _normalize(
             x,
             reduced=list(axes),
-            parameter_shape=_axes_parameter_shape(x, axes),
+            parameter_shape=_axes_parameter_shape(x, axes, per_sample),
             gamma=gamma,
             beta=[],
             centred=False,
@@ -273,17 +280,25 @@ def _group_view(x: tf.Tensor, groups: int, axis: int) -> tuple[Sizes, int]:
     return view, g
 
 
-def _axes_parameter_shape(x: tf.Tensor, axes: Sequence[int]) -> Sizes | tf.Tensor:
+def _axes_parameter_shape(
+    x: tf.Tensor, axes: Sequence[int], per_sample: bool
+) -> Sizes | tf.Tensor:
     """Returns the shape in which parameters of the axes broadcast against `x`."""
     rank = x.shape.rank
+    if rank is None and (per_sample or axes[-1] >= 0):
+        shape, rank = tf.shape(x), tf.rank(x)
+        first, end = (axis % rank for axis in (axes[0], axes[-1]))
+        end += 1
+        outer = shape[:0]
+        if per_sample:
+            outer = tf.concat([shape[:1], tf.ones([first - 1], tf.int32)], 0)
+        return tf.concat([outer, shape[first:end], tf.ones([rank - end], tf.int32)], 0)
     if rank is not None:
         axes = [axis % rank for axis in axes]
     end = axes[-1] + 1
-    if end > 0 and rank is None:
-        inner = tf.ones([tf.rank(x) - end], tf.int32)
-        return tf.concat([tf.shape(x)[axes[0] : end], inner], 0)
     inner = [1] * (-end if end <= 0 else rank - end)
-    return [_size(x, axis, axis + 1) for axis in axes] + inner
+    outer = [_size(x, 0, 1), *[1] * (axes[0] - 1)] if per_sample else []
+    return [*outer, *(_size(x, axis, axis + 1) for axis in axes), *inner]
 
 
 def _size(x: tf.Tensor, begin: int, end: int) -> int | tf.Tensor:

@@ -54,7 +54,8 @@ else:
 
         def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             """Returns the symbolic output, refusing integers while a model is built."""
-            _checks.floating(inputs.dtype)
+            for each in keras.tree.flatten(inputs):
+                _checks.floating(each.dtype)
             return super().compute_output_spec(inputs, *args, **kwargs)
 
 

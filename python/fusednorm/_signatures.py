@@ -78,7 +78,7 @@ def attributes(op: Any) -> dict[str, Any]:
     Those of the second order have no activation.
     """
     own = ("groups", "axis") if kind_of(op) == "group_norm" else ("axes",)
-    common = ("epsilon", "epsilon_low", "zero_centered")
+    common = ("epsilon", "epsilon_low", "zero_centered", "per_sample")
     values = {name: op.get_attr(name) for name in (*common, *own)}
     if op.type.endswith("GradGrad"):
         return values

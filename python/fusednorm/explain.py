@@ -157,6 +157,7 @@ def _details(entry: dict[str, Any]) -> str:
             f"{direction}: {plan['variant']}",
             f"  {VARIANTS.get(plan['variant'], '')}".rstrip(),
             *(f"  {_launch(launch)}" for launch in plan["launches"]),
+            *_repeats(plan),
             f"  workspace        {plan['workspace_bytes']:,} bytes",
             f"  moved            {plan['bytes_moved']:,} bytes",
             f"  least possible   {plan['least_bytes']:,} bytes",
@@ -173,6 +174,12 @@ def _launch(launch: dict[str, Any]) -> str:
         f"{launch['kernel']}: {launch['blocks']:,} blocks of {launch['threads']} "
         f"threads{cluster}, {launch['shared_bytes']:,} bytes of shared memory"
     )
+
+
+def _repeats(plan: dict[str, Any]) -> list[str]:
+    if plan["repeats"] == 1:
+        return []
+    return [f"  {plan['repeats']:,} times, once a sample; each time:"]
 
 
 def _time(plan: dict[str, Any]) -> str:

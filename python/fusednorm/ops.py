@@ -6,6 +6,10 @@ y, s = fusednorm.rms_norm(x, scale, residual=skip)
 y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
 ```
 
+A scale and an offset that come from elsewhere in the model, as in AdaIN, FiLM and
+adaptive layer norm, are given for each sample: `gamma` and `beta` with the batch axis
+in front.
+
 All of them compute in float32 whatever the data (float64 for float64 data), so
 float16 data neither overflows nor vanishes, and all outputs are differentiable.
 """
@@ -33,6 +37,7 @@ def group_norm(
     groups: int,
     axis: int = -1,
     epsilon: float = 1e-3,
+    zero_centered: bool = False,
     activation: Any = None,
     residual: Any = None,
     return_stats: bool = False,
@@ -50,14 +55,16 @@ def group_norm(
         x: Floating-point tensor of rank 2 or more, `[N, ...]`, float16, bfloat16,
             float32 or float64. With the channels last or first it is read as it
             lies; so it is with the channel axis anywhere between.
-        gamma: Optional scale per channel, of shape `[C]`, float32 or the dtype of
-            `x`.
-        beta: Optional offset per channel, as `gamma`.
+        gamma: Optional scale per channel, of shape `[C]`, or per sample and channel,
+            `[N, C]`; float32 or the dtype of `x`.
+        beta: Optional offset, as `gamma`, of the same shape.
         groups: Number of groups, which must divide the number of channels; -1 for
             one group per channel.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
         epsilon: Added to the variance, to avoid dividing by zero. Defaults to
             `1e-3`.
+        zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
+            `False`.
         activation: Applied to the result: `None`, or one of `"relu"`,
             `"leaky_relu"` (slope 0.2), `"silu"`, `"gelu"` (exact), `"gelu_tanh"`,
             `"tanh"` and `"sigmoid"`, or the Keras function of that name.
@@ -98,6 +105,8 @@ def group_norm(
         activation,
         residual,
         return_stats,
+        zero_centered=bool(zero_centered),
+        per_sample=_checks.per_sample({"gamma": gamma, "beta": beta}, 1),
         groups=groups,
         axis=axis,
     )
@@ -110,6 +119,7 @@ def instance_norm(
     *,
     axis: int = -1,
     epsilon: float = 1e-3,
+    zero_centered: bool = False,
     activation: Any = None,
     residual: Any = None,
     return_stats: bool = False,
@@ -121,12 +131,14 @@ def instance_norm(
 
     Args:
         x: Floating-point tensor of rank 2 or more, `[N, ...]`.
-        gamma: Optional scale per channel, of shape `[C]`, float32 or the dtype of
-            `x`.
-        beta: Optional offset per channel, as `gamma`.
+        gamma: Optional scale per channel, of shape `[C]`, or per sample and channel,
+            `[N, C]`; float32 or the dtype of `x`.
+        beta: Optional offset, as `gamma`, of the same shape.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
         epsilon: Added to the variance, to avoid dividing by zero. Defaults to
             `1e-3`.
+        zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
+            `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
@@ -160,6 +172,7 @@ def instance_norm(
         groups=-1,
         axis=axis,
         epsilon=epsilon,
+        zero_centered=zero_centered,
         activation=activation,
         residual=residual,
         return_stats=return_stats,
@@ -173,6 +186,7 @@ def layer_norm(
     *,
     axis: int | Sequence[int] = -1,
     epsilon: float = 1e-3,
+    zero_centered: bool = False,
     activation: Any = None,
     residual: Any = None,
     return_stats: bool = False,
@@ -193,12 +207,14 @@ def layer_norm(
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
-            dimensions of `x` in increasing order of their axes as its shape; float32
-            or the dtype of `x`.
-        beta: Optional offset per normalized position, as `gamma`.
+            dimensions of `x` in increasing order of their axes as its shape; or for
+            each sample, with axis 0 of `x` before them. float32 or the dtype of `x`.
+        beta: Optional offset, as `gamma`, of the same shape.
         axis: The axis or axes to normalize over, in any order. Defaults to `-1`.
         epsilon: Added to the variance, to avoid dividing by zero. Defaults to
             `1e-3`.
+        zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
+            `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
@@ -235,6 +251,7 @@ def layer_norm(
         activation,
         residual,
         return_stats,
+        zero_centered=bool(zero_centered),
     )
 
 
@@ -261,8 +278,8 @@ def rms_norm(
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
-            dimensions of `x` in increasing order of their axes as its shape; float32
-            or the dtype of `x`.
+            dimensions of `x` in increasing order of their axes as its shape; or for
+            each sample, with axis 0 of `x` before them. float32 or the dtype of `x`.
         axis: The axis or axes to normalize over, in any order; one contiguous run is
             fast, see `fusednorm.layer_norm`. Defaults to `-1`.
         epsilon: Added to the mean square, to avoid dividing by zero. Defaults to
@@ -324,6 +341,12 @@ def _over_axes(
     shape = _checks.static_shape(x)
     rank = None if shape is None else len(shape)
     axes, contiguous = _checks.normalized_axes(axis, rank)
+    per_sample = _checks.per_sample(parameters, len(axes))
+    if per_sample and 0 in axes:
+        raise ValueError(
+            "Argument `axis` must leave out the batch axis 0 where `gamma` and `beta` "
+            f"are given for each sample. Received: axis={axis}"
+        )
     order = None
     parameter_shape = None if shape is None else [shape[each] for each in axes]
     if not contiguous:
@@ -338,6 +361,7 @@ def _over_axes(
         activation,
         residual,
         return_stats,
+        per_sample=per_sample,
         order=order,
         axes=list(axes),
         **attributes,
@@ -353,6 +377,8 @@ def _fused(
     activation: Any,
     residual: Any,
     return_stats: bool,
+    *,
+    per_sample: bool,
     order: list[int] | None = None,
     **attributes: Any,
 ) -> Outputs:
@@ -362,11 +388,13 @@ def _fused(
         kind: "group_norm", "layer_norm" or "rms_norm".
         x: The checked data.
         parameters: Name -> gamma or beta, or `None`.
-        parameter_shape: What their shape must be, as far as it is known.
+        parameter_shape: What their shape must be, as far as it is known, unless they
+            are given for each sample.
         epsilon: As the user gave it; so are the next three.
         activation: See `epsilon`.
         residual: See `epsilon`.
         return_stats: See `epsilon`.
+        per_sample: Whether the parameters are given for each sample.
         order: Permutation of the axes to call the op under, if any.
         **attributes: The attributes that only this op has.
 
@@ -378,6 +406,8 @@ def _fused(
     # float64 data meets the epsilon the user wrote and not its float32 rounding.
     epsilon_high = float(np.float32(epsilon))
     residuals = [] if residual is None else [_checks.residual(residual, x)]
+    if per_sample and parameter_shape is not None:
+        parameter_shape = [x.shape[0], *parameter_shape]
     inputs = _parameter_lists(parameters, x, parameter_shape)
     if order is not None:
         x = tf.transpose(x, order)
@@ -388,6 +418,7 @@ def _fused(
         epsilon=epsilon_high,
         epsilon_low=epsilon - epsilon_high,
         activation=activation_name(activation),
+        per_sample=per_sample,
         S=tf.float64 if x.dtype is tf.float64 else tf.float32,
         name=kind,
         **inputs,

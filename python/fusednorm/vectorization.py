@@ -3,8 +3,9 @@
 TensorFlow's `pfor` replaces each op in the body of a parallel loop by ops on all
 iterations at once. Their inputs are stacked along a new first axis, or the same in
 every iteration. Where gamma and beta are the same, one fused op serves all iterations:
-the new axis is one more that is not normalized. Parameters of each iteration, and
-their gradients for each, go through the composition, whose ops `pfor` knows.
+the new axis is one more that is not normalized. Parameters of each iteration or each
+sample, and their gradients for each iteration, go through the composition, whose ops
+`pfor` knows.
 
 Imported when the library is loaded.
 """
@@ -37,7 +38,7 @@ _PARAMETERS = ("gamma", "beta", "ddgamma", "ddbeta")
 def _convert_norm(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a forward op for all iterations."""
     kind = kind_of(loop.op)
-    norms = _composition if _has_stacked_parameters(loop) else load_op_library()
+    norms = _composition if _has_many_parameters(loop) else load_op_library()
     norm = getattr(norms, f"fusednorm_{kind}")
 
     def outputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
@@ -52,7 +53,7 @@ def _convert_gradient(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a gradient op for all iterations."""
     kind = kind_of(loop.op)
     gradient = functools.partial(_composition.gradient, kind)
-    if _has_stacked_parameters(loop):
+    if _has_many_parameters(loop):
         return _composed(loop, gradient)
 
     def dx(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
@@ -71,7 +72,7 @@ def _convert_second_order(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a second-order op for all iterations."""
     kind = kind_of(loop.op)
     composed = functools.partial(_composition.second_order, kind)
-    if _has_stacked_parameters(loop):
+    if _has_many_parameters(loop):
         return _composed(loop, composed)
 
     def but_of_gamma(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
@@ -87,8 +88,8 @@ def _convert_second_order(loop: Any) -> list[tf.Tensor]:
     return [d_dy, d_x, *of_gamma, *of_statistics]
 
 
-def _has_stacked_parameters(loop: Any) -> bool:
-    return any(
+def _has_many_parameters(loop: Any) -> bool:
+    return loop.get_attr("per_sample") or any(
         value.is_stacked and name in _PARAMETERS
         for name, value in zip(input_names(loop.op), loop.inputs, strict=True)
     )

@@ -16,7 +16,7 @@ namespace cuda {
 
 // What worker.py sends; the same fields in the same order there.
 struct Request {
-  int64_t n, p, g, k, q;
+  int64_t n, p, g, k, q, param_sets;
   double epsilon;
   int32_t reduces_q, centred, data, param, activation;
   int32_t has_gamma, has_beta, has_residual, zero_centered;
@@ -119,6 +119,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   problem.g = request->g;
   problem.k = request->k;
   problem.q = request->q;
+  problem.param_sets = request->param_sets;
   problem.epsilon = request->epsilon;
   problem.reduces_q = request->reduces_q;
   problem.centred = request->centred;

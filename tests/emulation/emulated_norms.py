@@ -83,6 +83,7 @@ def request(norm, shape, dtype, device, options, which):
         "has_beta": options.beta and norm.centred,
         "has_residual": options.residual,
         "zero_centered": norm.zero_centered,
+        "param_sets": shape[0] if norm.per_sample else 1,
         "pass": PASSES.index(which),
         "order": options.order,
         "offset": options.offset,
@@ -135,7 +136,7 @@ def nan(shape, dtype, wanted=True):
 
 def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
     """Returns random inputs of forward and backward."""
-    parameter_shape = [shape[a] for a in reference.sorted_axes(norm, len(shape))]
+    parameter_shape = reference.parameter_shape(norm, shape)
     param_dtype = dtype if options.narrow else wide(dtype)
     dims, reduces_q = view(norm, shape)
     groups = dims["n"] * dims["g"] * (1 if reduces_q else dims["q"])

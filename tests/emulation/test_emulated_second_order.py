@@ -1,5 +1,6 @@
 """The second-order CUDA kernels on emulated threads, held to their bounds."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -97,6 +98,19 @@ def test_the_cases_reach_every_kernel(emulated, dtype):
 @pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
 def test_options(emulated, norm, shape, device, options, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, options)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"),
+    [
+        *((norm, (3, *shape[1:]), device) for norm, shape, device in VARIANTS),
+        (layer(), (3, 5, 70), SMALL),
+    ],
+    ids=name_of,
+)
+def test_parameters_of_each_sample(emulated, norm, shape, device, rng):
+    norm = dataclasses.replace(norm, per_sample=True)
+    check(emulated, norm, shape, np.float32, rng, device)
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])

@@ -1,5 +1,6 @@
 """Every CUDA kernel on emulated threads, against the reference and its bounds."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -220,6 +221,24 @@ def test_options(emulated, norm, shape, device, options, dtype, rng):
 )
 def test_dx_alone(emulated, norm, shape, device, rng):
     check(emulated, norm, shape, np.float32, rng, device, Options(params=False))
+
+
+@pytest.mark.parametrize(
+    "options", [Options(), Options(narrow=True, offset=1)], ids=str
+)
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"),
+    [
+        *((norm, (3, *shape[1:]), device) for norm, shape, device in VARIANTS),
+        # Several rows of a sample, and samples whose parameters are not aligned.
+        (layer(), (3, 5, 72), SMALL),
+        (layer(), (3, 5, 70), SMALL),
+    ],
+    ids=name_of,
+)
+def test_parameters_of_each_sample(emulated, norm, shape, device, options, rng):
+    norm = dataclasses.replace(norm, per_sample=True)
+    check(emulated, norm, shape, np.float16, rng, device, options)
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])

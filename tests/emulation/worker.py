@@ -15,7 +15,7 @@ class Request(ctypes.Structure):
     """As in emulate.cc."""
 
     _fields_ = [
-        *((name, I64) for name in ("n", "p", "g", "k", "q")),
+        *((name, I64) for name in ("n", "p", "g", "k", "q", "param_sets")),
         ("epsilon", ctypes.c_double),
         *((name, I32) for name in ("reduces_q", "centred", "data", "param")),
         *((name, I32) for name in ("activation", "has_gamma", "has_beta")),

@@ -37,7 +37,7 @@ def problem_data(
 ):
     """Returns the inputs of forward and backward; those not asked for are None."""
     param_dtype = param_dtype or on_torch.compute_dtype(dtype)
-    parameters = on_torch.parameter_shape(norm, shape)
+    parameters = reference.parameter_shape(norm, shape)
     statistics = on_torch.statistics_shape(norm, shape)
     groups = int(np.prod(statistics))
     size = int(np.prod(shape)) // max(1, groups)

@@ -17,15 +17,10 @@ def compute_dtype(dtype):
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def parameter_shape(norm, shape):
-    return tuple(shape[axis] for axis in reference.sorted_axes(norm, len(shape)))
-
-
 def statistics_shape(norm, shape):
-    if norm.op == "group_norm":
-        (channels,) = parameter_shape(norm, shape)
-        return (shape[0], channels if norm.groups == -1 else norm.groups)
     axes = reference.sorted_axes(norm, len(shape))
+    if norm.op == "group_norm":
+        return (shape[0], shape[axes[0]] if norm.groups == -1 else norm.groups)
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
 
@@ -38,6 +33,7 @@ def _options(norm, stream):
         "epsilon": norm.epsilon,
         "activation": norm.activation,
         "zero_centered": norm.zero_centered,
+        "per_sample": norm.per_sample,
         "stream": stream.cuda_stream,
     }
 
@@ -170,6 +166,7 @@ def plan(norm, shape, dtype, *, backward, device=None, **options):
         epsilon=norm.epsilon,
         activation=norm.activation,
         zero_centered=norm.zero_centered,
+        per_sample=norm.per_sample,
         device=device,
         direction="backward" if backward else "forward",
         **(has | options),

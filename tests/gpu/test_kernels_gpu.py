@@ -44,6 +44,14 @@ def test_everything_at_once(case, dtype, generator):
     check(norm, data)
 
 
+@pytest.mark.parametrize("dtype", DTYPES[:3], **ids)
+@pytest.mark.parametrize("kind", THREE_KINDS)
+def test_parameters_of_each_sample(kind, dtype, generator):
+    norm, shape = THREE_KINDS[kind]
+    norm = dataclasses.replace(norm, activation="silu", per_sample=True)
+    check(norm, problem_data(norm, shape, dtype, generator))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], **ids)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", THREE_KINDS)

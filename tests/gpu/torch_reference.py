@@ -97,7 +97,7 @@ def backward(norm, of, dy, dsum=None, dmean=None, drstd=None):
     if dsum is not None:
         dx += dsum.to(WIDE)
     others = [i for i in range(len(shape)) if i not in parameter_axes]
-    parameters = [dy.shape[axis] for axis in reference.sorted_axes(norm, dy.dim())]
+    parameters = reference.parameter_shape(norm, dy.shape)
 
     def over_others(values):
         total = values.sum(others) if others else values

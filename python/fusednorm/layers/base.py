@@ -192,10 +192,10 @@ class AffineNormalization(Normalization):
 
 
 def _matching(weight: Any, x: tf.Tensor) -> Any:
-    """Returns a weight in a dtype that the ops take together with `x`."""
+    """Returns a weight or a tensor in a dtype that the ops take together with `x`."""
     if weight is None:
         return None
-    value = _keras.value(weight)
+    value = weight if isinstance(weight, tf.Tensor) else _keras.value(weight)
     if value.dtype is x.dtype or value.dtype is tf.float32:
         return value
     return tf.cast(value, tf.float32)

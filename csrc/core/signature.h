@@ -1,6 +1,7 @@
-// What the custom call of each direction takes and gives, said once for the lowering,
-// which makes the call, and for the handlers, which run it. One more direction is one
-// more specialization of Signature, and its lines where kernels are registered
+// What each direction takes and gives, said once for all who go through the buffers:
+// XLA's lowering, which makes a custom call, its handlers, which run it, and problems
+// with several sets of parameters (param_sets.h). One more direction is one more
+// specialization of Signature, and its lines where XLA's kernels are registered
 // (xla_kernels.cc) and handlers (xla_host.cc, xla_cuda.cc).
 #pragma once
 
@@ -46,6 +47,10 @@ inline int64_t SizeOf(const NormProblem& problem, Part part) {
                                  : problem.num_groups();
 }
 
+inline int64_t BytesOf(const NormProblem& problem, Part part) {
+  return SizeOf(problem, part) * static_cast<int64_t>(SizeOf(TypeOf(problem, part)));
+}
+
 // `Pointer` is const void* for inputs, void* for outputs.
 template <class Buffers, class Pointer>
 struct Operand {
@@ -59,7 +64,7 @@ using In = Operand<Buffers, const void*>;
 template <class Buffers>
 using Out = Operand<Buffers, void*>;
 
-// The name of the custom call, and its operands in the order of the ops.
+// The name of the custom call under XLA, and the operands in the order of the ops.
 template <class Buffers>
 struct Signature;
 

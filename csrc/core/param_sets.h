@@ -1,0 +1,53 @@
+// A problem with several sets of parameters is as many problems with one set each, one
+// after the other in memory. Kernels know only those.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/problem.h"
+#include "core/signature.h"
+
+namespace fusednorm {
+
+// The same problem with one set of parameters, where it can be had: if the groups of
+// all samples follow each other, each sample's may be taken for groups of one sample.
+inline NormProblem Merged(NormProblem problem) {
+  if (problem.param_sets == problem.n && problem.p == 1 && problem.reduces_q) {
+    problem.g *= problem.n;
+    problem.n = 1;
+    problem.param_sets = 1;
+  }
+  return problem;
+}
+
+// What belongs to one set of parameters. There is at least one.
+inline NormProblem OfOneSet(NormProblem problem) {
+  problem.n /= problem.param_sets;
+  problem.param_sets = 1;
+  return problem;
+}
+
+template <class Buffers, class Pointer>
+void Advance(const NormProblem& of_one_set, const Operand<Buffers, Pointer>& operand,
+             int64_t set, Buffers* buffers) {
+  using Bytes = std::conditional_t<std::is_same_v<Pointer, void*>, char*, const char*>;
+  Pointer& buffer = buffers->*operand.buffer;
+  if (buffer != nullptr) {
+    buffer = static_cast<Bytes>(buffer) + set * BytesOf(of_one_set, operand.part);
+  }
+}
+
+// The part of the buffers that belongs to a set.
+template <class Buffers>
+Buffers BuffersOf(const NormProblem& of_one_set, int64_t set, Buffers buffers) {
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    Advance(of_one_set, operand, set, &buffers);
+  }
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    Advance(of_one_set, operand, set, &buffers);
+  }
+  return buffers;
+}
+
+}  // namespace fusednorm
