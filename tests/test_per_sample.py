@@ -187,7 +187,7 @@ class TestErrors:
     def test_the_batch_is_normalized_at_an_unknown_rank(self):
         @tf.function(input_signature=[tf.TensorSpec(None)])
         def norm(x):
-            return fusednorm.layer_norm(x, tf.ones([2, 2]), axis=0)
+            return fusednorm.layer_norm(x, tf.ones([2, 2]), axis=-2)
 
         with pytest.raises(tf.errors.InvalidArgumentError, match="batch axis 0"):
             norm(tf.zeros([2, 5]))

@@ -40,10 +40,14 @@ absl::Status AddSamples(InferenceContext* c, const NodeAttributes& attributes,
   return c->Concatenate(c->Vector(samples), *params, params);
 }
 
-// Takes it away again.
+// Takes it away again. What the parameters know of it, the first axes of x know then
+// too.
 absl::Status DropSamples(InferenceContext* c, const NodeAttributes& attributes,
-                         ShapeHandle* params) {
+                         ShapeHandle* params, ShapeHandle* outer) {
   if (!attributes.options.per_sample) return absl::OkStatus();
+  if (c->RankKnown(*outer)) {
+    TF_RETURN_IF_ERROR(c->ReplaceDim(*outer, 0, c->Dim(*params, 0), outer));
+  }
   return c->Subshape(*params, 1, params);
 }
 
@@ -93,7 +97,7 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   const DimensionHandle samples = c->Rank(x) > 0 ? c->Dim(x, 0) : c->UnknownDim();
   TF_RETURN_IF_ERROR(AddSamples(c, attributes, samples, &params));
   TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
-  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params));
+  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params, &outer));
   ShapeHandle statistics;
   TF_RETURN_IF_ERROR(c->Concatenate(outer, inner, &statistics));
   TF_RETURN_IF_ERROR(c->Concatenate(outer, params, &x));
@@ -121,7 +125,8 @@ absl::Status GroupNormShape(InferenceContext* c) {
   }
   TF_RETURN_IF_ERROR(AddSamples(c, attributes, batch, &params));
   TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
-  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params));
+  TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params, &x));
+  if (c->RankKnown(x)) batch = c->Dim(x, 0);
   const DimensionHandle channels = c->Dim(params, 0);
   int64_t groups = attributes.groups;
   if (c->ValueKnown(channels)) {
