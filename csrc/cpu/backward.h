@@ -34,8 +34,10 @@ class Backward {
            static_cast<const Scalar*>(buffers.rstd),
            {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
             PrepareParam<Data>(problem, buffers.beta, 0, &workspace)},
-           buffers.dmean != nullptr,
-           KeepsDz() ? static_cast<Storage*>(buffers.dx) : nullptr};
+           buffers.dmean != nullptr};
+    if (part.packs_dz && part.slices > 1) {
+      packed_dz_ = workspace.Take<Scalar>(part.wave * part.unit_elements);
+    }
   }
 
   void Run(const ParallelFor& parallel) const {
@@ -49,10 +51,16 @@ class Backward {
   }
 
  private:
+  typedef KeptDz<Scalar> Kept;
+
   // dz can wait in dx for the second pass, if the first still finds x and dsum where
-  // they are.
-  bool KeepsDz() const {
+  // they are; or packed, in memory of its own.
+  bool KeepsDzInDx() const {
     return part_.keeps_dz && buffers_.dx != buffers_.x && buffers_.dx != buffers_.dsum;
+  }
+  Kept KeptIn(Scalar* packed) const {
+    if (KeepsDzInDx()) return Kept::In(static_cast<Scalar*>(buffers_.dx));
+    return packed == nullptr ? Kept() : Kept::Packed(packed, part_.unit_elements);
   }
 
   void RunWholeUnits(const ParallelFor& parallel) const {
@@ -61,30 +69,34 @@ class Backward {
       const int64_t block = task / part_.inner;
       const int64_t inner = task - block * part_.inner;
       GradientSums<Scalar> params_sum = OwnedSums(block, inner, 0);
+      const Scratch<Scalar> packed(
+          part_.packs_dz ? walk_.UnitsTogether() * part_.unit_elements : 0);
       const int64_t end = part_.outer * (block + 1) / part_.blocks;
       for (int64_t outer = part_.outer * block / part_.blocks; outer < end;) {
         const int64_t count = Min(walk_.UnitsTogether(), end - outer);
-        RunUnits(outer, count, inner, &params_sum);
+        RunUnits(outer, count, inner, KeptIn(packed.data()), &params_sum);
         outer += count;
       }
       params_sum.Flush();
     });
   }
 
-  void RunUnits(int64_t outer, int64_t count, int64_t inner,
+  void RunUnits(int64_t outer, int64_t count, int64_t inner, const Kept& kept,
                 GradientSums<Scalar>* params_sum) const {
     constexpr int64_t kMost = WalkType::kMostTogether;
     constexpr int64_t kGroups = WalkType::kMaxGroups;
     SumPair sums[kMost * kGroups];
     GroupCorrection<Scalar> corrections[kMost * kGroups];
     const int64_t first = outer * part_.inner + inner;
-    walk_.ReduceGradientsOfUnits(first, part_.inner, count, in_, params_sum, sums);
+    walk_.ReduceGradientsOfUnits(first, part_.inner, count, in_, kept, params_sum,
+                                 sums);
     for (int64_t i = 0; i < count; ++i) {
       Correct(first + i * part_.inner, sums + i * kGroups, 1,
               corrections + i * kGroups);
     }
     for (int64_t i = 0; i < count; ++i) {
-      WriteGradient(first + i * part_.inner, 0, corrections + i * kGroups);
+      WriteGradient(first + i * part_.inner, 0, kept.OfUnit(i),
+                    corrections + i * kGroups);
     }
   }
 
@@ -97,10 +109,15 @@ class Backward {
   void RunWave(const ParallelFor& parallel, int64_t first, int64_t units) const {
     const int64_t slices = part_.slices;
     const int64_t elements = part_.unit_elements / slices;
+    const auto kept = [&](int64_t unit, int64_t slice) {
+      if (packed_dz_ == nullptr) return KeptIn(nullptr);
+      return KeptIn(packed_dz_ + (unit - first) * part_.unit_elements +
+                    walk_.ElementsBefore(slice));
+    };
     const auto reduce = [&](int64_t unit, int64_t slice,
                             GradientSums<Scalar>* params_sum) {
       walk_.ReduceGradients(
-          unit, slice, in_, params_sum,
+          unit, slice, in_, kept(unit, slice), params_sum,
           sums_ + ((unit - first) * slices + slice) * part_.max_groups);
     };
     if (part_.slices_own_params) {
@@ -134,7 +151,9 @@ class Backward {
     ForEachTask(parallel, units * slices, elements, [&](int64_t task) {
       const int64_t back = units * slices - 1 - task;
       const int64_t i = back / slices;
-      WriteGradient(first + i, back % slices, corrections_ + i * part_.max_groups);
+      const int64_t slice = back % slices;
+      WriteGradient(first + i, slice, kept(first + i, slice),
+                    corrections_ + i * part_.max_groups);
     });
   }
 
@@ -164,11 +183,11 @@ class Backward {
     }
   }
 
-  void WriteGradient(int64_t unit, int64_t slice,
+  void WriteGradient(int64_t unit, int64_t slice, const Kept& kept,
                      const GroupCorrection<Scalar>* corrections) const {
     walk_.WriteGradient(
-        unit, slice, in_, corrections, static_cast<Storage*>(buffers_.dx),
-        part_.streams && in_.kept_dz == nullptr ? Writes::kStreamed : Writes::kCached);
+        unit, slice, in_, kept, corrections, static_cast<Storage*>(buffers_.dx),
+        part_.streams && !KeepsDzInDx() ? Writes::kStreamed : Writes::kCached);
     if (part_.streams) EndStream();
   }
 
@@ -182,4 +201,5 @@ class Backward {
   char* sets_ = nullptr;
   int64_t set_bytes_ = 0;
   GroupCorrection<Scalar>* corrections_ = nullptr;
+  Scalar* packed_dz_ = nullptr;  // of a wave
 };

@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <type_traits>
 #include <utility>
@@ -29,10 +30,10 @@ namespace {
 #include "cpu/wide.h"
 #include "cpu/vec.h"
 #include "cpu/vec_math.h"
+#include "cpu/params.h"
 #include "cpu/segment.h"
 #include "cpu/segment_second_order.h"
 #include "cpu/moments.h"
-#include "cpu/params.h"
 #include "cpu/param_sums.h"
 #include "cpu/group.h"
 #include "cpu/short_rows.h"

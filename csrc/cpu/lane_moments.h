@@ -39,7 +39,7 @@ class LaneMoments {
 
  private:
   typedef typename Vec::V V;
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
   static constexpr int64_t kFirstRows = 16;
 
   void AddBlock(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {

@@ -85,24 +85,26 @@ class Lanes {
   // A whole unit.
   void ReduceGradientsOfUnits(int64_t unit, int64_t /*step*/, int64_t /*count: 1*/,
                               const Gradients<Storage, Scalar>& in,
+                              const KeptDz<Scalar>& kept,
                               GradientSums<Scalar>* params_sum, SumPair* sums) const {
-    ReduceGradients(unit, 0, in, params_sum, sums);
+    ReduceGradients(unit, 0, in, kept, params_sum, sums);
   }
 
   void ReduceGradients(int64_t unit, int64_t slice,
-                       const Gradients<Storage, Scalar>& in,
+                       const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
     LaneSums<Scalar, 2> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       if (problem_.reduces_q) {
-        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset), lanes,
-                               by.AtRow(row), nullptr, total.staged[0],
+        segments_.reduce_along(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
+                               lanes, by.AtRow(row), nullptr, total.staged[0],
                                total.staged[1]);
       } else {
         PairSums<Vec> of_row;
-        segments_.reduce_same(in.dy + offset, in.x + offset, KeptAt(in, offset), lanes,
-                              by.AtRow(row), &of_row, total.staged[0], total.staged[1]);
+        segments_.reduce_same(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
+                              lanes, by.AtRow(row), &of_row, total.staged[0],
+                              total.staged[1]);
         params_sum->AddPair(row, of_row.Total());
       }
       total.EndRow();
@@ -123,8 +125,8 @@ class Lanes {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     const GroupCorrection<Scalar>* corrections, Storage* dx,
-                     Writes writes) const {
+                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     Storage* dx, Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
     Scalar plain[kMaxLanes], xhat[kMaxLanes], shift[kMaxLanes];
     Spread(unit, [&](int64_t group) { return corrections[group].plain; }, plain);
@@ -137,11 +139,8 @@ class Lanes {
     const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
                                                offset};
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      const Storage* const dz = KeptAt(in, offset);
-      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
-          dz == nullptr ? in.dy + offset : dz, in.x + offset,
-          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, lanes,
-          by.AtRow(row), correction, 0, writes);
+      segments_.WriteGradient(in, kept.Next(offset, lanes), offset, dx, lanes,
+                              by.AtRow(row), correction, 0, writes);
     });
   }
 
@@ -207,6 +206,11 @@ class Lanes {
     ForEachLane(unit, [&](int64_t i, int64_t, int64_t param) {
       d_gamma->Add(0, param, total.sums[0][i]);
     });
+  }
+
+  // Elements of a unit before a slice.
+  FUSEDNORM_INLINE int64_t ElementsBefore(int64_t slice) const {
+    return SliceBegin(slice) * part_.lanes;
   }
 
   FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,

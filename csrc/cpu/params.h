@@ -25,14 +25,46 @@ struct Gradients {
   const Scalar* mean;
   const Scalar* rstd;
   Params<Scalar> params;
-  bool has_dmean;    // corrections have an offset
-  Storage* kept_dz;  // where dz is kept between the two passes, or null
+  bool has_dmean;  // corrections have an offset
 };
 
-template <class Storage, class Scalar>
-FUSEDNORM_INLINE Storage* KeptAt(const Gradients<Storage, Scalar>& in, int64_t offset) {
-  return in.kept_dz == nullptr ? nullptr : in.kept_dz + offset;
-}
+// Where dz waits for the second pass, in the compute type, of one unit or a slice of
+// it: nowhere; in dx; or, where dx would round it, packed in memory of its own.
+template <class Scalar>
+class KeptDz {
+ public:
+  KeptDz() = default;
+  static FUSEDNORM_INLINE KeptDz In(Scalar* dx) { return KeptDz(dx, false, 0); }
+  // The units follow each other at a distance.
+  static FUSEDNORM_INLINE KeptDz Packed(Scalar* memory, int64_t distance) {
+    return KeptDz(memory, true, distance);
+  }
+
+  FUSEDNORM_INLINE KeptDz OfUnit(int64_t unit) const {
+    return KeptDz(packed_ ? at_ + unit * distance_ : at_, packed_, distance_);
+  }
+  // From one unit to the next, which is so far away in the tensor.
+  FUSEDNORM_INLINE int64_t Distance(int64_t in_tensor) const {
+    return packed_ ? distance_ : in_tensor;
+  }
+  // That of the next `count` elements, at `offset` in the tensor; null: nowhere. Both
+  // passes ask for the same runs in the same order.
+  FUSEDNORM_INLINE Scalar* Next(int64_t offset, int64_t count) {
+    if (at_ == nullptr) return nullptr;
+    if (!packed_) return at_ + offset;
+    Scalar* const run = at_;
+    at_ += count;
+    return run;
+  }
+
+ private:
+  FUSEDNORM_INLINE KeptDz(Scalar* at, bool packed, int64_t distance)
+      : at_(at), packed_(packed), distance_(distance) {}
+
+  Scalar* at_ = nullptr;
+  bool packed_ = false;
+  int64_t distance_ = 0;
+};
 
 // Inputs of the second order.
 template <class Scalar>

@@ -240,10 +240,15 @@ Partition PartitionBackward(const NormProblem& problem) {
   Partition part = PartitionGradients(
       problem, {problem.has_gamma || problem.has_beta, 2, 2, 2, 3, 2, true});
   // Where computing it costs more than writing it once more, to the cache.
-  constexpr int64_t kTensors = 3;
-  const int64_t bytes = DataBytes(problem) / part.units() * part.wave * kTensors;
-  part.keeps_dz = problem.data == ComputeType(problem.data) &&
-                  IsTranscendental(problem.activation) && bytes <= 2 * kWaveBytes;
+  if (IsTranscendental(problem.activation) && part.walk != Walk::kTiles) {
+    const DataType compute = ComputeType(problem.data);
+    const int64_t elements = part.unit_elements * part.wave;
+    const int64_t dz_bytes = elements * static_cast<int64_t>(SizeOf(compute));
+    const int64_t bytes = dz_bytes + elements * 2 * SizeOf(problem.data);
+    part.keeps_dz = problem.data == compute && bytes <= 2 * kWaveBytes;
+    part.packs_dz = problem.data != compute && bytes <= 2 * kWaveBytes;
+    if (part.packs_dz && part.slices > 1) part.workspace_bytes += dz_bytes;
+  }
   part.streams = DataBytes(problem) >= StreamedBytes();
   return part;
 }

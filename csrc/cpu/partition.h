@@ -42,6 +42,8 @@ struct Partition {
   // Backward: dz is kept in dx from the first pass to the second, instead of computing
   // the derivative of the activation twice.
   bool keeps_dz = false;
+  // Or in memory of its own, where dx would round it.
+  bool packs_dz = false;
   // Results are written past the caches, which they would not fit.
   bool streams = false;
   // Uncut units are dealt out in this many blocks: forward of units, backward of outer

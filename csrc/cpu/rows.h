@@ -85,16 +85,16 @@ class Rows {
 
   // Adds to params_sum and returns the group's sums in *sums.
   void ReduceGradients(int64_t unit, int64_t slice,
-                       const Gradients<Storage, Scalar>& in,
+                       const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
     PairSums<Vec> of_group;
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-        segments_.reduce_along(in.dy + offset, in.x + offset, KeptAt(in, offset), count,
-                               TransformAt(unit, param, in.mean, in.rstd, in.params),
-                               &of_group,
-                               params_sum->Staged(GradientSums<Scalar>::kBeta, param),
-                               params_sum->Staged(GradientSums<Scalar>::kGamma, param));
+        segments_.reduce_along(
+            in.dy + offset, in.x + offset, kept.Next(offset, count), count,
+            TransformAt(unit, param, in.mean, in.rstd, in.params), &of_group,
+            params_sum->Staged(GradientSums<Scalar>::kBeta, param),
+            params_sum->Staged(GradientSums<Scalar>::kGamma, param));
         params_sum->EndRows(1);
       });
       sums[0] = of_group.Total();
@@ -102,7 +102,8 @@ class Rows {
       sums[0] = SumPair();
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         PairSums<Vec> of_run;
-        segments_.reduce_same(in.dy + offset, in.x + offset, KeptAt(in, offset), count,
+        segments_.reduce_same(in.dy + offset, in.x + offset, kept.Next(offset, count),
+                              count,
                               TransformAt(unit, param, in.mean, in.rstd, in.params),
                               &of_run, nullptr, nullptr);
         const SumPair run = of_run.Total();
@@ -117,6 +118,7 @@ class Rows {
   // Whole units, `step` apart, as many as are taken together.
   void ReduceGradientsOfUnits(int64_t first, int64_t step, int64_t count,
                               const Gradients<Storage, Scalar>& in,
+                              const KeptDz<Scalar>& kept,
                               GradientSums<Scalar>* params_sum,
                               SumPair (&sums)[kMostTogether]) const {
     int64_t done = 0;
@@ -128,7 +130,8 @@ class Rows {
         const Transform<Vec, Same> by =
             TransformAt(unit, param, in.mean, in.rstd, in.params);
         reduce_short_rows_(
-            {in.dy + offset, in.x + offset, KeptAt(in, offset), step * size_, size_,
+            {in.dy + offset, in.x + offset, kept.OfUnit(done).Next(offset, size_),
+             step * size_, kept.Distance(step * size_), size_,
              in.mean == nullptr ? nullptr : in.mean + unit, in.rstd + unit, step,
              by.gamma, by.beta},
             sums + done, params_sum->Staged(GradientSums<Scalar>::kBeta, param),
@@ -137,23 +140,21 @@ class Rows {
       }
     }
     for (; done < count; ++done) {
-      ReduceGradients(first + done * step, 0, in, params_sum, sums + done);
+      ReduceGradients(first + done * step, 0, in, kept.OfUnit(done), params_sum,
+                      sums + done);
     }
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     const GroupCorrection<Scalar>* corrections, Storage* dx,
-                     Writes writes) const {
+                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     Storage* dx, Writes writes) const {
     const Correction<Vec, Same> correction = {
         Same<Vec>(corrections[0].plain), Same<Vec>(corrections[0].xhat),
         Operand<Vec>::Same(corrections[0].offset)};
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-      const Storage* const dz = KeptAt(in, offset);
-      (dz == nullptr ? segments_.apply_gradient : segments_.apply_kept_dz)(
-          dz == nullptr ? in.dy + offset : dz, in.x + offset,
-          in.dsum == nullptr ? nullptr : in.dsum + offset, dx + offset, count,
-          TransformAt(unit, param, in.mean, in.rstd, in.params), correction,
-          FetchedAhead(count), writes);
+      segments_.WriteGradient(in, kept.Next(offset, count), offset, dx, count,
+                              TransformAt(unit, param, in.mean, in.rstd, in.params),
+                              correction, FetchedAhead(count), writes);
     });
   }
 
@@ -200,6 +201,11 @@ class Rows {
         d_gamma->Add(0, param, of_run);
       }
     });
+  }
+
+  // Elements of a unit before a slice.
+  FUSEDNORM_INLINE int64_t ElementsBefore(int64_t slice) const {
+    return SliceBegin(slice);
   }
 
   // The parameters that a slice of the units with this `inner` sums into.

@@ -67,25 +67,27 @@ template <>
 struct ScalarDataOf<DoubleVector> {
   typedef DoubleData type;
 };
+template <class Vec>
+using ScalarData = typename ScalarDataOf<Vec>::type;
 
 template <class Vec>
 template <class Width>
 FUSEDNORM_INLINE typename Vec::V Operand<Vec>::LoadScalars(const Scalar* from,
                                                            Width width) {
-  return Load<typename ScalarDataOf<Vec>::type>(from, width);
+  return Load<ScalarData<Vec>>(from, width);
 }
 
 template <class Vec>
 template <class Width>
 FUSEDNORM_INLINE typename Vec::V Along<Vec>::At(int64_t i, Width width) const {
-  return Load<typename ScalarDataOf<Vec>::type>(values + i, width);
+  return Load<ScalarData<Vec>>(values + i, width);
 }
 
 // array[i] += value
 template <class Vec, class Width>
 FUSEDNORM_INLINE void AddTo(typename Vec::Scalar* array, typename Vec::V value,
                             Width width) {
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
   Store<Scalars>(array, Load<Scalars>(array, width) + value, width);
 }
 
@@ -191,23 +193,18 @@ struct Recomputed {
   typename Vec::V xhat, dz;
 };
 
-template <class Data, class Act, class Width>
+// DyData: what dy is stored as, if not as data.
+template <class Data, class Act, class DyData = Data, class Width>
 FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
-    const typename Data::Storage* dy, const typename Data::Storage* x, Width width,
+    const typename DyData::Storage* dy, const typename Data::Storage* x, Width width,
     const TransformValues<typename Data::Vec>& by) {
   typedef typename Data::Vec Vec;
   const typename Vec::V xhat = (Load<Data>(x, width) - by.mean) * by.rstd;
-  typename Vec::V dz = Load<Data>(dy, width);
+  typename Vec::V dz = Load<DyData>(dy, width);
   if constexpr (!Act::kIsIdentity) {
     dz = dz * Act::template Derivative<VecMath<Vec>>(xhat * by.gamma + by.beta);
   }
   return {xhat, dz};
-}
-
-template <class Data, class Act>
-constexpr bool KeepsDz() {
-  return !Act::kIsIdentity &&
-         std::is_same<typename Data::Storage, typename Data::Vec::Scalar>::value;
 }
 
 // Which sums of the backward pass a run contributes to.
@@ -244,10 +241,10 @@ struct PairSums {
 };
 
 // Adds to the sums of the run and to the arrays (null: not wanted). Keeps dz, if there
-// is a place for it; only where data are of the compute type, which loses nothing.
+// is a place for it.
 template <class Data, class Act, SumsOf kSums, template <class> class Stat>
 void ReduceGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
-                    typename Data::Storage* kept_dz, int64_t count,
+                    typename Data::Vec::Scalar* kept_dz, int64_t count,
                     const Transform<typename Data::Vec, Stat>& transform,
                     PairSums<typename Data::Vec>* sums,
                     typename Data::Vec::Scalar* plain_array,
@@ -268,8 +265,8 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
       const int64_t i = begin + in_part;
       const TransformValues<Vec> by = by_run.At(i, width);
       const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
-      if constexpr (KeepsDz<Data, Act>()) {
-        if (kept_dz != nullptr) Store<Data>(kept_dz + i, dz, width);
+      if constexpr (!Act::kIsIdentity) {
+        if (kept_dz != nullptr) Store<ScalarData<Vec>>(kept_dz + i, dz, width);
       }
       constexpr bool kWeighted = kSums == SumsOf::kRow || kSums == SumsOf::kColumns;
       const V dzg = kWeighted ? dz * by.gamma : dz;
@@ -305,8 +302,8 @@ struct Correction {
 
 // dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]
 // While it writes an element, fetches the one `ahead` of it (0: none) into the cache.
-template <class Data, class Act, template <class> class Stat>
-void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
+template <class Data, class Act, template <class> class Stat, class DyData = Data>
+void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Storage* x,
                    const typename Data::Storage* dsum, typename Data::Storage* dx,
                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
                    const Correction<typename Data::Vec, Stat>& of_run, int64_t ahead,
@@ -321,7 +318,7 @@ void ApplyGradient(const typename Data::Storage* dy, const typename Data::Storag
           __builtin_prefetch(x + i + ahead);
         }
         const TransformValues<Vec> by = by_run.At(i, width);
-        const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
+        const auto [xhat, dz] = Recompute<Data, Act, DyData>(dy + i, x + i, width, by);
         typename Vec::V grad =
             by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
                        xhat * correction.xhat.At(i, width)) +
@@ -339,11 +336,12 @@ struct Segments {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
   typedef Transform<Vec, Stat> By;
-  typedef void (*Reduce)(const Storage* dy, const Storage* x, Storage* kept_dz, int64_t,
+  typedef void (*Reduce)(const Storage* dy, const Storage* x, Scalar* kept_dz, int64_t,
                          const By&, PairSums<Vec>*, Scalar*, Scalar*);
-  typedef void (*Write)(const Storage* dy, const Storage* x, const Storage* dsum,
-                        Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
-                        int64_t ahead, Writes);
+  template <class Dy>
+  using Write = void (*)(const Dy* dy, const Storage* x, const Storage* dsum,
+                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
+                         int64_t ahead, Writes);
   // Of parameters that vary along the run, and of those that do not.
   static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
   static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;
@@ -352,7 +350,7 @@ struct Segments {
   static Segments Of() {
     return {Apply<Data, Act, Stat>, ReduceGradient<Data, Act, kAlong, Stat>,
             ReduceGradient<Data, Act, kSame, Stat>, ApplyGradient<Data, Act, Stat>,
-            ApplyGradient<Data, NoActivation, Stat>};
+            ApplyGradient<Data, NoActivation, Stat, ScalarData<Vec>>};
   }
   static Segments For(Activation activation) {
     Segments segments;
@@ -360,7 +358,25 @@ struct Segments {
     return segments;
   }
 
+  // The second pass of backward over a run of the tensor, from dz if that was kept.
+  FUSEDNORM_INLINE void WriteGradient(const Gradients<Storage, Scalar>& in,
+                                      const Scalar* kept_dz, int64_t offset,
+                                      Storage* dx, int64_t count, const By& by,
+                                      const Correction<Vec, Stat>& correction,
+                                      int64_t ahead, Writes writes) const {
+    const Storage* const x = in.x + offset;
+    const Storage* const dsum = in.dsum == nullptr ? nullptr : in.dsum + offset;
+    if (kept_dz == nullptr) {
+      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, correction, ahead,
+                     writes);
+    } else {
+      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, correction, ahead,
+                    writes);
+    }
+  }
+
   void (*apply)(const Storage*, Storage*, int64_t, const By&, Writes);
   Reduce reduce_along, reduce_same;
-  Write apply_gradient, apply_kept_dz;
+  Write<Storage> apply_gradient;
+  Write<Scalar> apply_kept_dz;
 };

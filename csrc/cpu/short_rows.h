@@ -16,8 +16,9 @@ struct ShortRows {
 
   const Storage* dy;
   const Storage* x;
-  Storage* kept_dz;  // or null
+  Scalar* kept_dz;  // or null
   int64_t distance;
+  int64_t kept_distance;
   int64_t count;       // elements of a row
   const Scalar* mean;  // or null
   const Scalar* rstd;
@@ -49,8 +50,11 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
       const int64_t at = i + row * from.distance;
       const auto [xhat, dz] = Recompute<Data, Act>(from.dy + at, from.x + at, width,
                                                    {mean[row], rstd[row], gamma, beta});
-      if constexpr (KeepsDz<Data, Act>()) {
-        if (from.kept_dz != nullptr) Store<Data>(from.kept_dz + at, dz, width);
+      if constexpr (!Act::kIsIdentity) {
+        if (from.kept_dz != nullptr) {
+          Store<ScalarData<Vec>>(from.kept_dz + i + row * from.kept_distance, dz,
+                                 width);
+        }
       }
       column_plain = column_plain + dz;
       column_xhat = column_xhat + dz * xhat;

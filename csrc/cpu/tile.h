@@ -76,7 +76,7 @@ class Tile {
   V columns[kMaxTileColumns];
 
  private:
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
 
   template <class From>
   FUSEDNORM_INLINE void ReadRows(const typename From::Storage* from, int64_t length) {

@@ -55,7 +55,7 @@ class ForwardTiles {
   }
 
  private:
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
 
   template <class Act>
   void RunTile(const TileRows& rows) const {
@@ -163,7 +163,7 @@ class BackwardTiles {
   }
 
  private:
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
   typedef Wide<double, Vec::kLanes> Doubles;
 
   // The gradients of the parameters, a lane a row: over some tiles, then in double.

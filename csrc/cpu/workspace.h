@@ -19,6 +19,23 @@ class Workspace {
   char* next_;
 };
 
+// Memory of one task, or null if there is none to be had.
+template <class Scalar>
+class Scratch {
+ public:
+  explicit Scratch(int64_t count)
+      : data_(count == 0 ? nullptr
+                         : static_cast<Scalar*>(malloc(count * sizeof(Scalar)))) {}
+  ~Scratch() { free(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  Scalar* data() const { return data_; }
+
+ private:
+  Scalar* const data_;
+};
+
 // A parameter in the compute type, with `added` added; a copy only where needed.
 template <class Data>
 const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
@@ -27,7 +44,7 @@ const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
                                                Workspace* workspace) {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
-  typedef typename ScalarDataOf<Vec>::type Scalars;
+  typedef ScalarData<Vec> Scalars;
   const bool converted = problem.param != ComputeType(problem.data);
   if (from == nullptr) return nullptr;
   if (!converted && added == 0) return static_cast<const Scalar*>(from);
