@@ -66,7 +66,8 @@ def test_errors_are_counted_at_the_element_or_the_root_mean_square(dtype, eps):
             "mean_ulp": (0.5 + 1 + 2) / 5,
             "largest_relative": 4 * eps / typical,
             "mean_relative": (eps / typical + eps + 4 * eps / typical) / 5,
-        }
+        },
+        rel=10.0 ** (1 - errors.DIGITS),
     )
 
 
