@@ -125,6 +125,32 @@ def test_the_bound_leaves_room_for_the_derived_one(name):
         assert share <= accuracy.bound(accuracy.OUTPUTS[output_name], "float32")
 
 
+class OneSet:
+    """What `kept_bytes` needs of the tensors of a case."""
+
+    def __init__(self, *shape):
+        x, dy = tf.zeros(shape), tf.ones(shape)
+        self.sets = [(x, None, dy, None)]
+
+
+@pytest.mark.parametrize(
+    ("function", "tensors_kept"),
+    [
+        (lambda x: x + 1, 0),
+        (tf.square, 1),  # x
+        (tf.exp, 1),  # y
+        (lambda x: tf.exp(tf.square(x)), 2),  # x and y
+        (lambda x: tf.square(x) * tf.exp(x), 3),  # x and both factors
+        (lambda x: tf.reshape(tf.square(tf.reshape(x, [-1])), x.shape), 1),
+    ],
+)
+def test_bytes_kept_are_those_of_the_tensors_that_gradients_read(
+    function, tensors_kept
+):
+    norm = (lambda x, residual: function(x), [])
+    assert kept.kept_bytes(norm, OneSet(3, 5)) == tensors_kept * 3 * 5 * 4
+
+
 # Something is off
 
 
