@@ -384,3 +384,19 @@ def test_gpus_are_places_where_there_are_kernels_for_them(here):
     assert cases.places_of(with_gpu).all == ("native", "/CPU:0", "/GPU:0", "/GPU:1")
     cpu_only = changed(with_gpu, cuda__version=None)
     assert cases.places_of(cpu_only).devices == ("/CPU:0",)
+
+
+def test_the_ops_run_in_their_place():
+    """Also where TensorFlow would choose another device, as it does with a GPU."""
+    code = """
+import tensorflow as tf
+cpu, *_ = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from fusednorm._doctor import cases
+from fusednorm.bench.competitors.base import Competitor
+made = Competitor("", None, lambda i: tf.zeros([2]) + 1, outputs=lambda y: y.device)
+print(*(cases.outputs_of(made, place)[-5:] for place in ("/CPU:0", "/CPU:1")))
+"""
+    assert output("-c", code) == "CPU:0 CPU:1\n"

@@ -69,7 +69,7 @@ def check(places: Places) -> Check:
             exact = Exact(data)
             for place in places.all:
                 of = worst[place, dtype]
-                got = outputs_of(ours(data, place))
+                got = outputs_of(ours(data, place), place)
                 for output, share in shares(exact, got, dtype).items():
                     kind = OUTPUTS[output]
                     of[kind] = max(of[kind], (share, f"{output} of {name}"))

@@ -97,9 +97,15 @@ def ours(data: Data, place: str, *, threads: int = 2, isa: str = "auto") -> Comp
     return tensorflow.eager(tensorflow.Tensors(data, place))
 
 
-def outputs_of(competitor: Competitor) -> Outputs:
+def outputs_of(competitor: Competitor, place: str) -> Outputs:
     """Returns what a competitor makes of forward and backward."""
-    return competitor.outputs(competitor.both(0))
+    if place == NATIVE:
+        return competitor.outputs(competitor.both(0))
+    import tensorflow as tf
+
+    # Wherever its tensors are, TensorFlow would take the GPU.
+    with tf.device(place):
+        return competitor.outputs(competitor.both(0))
 
 
 def digest(outputs: Outputs) -> str:

@@ -33,8 +33,8 @@ def check(places: Places) -> Check:
     unlike: dict[str, list[str]] = {}
     for dtype, name in product(DTYPES, SMALL):
         first: dict[str, set[str]] = {}
-        for device, way, competitor in _ways(data_of(name, dtype), places):
-            bits = {digest(outputs_of(competitor)) for _ in range(RUNS)}
+        for device, way, place, competitor in _ways(data_of(name, dtype), places):
+            bits = {digest(outputs_of(competitor, place)) for _ in range(RUNS)}
             of_first = first.setdefault(device, bits)
             for which, wrong in ((changing, len(bits) > 1), (unlike, bits != of_first)):
                 which.setdefault(way, []).extend([f"{name} in {dtype}"] * wrong)
@@ -63,15 +63,15 @@ def check(places: Places) -> Check:
     return found
 
 
-def _ways(data: Data, places: Places) -> Iterator[tuple[str, str, Competitor]]:
-    """Yields the device, the name of the way, and who goes it."""
+def _ways(data: Data, places: Places) -> Iterator[tuple[str, str, str, Competitor]]:
+    """Yields the device, the name of the way, its place, and who goes it."""
     for device in places.devices:
-        yield device, device, ours(data, device)
+        yield device, device, device, ours(data, device)
     if places.native:
         from fusednorm import _native
 
         for threads in THREADS:
             way = f"{NATIVE}, {threads} thread{'s' * (threads > 1)}"
-            yield "/CPU:0", way, ours(data, NATIVE, threads=threads)
+            yield "/CPU:0", way, NATIVE, ours(data, NATIVE, threads=threads)
         for isa in _native.isas():
-            yield "/CPU:0", f"{NATIVE}, {isa}", ours(data, NATIVE, isa=isa)
+            yield "/CPU:0", f"{NATIVE}, {isa}", NATIVE, ours(data, NATIVE, isa=isa)

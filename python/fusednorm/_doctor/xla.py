@@ -48,7 +48,7 @@ def _compare(data: Data, device: str) -> tuple[float, bool]:
     tensors = tensorflow.Tensors(data, device)
     norm = tensorflow.ours(tensors)
     compiled, graph = (
-        outputs_of(tensorflow.in_graph(name, norm, tensors, xla=name == "xla"))
+        outputs_of(tensorflow.in_graph(name, norm, tensors, xla=name == "xla"), device)
         for name in ("xla", "graph")
     )
     worst = max(shares(exact, compiled, data.case.dtype).values())
