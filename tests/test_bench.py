@@ -23,7 +23,7 @@ from fusednorm.bench import (
 from fusednorm.bench.cases import BACKWARD, BOTH, FORWARD, Case, Suite
 from fusednorm.bench.competitors import base, native, registry
 from fusednorm.bench.competitors.base import Competitor, Outputs
-from fusednorm.bench.data import NUMPY_TYPES, Data
+from fusednorm.bench.data import Data
 from fusednorm.bench.shapes import FAMILIES, Shape
 
 CACHE = 2**14
@@ -214,7 +214,7 @@ def test_exact_outputs_are_those_of_the_reference(name):
         np.testing.assert_allclose(got, expected.astype(np.float64), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", NUMPY_TYPES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("name", SMALL)
 def test_everybody_computes_the_same_norm(name, dtype):
     """Within the bounds of verify.py; also the backward pass alone."""

@@ -139,9 +139,7 @@ def test_info_as_text():
         ("9.0", [], False),
     ],
 )
-def test_info_says_which_devices_the_build_has_code_for(
-    capability, architectures, runs
-):
+def test_info_says_which_devices_the_buildhas_code_for(capability, architectures, runs):
     report = info.collect()
     device = {
         "name": "GPU",

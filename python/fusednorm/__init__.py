@@ -11,8 +11,8 @@ layer = fusednorm.GroupNormalization(groups=8, activation="silu")
 y = fusednorm.layer_norm(x, gamma, beta, axis=-1)
 ```
 
-`fusednorm._native`, the same kernels on NumPy arrays, needs no TensorFlow; all
-other names do.
+`fusednorm._native`, the same kernels on NumPy arrays, and `fusednorm.doctor` need no
+TensorFlow; all other names do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusednorm import _compat
 from fusednorm._compat import build_info
+from fusednorm._doctor import doctor
 
 if TYPE_CHECKING:
     from fusednorm import layers, ops
@@ -44,6 +45,7 @@ __all__ = [
     "LayerNormalization",
     "RMSNormalization",
     "__version__",
+    "doctor",
     "group_norm",
     "instance_norm",
     "layer_norm",

@@ -1,14 +1,16 @@
-"""The command line: `fusednorm info`, `fusednorm explain` and `fusednorm bench`."""
+"""The command line: `fusednorm info`, `explain`, `doctor` and `bench`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from fusednorm import __version__, explain, info
-from fusednorm.bench import command as bench
+from fusednorm import __version__, doctor, explain, info
+from fusednorm.bench import command as bench, records
 
 
 def _integer(text: str) -> int:
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object instead of text"
     )
     _add_explain(commands)
+    _add_doctor(commands)
     bench.add_parser(commands)
     return parser
 
@@ -100,6 +103,22 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     plan.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    text = "check that this installation is right on this machine"
+    check = commands.add_parser(
+        "doctor",
+        help=text,
+        description=(
+            f"{text.capitalize()}: errors against float64, determinism, XLA, bytes "
+            "kept for the backward pass. Less than a minute; ends with exit code 1 if "
+            "anything is off."
+        ),
+    )
+    check.add_argument(
+        "--json", type=Path, metavar="PATH", help="where the report goes as JSON too"
+    )
+
+
 def _explain(options: argparse.Namespace) -> list[dict]:
     arguments = dict(vars(options))
     del arguments["command"], arguments["json"]
@@ -111,6 +130,21 @@ def _explain(options: argparse.Namespace) -> list[dict]:
         raise SystemExit(2) from error
     except ImportError as error:
         raise SystemExit(f"fusednorm explain: {error}") from error
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from fusednorm._doctor import report
+
+    # TensorFlow reads it when it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    found = doctor(progress=lambda name: print(f"{name} ...", file=sys.stderr))
+    print(report.render(found))
+    if options.json is not None:
+        try:
+            records.write(options.json, found)
+        except OSError as error:
+            raise SystemExit(f"fusednorm doctor: {error}") from error
+    return 0 if found["ok"] else 1
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -135,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "bench":
         return _bench(options)
+    if options.command == "doctor":
+        return _doctor(options)
     if options.command == "explain":
         report, render = _explain(options), explain.render
     else:

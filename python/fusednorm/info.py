@@ -204,7 +204,7 @@ def _cuda(cuda: dict[str, Any]) -> str:
     return _present(text, cuda["error"])
 
 
-def _has_code(capability: str, architectures: list[str]) -> bool:
+def has_code(capability: str, architectures: list[str]) -> bool:
     """Returns whether code for these architectures runs on the compute capability.
 
     Machine code does on the same major version from its minor one on; the PTX of the
@@ -219,7 +219,7 @@ def _has_code(capability: str, architectures: list[str]) -> bool:
 
 def _cuda_device(device: dict[str, Any], architectures: list[str]) -> str:
     capability = str(device["compute_capability"])
-    missing = "" if _has_code(capability, architectures) else "; no code for it built"
+    missing = "" if has_code(capability, architectures) else "; no code for it built"
     return (
         f"{device['name']}, compute capability {device['compute_capability']}, "
         f"{device['memory_bytes'] / 2**30:.0f} GiB, "

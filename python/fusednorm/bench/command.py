@@ -56,7 +56,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--dtype",
         dest="dtypes",
         type=_names,
-        help=f"of {', '.join(cases.ITEMSIZE)}, comma separated; default: the suite's",
+        help=f"of {', '.join(cases.DTYPES)}, comma separated; default: the suite's",
     )
     parser.add_argument(
         "--op",
@@ -165,7 +165,7 @@ def main(options: argparse.Namespace) -> int:
         report = records.read(options.source)
         return _show(report, options, code=0)
     known_peers = base.GPU_PEERS if options.device == "gpu" else base.CPU_PEERS
-    _check("dtype", options.dtypes, cases.ITEMSIZE)
+    _check("dtype", options.dtypes, cases.DTYPES)
     _check("op", options.families, shapes.FAMILIES)
     _check("peers", options.peers, known_peers)
     suite = cases.SUITES[options.suite]

@@ -14,6 +14,7 @@ NUMPY_TYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float64": np.dtype(np.float64),
 }
 
 
@@ -34,12 +35,12 @@ class Data:
         case: Whose.
         sets: So many that together they exceed twice the last cache.
         past_the_cache: Whether they do: tiny tensors would need too many sets.
-        gamma: Float32, as is beta.
+        gamma: Float32, or float64 as the data, as is beta.
         beta: None for rms_norm.
     """
 
-    def __init__(self, case: Case, cache_bytes: int):
-        rng = np.random.default_rng()
+    def __init__(self, case: Case, cache_bytes: int, seed: int | None = None):
+        rng = np.random.default_rng(seed)
         self.case = case
         # The smallest of the passes, so that all of them go past the cache.
         moved = case.tensor_bytes * (4 if case.shape.residual else 2)
@@ -66,7 +67,12 @@ class Data:
 
 
 def _rounded(values: np.ndarray, case: Case) -> np.ndarray:
-    return values.astype(NUMPY_TYPES[case.dtype]).astype(np.float32)
+    return values.astype(NUMPY_TYPES[case.dtype]).astype(_drawn_type(case))
+
+
+def _drawn_type(case: Case) -> type:
+    """Returns the type of random numbers and parameters."""
+    return np.float64 if case.dtype == "float64" else np.float32
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
@@ -82,7 +88,7 @@ def _aligned(values: np.ndarray) -> np.ndarray:
 
 def _new_set(case: Case, rng: np.random.Generator) -> TensorSet:
     def tensor() -> np.ndarray:
-        values = rng.standard_normal(case.dims, np.float32)
+        values = rng.standard_normal(case.dims, _drawn_type(case))
         return _aligned(values.astype(NUMPY_TYPES[case.dtype], copy=False))
 
     made = TensorSet(tensor(), tensor())

@@ -9,7 +9,7 @@ from fusednorm.bench.competitors.base import KERNEL, Competitor, Outputs
 from fusednorm.bench.data import Data
 
 
-def kernel(data: Data, threads: int) -> Competitor:
+def kernel(data: Data, threads: int, isa: str = "auto") -> Competitor:
     """Returns the CPU kernels on NumPy arrays."""
     shape = data.case.shape
     options = {
@@ -18,6 +18,7 @@ def kernel(data: Data, threads: int) -> Competitor:
         "epsilon": shape.epsilon,
         "activation": shape.activation,
         "num_threads": threads,
+        "isa": isa,
     }
 
     def forward(i: int) -> Any:
