@@ -70,10 +70,10 @@ class Backward {
       const int64_t inner = task - block * part_.inner;
       GradientSums<Scalar> params_sum = OwnedSums(block, inner, 0);
       const Scratch<Scalar> packed(
-          part_.packs_dz ? walk_.UnitsTogether() * part_.unit_elements : 0);
+          part_.packs_dz ? walk_.UnitsTogether(2) * part_.unit_elements : 0);
       const int64_t end = part_.outer * (block + 1) / part_.blocks;
       for (int64_t outer = part_.outer * block / part_.blocks; outer < end;) {
-        const int64_t count = Min(walk_.UnitsTogether(), end - outer);
+        const int64_t count = Min(walk_.UnitsTogether(2), end - outer);
         RunUnits(outer, count, inner, KeptIn(packed.data()), &params_sum);
         outer += count;
       }

@@ -36,7 +36,7 @@ class Forward {
       ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
         const int64_t end = units * (block + 1) / part_.blocks;
         for (int64_t unit = units * block / part_.blocks; unit < end;) {
-          const int64_t count = Min(walk_.UnitsTogether(), end - unit);
+          const int64_t count = Min(walk_.UnitsTogether(1), end - unit);
           RunUnits(unit, count);
           unit += count;
         }

@@ -30,7 +30,7 @@ class Lanes {
     return Min(part_.line - BlockBegin(unit), part_.lanes) / lanes_per_group_;
   }
 
-  FUSEDNORM_INLINE int64_t UnitsTogether() const { return 1; }
+  FUSEDNORM_INLINE int64_t UnitsTogether(int64_t) const { return 1; }
 
   void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
                 Storage* sum) const {

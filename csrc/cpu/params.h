@@ -29,41 +29,43 @@ struct Gradients {
 };
 
 // Where dz waits for the second pass, in the compute type, of one unit or a slice of
-// it: nowhere; in dx; or, where dx would round it, packed in memory of its own.
+// it: nowhere; in dx; or, where dx would round it, packed in memory of its own. Small
+// enough to be passed in registers.
 template <class Scalar>
 class KeptDz {
  public:
   KeptDz() = default;
-  static FUSEDNORM_INLINE KeptDz In(Scalar* dx) { return KeptDz(dx, false, 0); }
+  static FUSEDNORM_INLINE KeptDz In(Scalar* dx) { return KeptDz(dx, kInTensor); }
   // The units follow each other at a distance.
   static FUSEDNORM_INLINE KeptDz Packed(Scalar* memory, int64_t distance) {
-    return KeptDz(memory, true, distance);
+    return KeptDz(memory, distance);
   }
 
   FUSEDNORM_INLINE KeptDz OfUnit(int64_t unit) const {
-    return KeptDz(packed_ ? at_ + unit * distance_ : at_, packed_, distance_);
+    return distance_ == kInTensor ? *this : KeptDz(at_ + unit * distance_, distance_);
   }
   // From one unit to the next, which is so far away in the tensor.
   FUSEDNORM_INLINE int64_t Distance(int64_t in_tensor) const {
-    return packed_ ? distance_ : in_tensor;
+    return distance_ == kInTensor ? in_tensor : distance_;
   }
   // That of the next `count` elements, at `offset` in the tensor; null: nowhere. Both
   // passes ask for the same runs in the same order.
   FUSEDNORM_INLINE Scalar* Next(int64_t offset, int64_t count) {
     if (at_ == nullptr) return nullptr;
-    if (!packed_) return at_ + offset;
+    if (distance_ == kInTensor) return at_ + offset;
     Scalar* const run = at_;
     at_ += count;
     return run;
   }
 
  private:
-  FUSEDNORM_INLINE KeptDz(Scalar* at, bool packed, int64_t distance)
-      : at_(at), packed_(packed), distance_(distance) {}
+  static constexpr int64_t kInTensor = -1;
+
+  FUSEDNORM_INLINE KeptDz(Scalar* at, int64_t distance)
+      : at_(at), distance_(distance) {}
 
   Scalar* at_ = nullptr;
-  bool packed_ = false;
-  int64_t distance_ = 0;
+  int64_t distance_ = kInTensor;
 };
 
 // Inputs of the second order.

@@ -18,20 +18,29 @@ class Rows {
   Rows(const NormProblem& problem, const Partition& part)
       : problem_(problem),
         segments_(Segments<Data, Same>::For(problem.activation)),
-        reduce_short_rows_(ReducerOfShortRows<Data>(problem.activation)),
         slices_(part.slices),
         chunk_(problem.k * problem.q),
         stride_(problem.g * chunk_),
         size_(problem.p * chunk_),
         per_element_(1.0 / size_) {
-    constexpr int64_t kBytes = 4096;  // more only fill the first cache
+    constexpr int64_t kBytes = 4096;  // read by a phase; more only fill the first cache
     const int64_t bytes = size_ * static_cast<int64_t>(sizeof(Storage));
-    if (IsBlock()) together_ = Max(1, Min(kMostTogether, kBytes / bytes));
+    for (int64_t tensors = 1; tensors <= 2 && IsBlock(); ++tensors) {
+      int64_t& units = together_[tensors - 1];
+      while (units < kMostTogether && 2 * units * tensors * bytes <= kBytes) units *= 2;
+    }
+    if (problem.q == 1) {
+      rows_at_once_ = Min(4, UnitsTogether(2));
+      reduce_short_rows_ = ReducerOfShortRows<Data>(problem.activation, rows_at_once_);
+    }
   }
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
   FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
-  FUSEDNORM_INLINE int64_t UnitsTogether() const { return together_; }
+  // For phases that read so many tensors.
+  FUSEDNORM_INLINE int64_t UnitsTogether(int64_t tensors) const {
+    return together_[tensors - 1];
+  }
 
   void Prologue(int64_t unit, int64_t slice, const Storage* x, const Storage* residual,
                 Storage* sum) const {
@@ -122,8 +131,8 @@ class Rows {
                               GradientSums<Scalar>* params_sum,
                               SumPair (&sums)[kMostTogether]) const {
     int64_t done = 0;
-    if (IsBlock() && problem_.q == 1) {
-      for (; done + kRowsAtOnce <= count; done += kRowsAtOnce) {
+    if (reduce_short_rows_ != nullptr) {
+      for (; done + rows_at_once_ <= count; done += rows_at_once_) {
         const int64_t unit = first + done * step;
         const int64_t param = FirstParam(unit);
         const int64_t offset = Base(unit);
@@ -136,7 +145,7 @@ class Rows {
              by.gamma, by.beta},
             sums + done, params_sum->Staged(GradientSums<Scalar>::kBeta, param),
             params_sum->Staged(GradientSums<Scalar>::kGamma, param));
-        params_sum->EndRows(kRowsAtOnce);
+        params_sum->EndRows(rows_at_once_);
       }
     }
     for (; done < count; ++done) {
@@ -235,7 +244,7 @@ class Rows {
   FUSEDNORM_INLINE int64_t FetchedAhead(int64_t run) const {
     constexpr int64_t kLongestRun = 4096;
     if (run > kLongestRun) return 0;
-    if (together_ > 1) return together_ * stride_;
+    if (UnitsTogether(2) > 1) return UnitsTogether(2) * stride_;
     return sizeof(Storage) < 4 ? run : 0;
   }
 
@@ -312,11 +321,13 @@ class Rows {
 
   const NormProblem& problem_;
   const Segments<Data, Same> segments_;
-  const ShortRowsReducer<Data> reduce_short_rows_;
   const int64_t slices_;
   const int64_t chunk_;   // contiguous elements of a group
   const int64_t stride_;  // from one chunk of a group to the next
   const int64_t size_;    // of a group
   const double per_element_;
-  int64_t together_ = 1;
+  int64_t together_[2] = {1, 1};
+  // Backward, where gamma varies along the row; null: one row at a time.
+  ShortRowsReducer<Data> reduce_short_rows_ = nullptr;
+  int64_t rows_at_once_ = 1;
 };

@@ -4,9 +4,6 @@
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// What fits the registers.
-constexpr int kRowsAtOnce = 4;
-
 // Rows of one block of sums each. Of the first one; the others follow at the distances.
 template <class Data>
 struct ShortRows {
@@ -28,15 +25,15 @@ struct ShortRows {
 
 // sums[row]: dz*gamma, dz*gamma*xhat. Adds dz, dz*xhat to the arrays (null: not
 // wanted).
-template <class Data, class Act>
+template <class Data, class Act, int kRows>
 void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
                      typename Data::Vec::Scalar* plain_array,
                      typename Data::Vec::Scalar* xhat_array) {
   typedef typename Data::Vec Vec;
   typedef typename Vec::V V;
-  V plain[kRowsAtOnce] = {}, with_xhat[kRowsAtOnce] = {};
-  V mean[kRowsAtOnce], rstd[kRowsAtOnce];
-  for (int row = 0; row < kRowsAtOnce; ++row) {
+  V plain[kRows] = {}, with_xhat[kRows] = {};
+  V mean[kRows], rstd[kRows];
+  for (int row = 0; row < kRows; ++row) {
     const int64_t group = row * rows.group_distance;
     mean[row] = Vec::Splat(rows.mean == nullptr ? 0 : rows.mean[group]);
     rstd[row] = Vec::Splat(rows.rstd[group]);
@@ -46,7 +43,7 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
     const V gamma = from.gamma.At(i, width), beta = from.beta.At(i, width);
     V column_plain = {}, column_xhat = {};
 #pragma GCC unroll 4
-    for (int row = 0; row < kRowsAtOnce; ++row) {
+    for (int row = 0; row < kRows; ++row) {
       const int64_t at = i + row * from.distance;
       const auto [xhat, dz] = Recompute<Data, Act>(from.dy + at, from.x + at, width,
                                                    {mean[row], rstd[row], gamma, beta});
@@ -67,20 +64,23 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
       AddTo<Vec>(xhat_array + i, column_xhat, width);
     }
   });
-  for (int row = 0; row < kRowsAtOnce; ++row) {
+  for (int row = 0; row < kRows; ++row) {
     sums[row] = {SumLanes<Vec>(plain[row]), SumLanes<Vec>(with_xhat[row])};
   }
 }
 
-// The function above for an activation.
+// The function above for an activation and a number of rows; more than four would not
+// fit the registers.
 template <class Data>
 using ShortRowsReducer = void (*)(const ShortRows<Data>&, SumPair*,
                                   typename Data::Vec::Scalar*,
                                   typename Data::Vec::Scalar*);
 template <class Data>
-ShortRowsReducer<Data> ReducerOfShortRows(Activation activation) {
+ShortRowsReducer<Data> ReducerOfShortRows(Activation activation, int64_t rows) {
   ShortRowsReducer<Data> reducer = nullptr;
-  VisitActivation(activation,
-                  [&](auto act) { reducer = ReduceShortRows<Data, decltype(act)>; });
+  VisitActivation(activation, [&](auto act) {
+    if (rows == 2) reducer = ReduceShortRows<Data, decltype(act), 2>;
+    if (rows == 4) reducer = ReduceShortRows<Data, decltype(act), 4>;
+  });
   return reducer;
 }
