@@ -1,4 +1,4 @@
-"""The layers under TF_USE_LEGACY_KERAS: tests/test_layers.py again, with tf_keras."""
+"""The layers under TF_USE_LEGACY_KERAS: their tests again, with tf_keras."""
 
 import os
 import subprocess
@@ -6,6 +6,15 @@ import sys
 from pathlib import Path
 
 import tensorflow as tf
+
+# Those that import no Keras of their own.
+MODULES = (
+    "test_layers",
+    "test_layer_residual",
+    "test_running_statistics",
+    "test_filter_response",
+    "test_peer_behaviours",
+)
 
 
 def legacy(*arguments):
@@ -18,9 +27,9 @@ def legacy(*arguments):
 
 
 def test_layers_do_all_that_they_do_in_keras_3():
-    tests = Path(__file__).with_name("test_layers.py")
+    tests = [str(Path(__file__).with_name(f"{name}.py")) for name in MODULES]
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short"]
-    done = legacy("-m", "pytest", *options, str(tests))
+    done = legacy("-m", "pytest", *options, *tests)
     assert done.returncode == 0, done.stdout
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusednorm._library import load_op_library
     from fusednorm._portable import portable
     from fusednorm.layers import (
+        FilterResponseNormalization,
         GroupNormalization,
         InstanceNormalization,
         LayerNormalization,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fusednorm.ops import group_norm, instance_norm, layer_norm, rms_norm
 
 __all__ = [
+    "FilterResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
@@ -60,6 +62,7 @@ _MODULES = {
     ),
     **dict.fromkeys(
         (
+            "FilterResponseNormalization",
             "GroupNormalization",
             "InstanceNormalization",
             "LayerNormalization",

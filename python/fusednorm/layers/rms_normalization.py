@@ -43,6 +43,12 @@ class RMSNormalization(Normalization):
 
     Output shape: Same shape as input.
 
+    Call arguments:
+        inputs: Floating-point tensor.
+        residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
+            residual=skip)` then returns also the sum. See
+            `fusednorm.GroupNormalization`.
+
     Raises:
         ValueError: if an argument is not among what is described here, or does not
             fit the input.
@@ -85,19 +91,20 @@ class RMSNormalization(Normalization):
         )
         super().build(input_shape)
 
-    def call(self, inputs: Any) -> Any:
-        """Normalizes `inputs`."""
-        x, scale = self._operands(inputs, self.scale)
+    def call(self, inputs: Any, residual: Any = None) -> Any:
+        """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        x, residual, scale = self._operands(inputs, residual, self.scale)
         with self._ops():
-            y = ops.rms_norm(
+            outputs = ops.rms_norm(
                 x,
                 scale,
                 axis=self.axis,
                 epsilon=self.epsilon,
                 zero_centered=self.zero_centered,
                 activation=self.activation,
+                residual=residual,
             )
-        return self._result(y)
+        return self._results(inputs, outputs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
