@@ -329,6 +329,24 @@ def test_layers_refuse_integers(norm, policy, dtype):
         built(array)
 
 
+@pytest.mark.parametrize("norm", ALL)
+@pytest.mark.parametrize(
+    ("inputs", "shape"),
+    [
+        ([X, X], "[(2, 3, 4), (2, 3, 4)]"),
+        ([keras.Input((4,))] * 2, "[(None, 4), (None, 4)]"),
+        ({"a": X}, "{'a': (2, 3, 4)}"),
+        ([[1.0, 2.0]], "None"),
+        (None, "None"),
+    ],
+    ids=["tensors", "symbolic tensors", "dict", "numbers", "None"],
+)
+def test_layers_take_one_tensor(norm, inputs, shape):
+    text = f"The layer must be called with one tensor. Received: shape={shape}"
+    with pytest.raises(ValueError, match=exactly(text)):
+        LAYERS[norm]()(inputs=inputs)
+
+
 @pytest.mark.parametrize("norm", AXES)
 def test_layers_refuse_another_shape_than_they_were_built_for(norm):
     layer = LAYERS[norm]()

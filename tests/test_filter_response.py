@@ -227,7 +227,7 @@ def model_of(layer):
     return keras.Model(inputs, layer(inputs))
 
 
-@every_option
+@pytest.mark.parametrize("options", [OPTIONS["plain"], OPTIONS["both"]], ids=str)
 def test_saves_trains_and_exports(options, rng, tmp_path):
     layer = ready(rng, **options)
     model = model_of(layer)
@@ -239,7 +239,9 @@ def test_saves_trains_and_exports(options, rng, tmp_path):
     np.testing.assert_array_equal(loaded(x), expected)
     export(model, str(tmp_path / "exported"))
     exported = tf.saved_model.load(str(tmp_path / "exported"))
-    np.testing.assert_array_equal(exported.serve(tf.constant(x)), expected)
+    # Graphs may multiply in another order.
+    served = exported.serve(tf.constant(x))
+    np.testing.assert_allclose(served, expected, rtol=0, atol=AGREE)
     loaded.compile(keras.optimizers.SGD(0.1), "mse")
     loaded.fit(x, np.zeros_like(x), verbose=0)
     for weight, start in zip(loaded.get_weights(), model.get_weights(), strict=True):

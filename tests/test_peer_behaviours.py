@@ -296,7 +296,9 @@ def test_activity_regularizer_sees_the_output(kind, rng):
     y = np.asarray(layer(data(rng, SHAPE)), np.float64)
     [loss] = layer.losses
     assert float(loss) == pytest.approx(0.5 * np.sum(y**2) / len(y), rel=1e-5)
-    assert type(layer).from_config(layer.get_config()).activity_regularizer.l2 == 0.5
+    if not LEGACY:  # whose configurations leave it out
+        again = type(layer).from_config(layer.get_config())
+        assert again.activity_regularizer.l2 == 0.5
 
 
 @every_one

@@ -235,6 +235,18 @@ def normalized_axes(
     return tuple(axes), contiguous
 
 
+def one_tensor(shape: Any) -> None:
+    """Checks that what a layer is built for is the shape of one tensor."""
+    if isinstance(shape, tf.TensorShape) or (
+        isinstance(shape, list | tuple)
+        and all(size is None or _is_integer(size) for size in shape)
+    ):
+        return
+    raise ValueError(
+        f"The layer must be called with one tensor. Received: shape={shape}"
+    )
+
+
 def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
     """Returns the dimensions a layer's weights take, which must all be known."""
     if any(dimension is None for dimension in dimensions):

@@ -169,6 +169,7 @@ class AffineNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
+        _checks.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         gamma, beta = self._wanted()
         self.gamma = self._add("gamma", shape) if gamma else None

@@ -83,6 +83,7 @@ class RMSNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weight `scale`."""
+        _checks.one_tensor(input_shape)
         self.scale = self.add_weight(
             name="scale",
             shape=self._weight_shape(input_shape),
