@@ -5,15 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 
-# Those that import no Keras of their own.
+# Those that import no Keras of their own, for two processes.
 MODULES = (
-    "test_layers",
-    "test_layer_residual",
-    "test_running_statistics",
-    "test_filter_response",
-    "test_peer_behaviours",
+    ("test_layers", "test_layer_residual"),
+    ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
 )
 
 
@@ -26,8 +24,9 @@ def legacy(*arguments):
     )
 
 
-def test_layers_do_all_that_they_do_in_keras_3():
-    tests = [str(Path(__file__).with_name(f"{name}.py")) for name in MODULES]
+@pytest.mark.parametrize("modules", MODULES, ids=lambda modules: modules[0])
+def test_layers_do_all_that_they_do_in_keras_3(modules):
+    tests = [str(Path(__file__).with_name(f"{name}.py")) for name in modules]
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short"]
     done = legacy("-m", "pytest", *options, *tests)
     assert done.returncode == 0, done.stdout
