@@ -33,7 +33,8 @@ def test_returns_the_norm_of_the_sum_and_the_sum(kind, rng):
     y, total = layer(x, residual=skip)
     np.testing.assert_array_equal(total, x + skip)
     np.testing.assert_array_equal(y, layer(x + skip))
-    for again in (layer(x, skip), tf.function(layer)(x, residual=skip)):
+    compiled = tf.function(layer, jit_compile=True)
+    for again in (layer(x, skip), tf.function(layer)(x, skip), compiled(x, skip)):
         np.testing.assert_array_equal(again[0], y)
         np.testing.assert_array_equal(again[1], total)
 

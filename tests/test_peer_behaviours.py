@@ -392,6 +392,21 @@ def test_one_set_of_axes_is_one_norm(name, axis, same, rng):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize(
+    ("axis", "shape", "text"),
+    [
+        ([-1, 2], (2, 3, 4), r"\[-1, 2\] for an input of rank 3$"),
+        ([-1, 3], (2, 3, 4), r"\[-1, 3\]$"),
+        ([1, 2], (None, None, 4), r"\[1, 2\], shape=\(None, None, 4\)$"),
+    ],
+    ids=["twice", "out of range", "unknown"],
+)
+def test_messages_show_the_axes_as_given(name, axis, shape, text):
+    with pytest.raises(ValueError, match=f"Received: axis={text}"):
+        getattr(fusednorm, name)(axis=axis).build(shape)
+
+
 @pytest.mark.parametrize("axis", [1, [1, 2], [-1, 1], (2, 0)], ids=str)
 def test_rms_over_any_axes_saves_and_trains(axis, rng, tmp_path):
     inputs = keras.Input(SHAPE[1:], batch_size=SHAPE[0])

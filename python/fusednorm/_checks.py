@@ -199,6 +199,11 @@ def channels(groups: int, axis: int, shape: Shape) -> int | None:
     return count
 
 
+def _plain(axis: Any) -> Any:
+    """Returns axes without the wrapper in which tf_keras tracks lists."""
+    return list(axis) if isinstance(axis, list) else axis
+
+
 def normalized_axes(
     axis: int | Sequence[int], rank: int | None
 ) -> tuple[tuple[int, ...], bool]:
@@ -208,6 +213,7 @@ def normalized_axes(
         The axes in increasing order, and whether they are one contiguous run.
         They count from the front, or stay as given where the rank is unknown.
     """
+    axis = _plain(axis)
     given = (axis,) if isinstance(axis, int) else axis
     if rank is None:
         axes = sorted(given)
@@ -252,7 +258,7 @@ def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
     if any(dimension is None for dimension in dimensions):
         raise ValueError(
             "The normalized axes of the input must have known dimensions. Received: "
-            f"axis={axis}, shape={as_tuple(shape)}"
+            f"axis={_plain(axis)}, shape={as_tuple(shape)}"
         )
     return tuple(dimensions)
 

@@ -26,6 +26,9 @@ class RMSNormalization(Normalization):
     results, computed by one op forward and one backward. It also takes axes that
     are not the last, passes masks on, and in mixed precision computes in float32.
 
+    `scale` spans the axes of `inputs` specified in `axis`, in increasing order,
+    whatever the order in `axis`.
+
     Args:
         axis: Integer or List/Tuple. The axis or axes to normalize across. Axes that
             are not one contiguous run cost two transpositions. Defaults to `-1`.
