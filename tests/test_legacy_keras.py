@@ -1,11 +1,18 @@
-"""The layers under TF_USE_LEGACY_KERAS: tests/test_layers.py again, with tf_keras."""
+"""The layers under TF_USE_LEGACY_KERAS: their tests again, with tf_keras."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
+
+# Those that import no Keras of their own, for two processes.
+MODULES = (
+    ("test_layers", "test_layer_residual"),
+    ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
+)
 
 
 def legacy(*arguments):
@@ -17,10 +24,11 @@ def legacy(*arguments):
     )
 
 
-def test_layers_do_all_that_they_do_in_keras_3():
-    tests = Path(__file__).with_name("test_layers.py")
+@pytest.mark.parametrize("modules", MODULES, ids=lambda modules: modules[0])
+def test_layers_do_all_that_they_do_in_keras_3(modules):
+    tests = [str(Path(__file__).with_name(f"{name}.py")) for name in modules]
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short"]
-    done = legacy("-m", "pytest", *options, str(tests))
+    done = legacy("-m", "pytest", *options, *tests)
     assert done.returncode == 0, done.stdout
 
 

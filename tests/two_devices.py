@@ -109,6 +109,34 @@ def test_replicas_share_the_weights_of_a_layer(kind, strategy, rng):
         assert first.dtype == np.float32
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_running_statistics_are_the_mean_over_replicas(mode, strategy, rng):
+    x = data(rng, (SAMPLES, 5, 8))
+    with strategy.scope():
+        layer = fusednorm.InstanceNormalization(
+            track_running_stats=True, update_rate=0.5
+        )
+        layer.build(x.shape)
+
+    def step(x):
+        return strategy.run(lambda each: layer(each, training=True), (x,))
+
+    run = tf.function(step) if mode == "graph" else step
+    dataset = tf.data.Dataset.from_tensor_slices(x).batch(BATCH)
+    mean, variance = np.zeros(8), np.ones(8)
+    for index, batch in enumerate(strategy.experimental_distribute_dataset(dataset)):
+        run(batch)
+        rows = x[index * BATCH : (index + 1) * BATCH].astype(np.float64)
+        # The last sample is one replica's alone; what the other has stays.
+        share = 0.5 if len(rows) == BATCH else 0.25
+        mean += share * (rows.mean(1).mean(0) - mean)
+        variance += share * (rows.var(1, ddof=1).mean(0) - variance)
+    for weight, expected in ((layer.running_mean, mean), (layer.running_var, variance)):
+        first, second = parts(strategy, weight.value)
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(first, expected, rtol=0, atol=3 * 12 * 4 * UNIT)
+
+
 def trained(strategy, weights, x, labels):
     with strategy.scope():
         model = compiled(small_model(), weights, keras.optimizers.SGD(0.1))

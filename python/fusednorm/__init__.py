@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fusednorm._portable import portable
     from fusednorm.layers import (
         AdaptiveGroupNormalization,
+        FilterResponseNormalization,
         GroupNormalization,
         InstanceNormalization,
         LayerNormalization,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptiveGroupNormalization",
+    "FilterResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
@@ -65,6 +67,7 @@ _MODULES = {
     **dict.fromkeys(
         (
             "AdaptiveGroupNormalization",
+            "FilterResponseNormalization",
             "GroupNormalization",
             "InstanceNormalization",
             "LayerNormalization",

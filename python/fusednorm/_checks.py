@@ -6,6 +6,7 @@ the shapes are known. What is unknown until a graph runs, the ops check.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -31,27 +32,32 @@ def static_shape(x: tf.Tensor) -> list[int | None] | None:
     return None if shape.rank is None else shape.as_list()
 
 
-def data(x: Any) -> tf.Tensor:
+def data(x: Any, name: str = "x") -> tf.Tensor:
     """Returns `x` as a dense floating-point tensor."""
     if not isinstance(x, tf.Tensor):
         if isinstance(x, tf.RaggedTensor | tf.SparseTensor):
             raise ValueError(
-                "Argument `x` must be a dense tensor; convert it with "
+                f"Argument `{name}` must be a dense tensor; convert it with "
                 "`x.to_tensor()` or `tf.sparse.to_dense(x)`, or normalize its "
-                f"values. Received: x={x}"
+                f"values. Received: {name}={x}"
             )
         x = tf.convert_to_tensor(x)
-    floating(x.dtype)
+    floating(x.dtype, name)
     return x
 
 
-def floating(dtype: Any) -> None:
-    """Checks the dtype of the data."""
+def floating(dtype: Any, name: str = "x") -> None:
+    """Checks the dtype of the data.
+
+    Integers are refused: a normalized integer would be rounded to one, or computed in
+    a type that nobody has chosen.
+    """
     dtype = tf.as_dtype(dtype)
     if dtype not in _FLOATS:
         raise ValueError(
-            "Argument `x` must have a floating-point dtype (float16, bfloat16, "
-            f"float32 or float64). Received: dtype={dtype.name}"
+            f"Argument `{name}` must have a floating-point dtype (float16, bfloat16, "
+            "float32 or float64); convert it, for example with `tf.cast(x, "
+            f"tf.float32)`. Received: dtype={dtype.name}"
         )
 
 
@@ -67,6 +73,32 @@ def epsilon(value: Any) -> float:
             f"epsilon={value!r}"
         )
     return number
+
+
+def update_rate(value: Any) -> float:
+    """Returns the weight of new statistics as a float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(
+            "Argument `update_rate`, the weight of the new statistics, must be between "
+            f"0 and 1. Received: update_rate={value!r}"
+        )
+    return number
+
+
+def positions(shape: Shape | None, channels: int) -> None:
+    """Checks that a training step can tell the variance of the channels."""
+    if shape is None or None in shape or 0 in shape:
+        return
+    if math.prod(shape[1:]) == channels:
+        raise ValueError(
+            "The variance of one position is unknown: with `track_running_stats=True` "
+            "the input must have more than one position per channel while training. "
+            f"Received: shape={as_tuple(shape)}"
+        )
 
 
 def groups(value: Any) -> int:
@@ -95,6 +127,17 @@ def integer_axis(axis: Any) -> int:
     return operator.index(axis)
 
 
+def integer_channel_axis(axis: Any) -> int:
+    """Returns a single `axis` as an int that may be one of channels."""
+    axis = integer_axis(axis)
+    if axis == 0:
+        raise ValueError(
+            "Argument `axis` must name a channel axis, not the batch axis 0. Received: "
+            "axis=0"
+        )
+    return axis
+
+
 def integer_axes(axis: Any) -> int | list[int] | tuple[int, ...]:
     """Returns an `axis` that may also be a list or tuple, with plain ints in it."""
     if _is_integer(axis):
@@ -111,6 +154,26 @@ def integer_axes(axis: Any) -> int | list[int] | tuple[int, ...]:
         )
     kind = tuple if isinstance(axis, tuple) else list
     return kind(operator.index(each) for each in axis)
+
+
+def spatial_axes(axis: Any) -> list[int]:
+    """Returns the two axes of an image, the only ones there are."""
+    if not isinstance(axis, list | tuple) or list(axis) != [1, 2]:
+        kind = ValueError if isinstance(axis, list | tuple) else TypeError
+        raise kind(
+            "Argument `axis` must be a list of the two spatial axes, [1, 2]. Received: "
+            f"axis={axis!r}"
+        )
+    return [1, 2]
+
+
+def images(shape: Shape) -> None:
+    """Checks that the input is a batch of images."""
+    if len(shape) != 4:
+        raise ValueError(
+            "The input must be images, of shape (batch, height, width, channels). "
+            f"Received: shape={as_tuple(shape)}"
+        )
 
 
 def channel_axis(axis: int, shape: Shape) -> int:
@@ -137,6 +200,11 @@ def channels(groups: int, axis: int, shape: Shape) -> int | None:
     return count
 
 
+def _plain(axis: Any) -> Any:
+    """Returns axes without the wrapper in which tf_keras tracks lists."""
+    return list(axis) if isinstance(axis, list) else axis
+
+
 def normalized_axes(
     axis: int | Sequence[int], rank: int | None
 ) -> tuple[tuple[int, ...], bool]:
@@ -146,6 +214,7 @@ def normalized_axes(
         The axes in increasing order, and whether they are one contiguous run.
         They count from the front, or stay as given where the rank is unknown.
     """
+    axis = _plain(axis)
     given = (axis,) if isinstance(axis, int) else axis
     if rank is None:
         axes = sorted(given)
@@ -173,12 +242,24 @@ def normalized_axes(
     return tuple(axes), contiguous
 
 
+def one_tensor(shape: Any) -> None:
+    """Checks that what a layer is built for is the shape of one tensor."""
+    if isinstance(shape, tf.TensorShape) or (
+        isinstance(shape, list | tuple)
+        and all(size is None or _is_integer(size) for size in shape)
+    ):
+        return
+    raise ValueError(
+        f"The layer must be called with one tensor. Received: shape={shape}"
+    )
+
+
 def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
     """Returns the dimensions a layer's weights take, which must all be known."""
     if any(dimension is None for dimension in dimensions):
         raise ValueError(
             "The normalized axes of the input must have known dimensions. Received: "
-            f"axis={axis}, shape={as_tuple(shape)}"
+            f"axis={_plain(axis)}, shape={as_tuple(shape)}"
         )
     return tuple(dimensions)
 
@@ -251,6 +332,16 @@ def residual(value: Any, x: tf.Tensor) -> tf.Tensor:
             f"{_described(x)}. Received: {_described(value)}"
         )
     return value
+
+
+def residual_shape(shape: Shape | None, expected: Shape | None) -> None:
+    """Checks the shape of the residual of a layer, which takes any dtype."""
+    if shape is None or expected is None or _compatible(shape, expected):
+        return
+    raise ValueError(
+        f"Argument `residual` must have the shape of the input, {as_tuple(expected)}. "
+        f"Received: shape={as_tuple(shape)}"
+    )
 
 
 def _described(x: tf.Tensor) -> str:

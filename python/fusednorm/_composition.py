@@ -231,7 +231,7 @@ def _normalize(
         correction = mean_of(deviation)
         statistics.append(near + correction)
         deviation -= correction
-    rstd = _inverse_sqrt(mean_of(tf.square(deviation)), float(epsilon) + epsilon_low)
+    rstd = inverse_sqrt(mean_of(tf.square(deviation)), float(epsilon) + epsilon_low)
     statistics.append(rstd)
 
     z = deviation * rstd
@@ -244,7 +244,7 @@ def _normalize(
     return (y, *(tf.squeeze(each, reduced) for each in statistics))
 
 
-def _inverse_sqrt(variance: tf.Tensor, epsilon: float) -> tf.Tensor:
+def inverse_sqrt(variance: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Returns 1 / sqrt(variance + epsilon), but 0 for 1 / 0: y is then beta."""
     squared = variance + tf.constant(epsilon, variance.dtype)
     if epsilon >= _SMALLEST:

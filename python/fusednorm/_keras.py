@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
+
 from fusednorm import _checks, _compat
 
 # The values for which TensorFlow itself turns to tf_keras.
@@ -36,6 +38,16 @@ if LEGACY:
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(autocast=False, **kwargs)
 
+        def add_statistic(self, **kwargs: Any) -> Any:
+            """Adds a weight that calls update: over replicas, as BatchNormalization."""
+            return self.add_weight(
+                trainable=False,
+                autocast=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
+                **kwargs,
+            )
+
 else:
 
     class Layer(keras.layers.Layer):
@@ -52,11 +64,35 @@ else:
             super().__init__(**kwargs)
             self.autocast = False
 
-        def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            """Returns the symbolic output, refusing integers while a model is built."""
+        def compute_output_spec(
+            self, inputs: Any, residual: Any = None, **kwargs: Any
+        ) -> Any:
+            """Returns the symbolic outputs, checking dtypes while a model is built."""
             for each in keras.tree.flatten(inputs):
                 _checks.floating(each.dtype)
-            return super().compute_output_spec(inputs, *args, **kwargs)
+            y = super().compute_output_spec(inputs, **kwargs)
+            if residual is None:
+                return y
+            if not keras.backend.is_keras_tensor(residual):
+                residual = _checks.data(residual, "residual")
+            _checks.floating(residual.dtype, "residual")
+            _checks.residual_shape(list(residual.shape), list(inputs.shape))
+            total = keras.KerasTensor(y.shape, dtype=y.dtype)
+            pass_mask(inputs, total)
+            return y, total
+
+        def add_statistic(self, **kwargs: Any) -> Any:
+            """Adds a weight that calls update: to the mean over replicas."""
+            return self.add_weight(
+                trainable=False, autocast=False, aggregation="mean", **kwargs
+            )
+
+
+def pass_mask(source: Any, target: Any) -> None:
+    """Gives `target` the mask of `source`, as Keras does for a layer's first output."""
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        target._keras_mask = mask
 
 
 def value(weight: Any) -> Any:

@@ -127,7 +127,7 @@ class AdaptiveGroupNormalization(Normalization):
         channels = projected.shape[-1] // (self.scale + self.center)
         gamma = projected[:, :channels] if self.scale else None
         beta = projected[:, -channels:] if self.center else None
-        x, gamma, beta = self._operands(data, gamma, beta)
+        x, _, gamma, beta = self._operands(data, None, gamma, beta)
         with self._ops():
             y = ops.group_norm(
                 x,
@@ -139,7 +139,7 @@ class AdaptiveGroupNormalization(Normalization):
                 zero_centered=True,
                 activation=self.activation,
             )
-        return self._result(y)
+        return self._results(data, y)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Returns the mask of the data."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, _keras, _portable
+from fusednorm import _checks, _keras, _portable, ops
 from fusednorm._activations import activation_name
 from fusednorm._keras import keras
 
@@ -29,7 +29,8 @@ class Normalization(_keras.Layer):
     with `synchronized=True`: a sample's statistics come from that sample alone (as long
     as `axis` does not name the batch axis), so that it does not matter which replica it
     is on. The gradients of the weights are sums over samples, which the strategy adds
-    up over the replicas as it does those of any other weight.
+    up over the replicas as it does those of any other weight. What is to be averaged
+    are running statistics, which only InstanceNormalization can have.
 
     Args:
         axis: Integer or list/tuple of integers, already checked by the subclass.
@@ -76,25 +77,37 @@ class Normalization(_keras.Layer):
         dimensions = [input_shape[axis] for axis in axes]
         return _checks.known(dimensions, self.axis, input_shape)
 
-    def _operands(self, inputs: Any, *weights: Any) -> list[Any]:
-        """Returns the input and the weights in dtypes the ops take together.
+    def _operands(self, inputs: Any, residual: Any, *weights: Any) -> list[Any]:
+        """Returns the input, the residual and the weights in dtypes for the ops.
 
-        The norm is computed in the wider of the dtypes of the input and the layer: a
-        float32 input of a float16 layer in float32, where 1e5 is not yet infinite.
+        The norm is computed in the widest of the dtypes of the input, the residual and
+        the layer: a float32 input of a float16 layer in float32, where 1e5 is not yet
+        infinite.
         """
         x = _checks.data(inputs)
-        compute_dtype = tf.as_dtype(self.compute_dtype)
-        if x.dtype.size < compute_dtype.size:
-            x = tf.cast(x, compute_dtype)
-        return [x, *(_matching(weight, x) for weight in weights)]
+        dtypes = [x.dtype, tf.as_dtype(self.compute_dtype)]
+        if residual is not None:
+            residual = _checks.data(residual, "residual")
+            _checks.residual_shape(*map(_checks.static_shape, (residual, x)))
+            dtypes.append(residual.dtype)
+        dtype = _widest(dtypes)
+        if x.dtype is not dtype:
+            x = tf.cast(x, dtype)
+        if residual is not None:
+            residual = tf.cast(residual, dtype)
+        return [x, residual, *(_matching(weight, x) for weight in weights)]
 
     def _ops(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the layer calls the functional API."""
         return _portable.portable() if self.portable else contextlib.nullcontext()
 
-    def _result(self, y: tf.Tensor) -> tf.Tensor:
-        """Returns the output of the op in the layer's compute dtype."""
-        return tf.cast(y, self.compute_dtype)
+    def _results(self, inputs: Any, outputs: ops.Outputs) -> ops.Outputs:
+        """Returns y, or y and the sum, in the compute dtype and with the mask."""
+        if not isinstance(outputs, tuple):
+            return tf.cast(outputs, self.compute_dtype)
+        y, total = (tf.cast(output, self.compute_dtype) for output in outputs)
+        _keras.pass_mask(inputs, total)
+        return y, total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
@@ -156,6 +169,7 @@ class AffineNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
+        _checks.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         gamma, beta = self._wanted()
         self.gamma = self._add("gamma", shape) if gamma else None
@@ -189,6 +203,13 @@ class AffineNormalization(Normalization):
             "beta_constraint": constraints.serialize(self.beta_constraint),
             "gamma_constraint": constraints.serialize(self.gamma_constraint),
         }
+
+
+def _widest(dtypes: Sequence[tf.DType]) -> tf.DType:
+    """Returns the narrowest dtype that holds the numbers of all of these."""
+    size = max(dtype.size for dtype in dtypes)
+    widest = {dtype for dtype in dtypes if dtype.size == size}
+    return tf.float32 if len(widest) > 1 else widest.pop()  # float16 and bfloat16
 
 
 def _matching(weight: Any, x: tf.Tensor) -> Any:

@@ -67,6 +67,13 @@ class GroupNormalization(AffineNormalization):
 
     Output shape: Same shape as input.
 
+    Call arguments:
+        inputs: Floating-point tensor.
+        residual: Optional tensor of the shape of `inputs`, added to them first. The
+            layer then returns two tensors, `y, s = layer(x, residual=skip)`: the
+            normalized sum, and the sum `s = x + skip` for the next skip connection.
+            Both come in the layer's compute dtype and with the mask of `inputs`.
+
     Raises:
         ValueError: if an argument is not among what is described here, or does not
             fit the input.
@@ -99,7 +106,7 @@ class GroupNormalization(AffineNormalization):
     ) -> None:
         groups = _checks.groups(groups)
         super().__init__(
-            axis=_checks.integer_axis(axis),
+            axis=_checks.integer_channel_axis(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -125,11 +132,13 @@ class GroupNormalization(AffineNormalization):
         channels = _checks.channels(self.groups, self.axis, input_shape)
         return _checks.known([channels], self.axis, input_shape)
 
-    def call(self, inputs: Any) -> Any:
-        """Normalizes `inputs`."""
-        x, gamma, beta = self._operands(inputs, self.gamma, self.beta)
+    def call(self, inputs: Any, residual: Any = None) -> Any:
+        """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        x, residual, gamma, beta = self._operands(
+            inputs, residual, self.gamma, self.beta
+        )
         with self._ops():
-            y = ops.group_norm(
+            outputs = ops.group_norm(
                 x,
                 gamma,
                 beta,
@@ -137,8 +146,9 @@ class GroupNormalization(AffineNormalization):
                 axis=self.axis,
                 epsilon=self.epsilon,
                 activation=self.activation,
+                residual=residual,
             )
-        return self._result(y)
+        return self._results(inputs, outputs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
+from fusednorm import _checks, _keras, ops
 from fusednorm._keras import keras
+from fusednorm.layers import running_statistics
 from fusednorm.layers.group_normalization import GroupNormalization
 
 
@@ -40,6 +45,13 @@ class InstanceNormalization(GroupNormalization):
             default.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
+        track_running_stats: Whether to keep running statistics per channel, as
+            PyTorch's `InstanceNorm2d(track_running_stats=True)`: see below. Defaults
+            to `False`.
+        update_rate: Float in [0, 1], the weight of the new statistics when the running
+            ones are updated; PyTorch's `momentum`, and 1 minus what Keras's
+            `BatchNormalization` calls `momentum`, which is why it has neither name.
+            Defaults to 0.1.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`. Also `groups`, which TensorFlow
             Addons took and overwrote, is accepted and ignored; with a warning if it
@@ -49,6 +61,31 @@ class InstanceNormalization(GroupNormalization):
         `axis`, whose dimension must be known.
 
     Output shape: Same shape as input.
+
+    Call arguments:
+        inputs: Floating-point tensor.
+        residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
+            residual=skip)` then returns also the sum. See
+            `fusednorm.GroupNormalization`.
+        training: Whether to update the running statistics, or to normalize with
+            them; without effect where there are none.
+
+    Running statistics: with `track_running_stats=True` the layer has two more weights,
+        `running_mean` (zeros at first) and `running_var` (ones), of shape
+        `(channels,)`, float32 (float64 in a float64 layer), not trainable. With
+        `training=True` it normalizes each sample with its own statistics, in the fused
+        op, and updates the weights:
+
+        ```python
+        running = (1 - update_rate) * running + update_rate * mean_over_batch(new)
+        ```
+
+        The variance that goes in is the unbiased one. With `training=False`, and
+        whenever `trainable` is `False` as in Keras's `BatchNormalization`, every
+        sample is normalized with the running statistics. That is a plain affine
+        transform per channel, in TensorFlow ops, which XLA fuses with what is around
+        it. Under `tf.distribute` the weights become the mean over the replicas. A
+        batch without samples updates nothing.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -77,8 +114,17 @@ class InstanceNormalization(GroupNormalization):
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
         activation: Any = None,
+        track_running_stats: bool = False,
+        update_rate: float = 0.1,
         **kwargs: Any,
     ) -> None:
+        if "momentum" in kwargs:
+            raise ValueError(
+                "InstanceNormalization has no argument `momentum`, which is the weight "
+                "of the new statistics in PyTorch and of the old ones in Keras. Give "
+                "`update_rate`, the weight of the new: PyTorch's momentum, or 1 minus "
+                f"Keras's. Received: momentum={kwargs['momentum']!r}"
+            )
         groups = kwargs.pop("groups", None)
         if groups not in (None, -1):
             warnings.warn(
@@ -101,9 +147,73 @@ class InstanceNormalization(GroupNormalization):
             activation=activation,
             **kwargs,
         )
+        self.track_running_stats = track_running_stats
+        self.update_rate = _checks.update_rate(update_rate)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates the weights and fixes the rank and channels of the input."""
+        super().build(input_shape)
+        if not self.track_running_stats:
+            return
+        shape = self._weight_shape(input_shape)
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+
+        def running(name: str, initializer: str) -> Any:
+            return self.add_statistic(
+                name=name, shape=shape, dtype=dtype, initializer=initializer
+            )
+
+        self.running_mean = running("running_mean", "zeros")
+        self.running_var = running("running_var", "ones")
+
+    def call(self, inputs: Any, residual: Any = None, training: Any = None) -> Any:
+        """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        if not self.track_running_stats:
+            return super().call(inputs, residual)
+        x, residual, gamma, beta = self._operands(
+            inputs, residual, self.gamma, self.beta
+        )
+        norm = self._normalize if training and self.trainable else self._apply
+        return self._results(inputs, norm(x, gamma, beta, residual))
+
+    def _normalize(self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any) -> Any:
+        """Normalizes with the statistics of each sample, and tracks them."""
+        with self._ops():
+            outputs = ops.instance_norm(
+                x,
+                gamma,
+                beta,
+                axis=self.axis,
+                epsilon=self.epsilon,
+                activation=self.activation,
+                residual=residual,
+                return_stats=True,
+            )
+        mean, variance = running_statistics.of_batch(x, *outputs[-2:], self.epsilon)
+        for weight, new in ((self.running_mean, mean), (self.running_var, variance)):
+            old = _keras.value(weight)
+            weight.assign(running_statistics.updated(old, new, self.update_rate, x))
+        return outputs[0] if residual is None else outputs[:2]
+
+    def _apply(self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any) -> Any:
+        """Normalizes with the running statistics."""
+        total = x if residual is None else x + residual
+        y = running_statistics.normalize(
+            total,
+            _keras.value(self.running_mean),
+            _keras.value(self.running_var),
+            gamma,
+            beta,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+        )
+        return y if residual is None else (y, total)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
         config = super().get_config()
         del config["groups"]
+        if self.track_running_stats:
+            config |= {"track_running_stats": True, "update_rate": self.update_rate}
         return config

@@ -67,6 +67,12 @@ class LayerNormalization(AffineNormalization):
 
     Output shape: Same shape as input.
 
+    Call arguments:
+        inputs: Floating-point tensor.
+        residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
+            residual=skip)` then returns also the sum. See
+            `fusednorm.GroupNormalization`.
+
     Raises:
         ValueError: if an argument is not among what is described here, or does not
             fit the input.
@@ -125,21 +131,26 @@ class LayerNormalization(AffineNormalization):
     def _wanted(self) -> tuple[bool, bool]:
         return (True, False) if self.rms_scaling else super()._wanted()
 
-    def call(self, inputs: Any) -> Any:
-        """Normalizes `inputs`."""
-        x, gamma, beta = self._operands(inputs, self.gamma, self.beta)
+    def call(self, inputs: Any, residual: Any = None) -> Any:
+        """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        x, residual, gamma, beta = self._operands(
+            inputs, residual, self.gamma, self.beta
+        )
         if self.rms_scaling:
-            return self._result(self._scaled(x, gamma))
+            total = x if residual is None else x + residual
+            y = self._scaled(total, gamma)
+            return self._results(inputs, y if residual is None else (y, total))
         with self._ops():
-            y = ops.layer_norm(
+            outputs = ops.layer_norm(
                 x,
                 gamma,
                 beta,
                 axis=self.axis,
                 epsilon=self.epsilon,
                 activation=self.activation,
+                residual=residual,
             )
-        return self._result(y)
+        return self._results(inputs, outputs)
 
     def _scaled(self, x: tf.Tensor, gamma: Any) -> tf.Tensor:
         """Returns what Keras computes for `rms_scaling=True`."""

@@ -26,6 +26,9 @@ class RMSNormalization(Normalization):
     results, computed by one op forward and one backward. It also takes axes that
     are not the last, passes masks on, and in mixed precision computes in float32.
 
+    `scale` spans the axes of `inputs` specified in `axis`, in increasing order,
+    whatever the order in `axis`.
+
     Args:
         axis: Integer or List/Tuple. The axis or axes to normalize across. Axes that
             are not one contiguous run cost two transpositions. Defaults to `-1`.
@@ -42,6 +45,12 @@ class RMSNormalization(Normalization):
     Input shape: Arbitrary; the dimensions of the normalized axes must be known.
 
     Output shape: Same shape as input.
+
+    Call arguments:
+        inputs: Floating-point tensor.
+        residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
+            residual=skip)` then returns also the sum. See
+            `fusednorm.GroupNormalization`.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -77,6 +86,7 @@ class RMSNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weight `scale`."""
+        _checks.one_tensor(input_shape)
         self.scale = self.add_weight(
             name="scale",
             shape=self._weight_shape(input_shape),
@@ -85,19 +95,20 @@ class RMSNormalization(Normalization):
         )
         super().build(input_shape)
 
-    def call(self, inputs: Any) -> Any:
-        """Normalizes `inputs`."""
-        x, scale = self._operands(inputs, self.scale)
+    def call(self, inputs: Any, residual: Any = None) -> Any:
+        """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        x, residual, scale = self._operands(inputs, residual, self.scale)
         with self._ops():
-            y = ops.rms_norm(
+            outputs = ops.rms_norm(
                 x,
                 scale,
                 axis=self.axis,
                 epsilon=self.epsilon,
                 zero_centered=self.zero_centered,
                 activation=self.activation,
+                residual=residual,
             )
-        return self._result(y)
+        return self._results(inputs, outputs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""

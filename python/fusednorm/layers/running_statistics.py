@@ -1,0 +1,66 @@
+"""Running statistics: how a batch's enter them, and the norm that takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from fusednorm import _checks, _composition
+from fusednorm._activations import activation_name, apply_activation
+
+
+def of_batch(
+    x: tf.Tensor, mean: tf.Tensor, rstd: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the mean over the samples of their means and unbiased variances.
+
+    Args:
+        x: What was normalized.
+        mean: Of each sample and channel, `[N, C]`.
+        rstd: As `mean`.
+        epsilon: What `rstd` has in it. Taking it out leaves a variance that is off by
+            roundings of `epsilon`: as little as whoever adds `epsilon` again can see.
+    """
+    _checks.positions(_checks.static_shape(x), mean.shape[-1])
+    positions = tf.size(x, tf.int64) // tf.maximum(tf.size(mean, tf.int64), 1)
+    deviation = tf.math.divide_no_nan(tf.ones_like(rstd), rstd)
+    variance = tf.nn.relu(tf.square(deviation) - epsilon)
+    # Of one position, where that shows only now: the variance stays 0.
+    count = tf.cast(positions, rstd.dtype)
+    variance *= count / tf.maximum(count - 1, 1)
+    return tf.reduce_mean(mean, 0), tf.reduce_mean(variance, 0)
+
+
+def updated(old: Any, new: tf.Tensor, rate: float, x: tf.Tensor) -> tf.Tensor:
+    """Returns the running statistic after `new`, which came of `x`."""
+    new = (1 - rate) * old + rate * tf.cast(new, old.dtype)
+    return tf.where(tf.size(x, tf.int64) > 0, new, old)
+
+
+def normalize(
+    x: tf.Tensor,
+    mean: Any,
+    variance: Any,
+    gamma: Any,
+    beta: Any,
+    *,
+    axis: int,
+    epsilon: float,
+    activation: str | None,
+) -> tf.Tensor:
+    """Returns what the fused op computes, with given statistics per channel."""
+    dtype = tf.float64 if x.dtype is tf.float64 else tf.float32
+    spread = [1] * x.shape.rank
+    spread[axis] = -1
+
+    def per_channel(value: Any) -> tf.Tensor:
+        return tf.reshape(tf.cast(value, dtype), spread)
+
+    rstd = _composition.inverse_sqrt(per_channel(variance), epsilon)
+    z = (tf.cast(x, dtype) - per_channel(mean)) * rstd
+    if gamma is not None:
+        z *= per_channel(gamma)
+    if beta is not None:
+        z += per_channel(beta)
+    return tf.cast(apply_activation(activation_name(activation), z), x.dtype)
