@@ -38,7 +38,7 @@ class Data:
         beta: None for rms_norm.
     """
 
-    def __init__(self, case: Case, cache_bytes: int):
+    def __init__(self, case: Case, cache_bytes: int) -> None:
         rng = np.random.default_rng()
         self.case = case
         # The smallest of the passes, so that all of them go past the cache.
