@@ -1,0 +1,32 @@
+"""Docstrings as Keras writes them, so that the site's reference shows them as meant."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+
+class KerasDocstrings(griffe.Extension):
+    """Fences examples, whose `>>>` would be quotations, and bolds lone headings."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Rewrites a docstring once its object has been read."""
+        if obj.docstring is not None:
+            obj.docstring.value = rewritten(obj.docstring.value)
+
+
+def rewritten(text: str) -> str:
+    """Returns a docstring as Markdown."""
+    text = re.sub(r"(?m)^(?:>>>|\.\.\.)(?:.*\n?)(?:.+\n?)*", _fenced, text)
+    text = re.sub(r"(?m)^(Example|Reference):$\n+", r"**\1**\n\n", text)
+    return re.sub(r"(?m)^(Input shape|Output shape): *(.*(?:\n +.*)*)", _shape, text)
+
+
+def _fenced(match: re.Match[str]) -> str:
+    return f"```python\n{match[0].rstrip()}\n```\n"
+
+
+def _shape(match: re.Match[str]) -> str:
+    return f"**{match[1]}:** {' '.join(match[2].split())}"
