@@ -26,13 +26,14 @@ matplotlib.rcParams.update(
     {
         "font.family": "DejaVu Sans",
         "font.size": 8,
+        "svg.fonttype": "none",
         "svg.hashsalt": "fusednorm",  # The same file from the same drawing.
         "text.color": INK,
     }
 )
 
 
-def canvas(width: float, height: float, scale: float = 0.2) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, scale: float = 0.15) -> tuple[Figure, Axes]:
     """Returns a figure of so many cells, and axes in cells with y downwards."""
     figure = Figure(figsize=(width * scale, height * scale))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -74,7 +75,7 @@ def label(axes: Axes, x: float, y: float, text: str, **options: object) -> None:
 
 def note(axes: Axes, x: float, y: float, text: str) -> None:
     """Writes a small text."""
-    note(axes, x, y, text)
+    label(axes, x, y, text, size=7)
 
 
 def save(figure: Figure, name: str) -> None:
@@ -99,8 +100,8 @@ def cpu_rows() -> None:
     label(axes, 8, 1, "a vector: 16 float32 of one row")
     label(axes, 40, 1, "the last: 8 of them")
     note(axes, 49, 2.5, "one mean,\none rstd")
-    label(axes, 8, 10.2, "1  statistics: vectors added up, then the 16 lanes")
-    label(axes, 8, 11.4, "2  y: the same vectors again, from the first cache")
+    label(axes, 8, 10.2, "first statistics: vectors added up, then the 16 lanes")
+    label(axes, 8, 11.4, "then y: the same vectors again, from the cache")
     save(figure, "cpu_rows")
 
 
@@ -127,7 +128,7 @@ def cpu_lanes() -> None:
             axes, (10 + channels * (group + 0.5), 13.1), (12 + channels * group, 14.9)
         )
     label(axes, 43, 15.5, "lanes of a group\njoined, once")
-    label(axes, 10, 17.5, "1  statistics down the rows    2  y, line after line")
+    label(axes, 10, 17.5, "first statistics, down the rows; then y, line after line")
     save(figure, "cpu_lanes")
 
 
@@ -182,13 +183,13 @@ def cpu_waves() -> None:
     label(axes, 0.5, 4, "thread 1")
     label(axes, 0.5, 6, "thread 2")
     label(axes, 8, 9.6, "time: what was read last is read again first, from the cache")
-    arrow(axes, (44, 9.6), (52, 9.6))
+    arrow(axes, (38, 9.6), (46, 9.6))
     save(figure, "cpu_waves")
 
 
 def cuda_rows() -> None:
     """Rows in the registers of a warp and of a block, and in a cluster."""
-    figure, axes = canvas(72, 37, 0.165)
+    figure, axes = canvas(72, 37, 0.125)
     label(axes, 1, 1, "warp_rows, row of 64 float32: two rows a warp", weight="bold")
     for lane in range(32):
         x = 6 + 2 * lane
@@ -222,8 +223,8 @@ def cuda_rows() -> None:
         for block in range(4):
             x = 6 + (4 * access + block) * 2
             cell(axes, x, 28, GROUPS[block], str(block), 2, 1.6)
-    note(axes, 6, 30.6, "each block reads every fourth 8 KiB, and keeps it in its")
-    note(axes, 37.6, 30.6, "shared memory")
+    text = "each block reads every fourth 8 KiB, and keeps it in its shared memory"
+    note(axes, 6, 30.6, text)
     for block in range(4):
         cell(axes, 6 + 16 * block, 32, GROUPS[block], f"block {block}: 64 KiB", 14, 2)
         if block < 3:
@@ -235,7 +236,7 @@ def cuda_rows() -> None:
 
 def cuda_tile() -> None:
     """A tile of channels_last data, slab by slab, and its threads."""
-    figure, axes = canvas(70, 33, 0.165)
+    figure, axes = canvas(70, 33, 0.125)
     title = "tile: GroupNorm of 2x64x64x320 in bfloat16, 32 groups, on an H100"
     label(axes, 1, 1, title, weight="bold")
     # The matrix of one sample: 4096 positions by 320 channels.
@@ -266,17 +267,17 @@ def cuda_tile() -> None:
     label(axes, 64, 9, "position 1", size=6.5)
     label(axes, 64, 21, "position 24", size=6.5)
     arrow(axes, (61.5, 22.3), (61.5, 25))
-    text = "then positions 25 to 49, ...: a thread keeps to its 8 channels"
+    text = "then positions 25 to 49, ...: threads keep to their channels (color: group)"
     note(axes, 33, 23.6, "11 rounds")
     note(axes, 33, 26, text)
-    text = "80 channels are 160 bytes: whole lines, whole groups, whole accesses"
+    text = "80 channels: more than a line of 128 bytes, whole groups, whole accesses"
     note(axes, 33, 27.6, text)
     save(figure, "cuda_tile")
 
 
 def cuda_split() -> None:
     """Groups that fit on no chip: two kernels."""
-    figure, axes = canvas(60, 15, 0.19)
+    figure, axes = canvas(60, 15, 0.14)
     title = "split_rows, split_tile: a group larger than a cluster holds"
     label(axes, 1, 1.2, title, weight="bold")
     for position in range(10):
