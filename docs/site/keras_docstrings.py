@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 import griffe
 
 
 class KerasDocstrings(griffe.Extension):
-    """Fences examples, whose `>>>` would be quotations, and bolds lone headings."""
+    """Makes Markdown of the sections that Google's style does not have."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrites a docstring once its object has been read."""
@@ -19,9 +20,11 @@ class KerasDocstrings(griffe.Extension):
 
 def rewritten(text: str) -> str:
     """Returns a docstring as Markdown."""
-    text = re.sub(r"(?m)^(?:>>>|\.\.\.)(?:.*\n?)(?:.+\n?)*", _fenced, text)
+    # Lines that begin with >>> would be quotations.
+    text = re.sub(r"(?m)^>>>.*\n?(?:.+\n?)*", _fenced, text)
     text = re.sub(r"(?m)^(Example|Reference):$\n+", r"**\1**\n\n", text)
-    return re.sub(r"(?m)^(Input shape|Output shape): *(.*(?:\n +.*)*)", _shape, text)
+    text = re.sub(r"(?m)^(Input shape|Output shape): *(.*(?:\n +.*)*)", _shape, text)
+    return re.sub(r"(?m)^Call arguments:\n((?: +.*\n?|\n(?= ))+)", _arguments, text)
 
 
 def _fenced(match: re.Match[str]) -> str:
@@ -30,3 +33,8 @@ def _fenced(match: re.Match[str]) -> str:
 
 def _shape(match: re.Match[str]) -> str:
     return f"**{match[1]}:** {' '.join(match[2].split())}"
+
+
+def _arguments(match: re.Match[str]) -> str:
+    listed = re.sub(r"(?m)^(\w+):", r"- **`\1`** –", textwrap.dedent(match[1]))
+    return f"**Call arguments:**\n\n{listed}"
