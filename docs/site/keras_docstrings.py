@@ -36,5 +36,5 @@ def _shape(match: re.Match[str]) -> str:
 
 
 def _arguments(match: re.Match[str]) -> str:
-    listed = re.sub(r"(?m)^(\w+):", r"- **`\1`** –", textwrap.dedent(match[1]))
+    listed = re.sub(r"(?m)^(\w+):", r"- **`\1`** &ndash;", textwrap.dedent(match[1]))
     return f"**Call arguments:**\n\n{listed}"
