@@ -18,7 +18,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CREATED := $(VENV)/.created-$(notdir $(PYTHON))
 TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
 WHEEL := dist/.built
-SOURCES := CMakeLists.txt MANIFEST.in README.md pyproject.toml setup.py \
+SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 	$(shell find build_backend cmake csrc cuda python -type f \
 		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name '*.so' ! -name _build_info.py)
 
@@ -38,6 +38,16 @@ gan: $(VENV)/.demo ## Train a WGAN-GP, whose loss differentiates a gradient thro
 .PHONY: test
 test: $(VENV)/.test ## Run the whole test suite against the installed wheel
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# The pages link to files all over the repository: the site is made of links to it.
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests
+
+.PHONY: docs
+docs: $(VENV)/.docs ## Build the documentation as a site, into build/site
+	mkdir -p build/pages
+	ln -sfn $(addprefix ../../,$(PAGES)) build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	@echo build/site/index.html
 
 .PHONY: wheel
 wheel: $(WHEEL) ## Build the sdist and from it the wheel, into dist/
@@ -79,7 +89,7 @@ $(WHEEL): $(TENSORFLOW) $(SOURCES)
 	touch $@
 
 # Twice: pip takes an equal version for installed, and the extra for the same wheel.
-$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(WHEEL)
+$(VENV)/.demo $(VENV)/.docs $(VENV)/.test: $(VENV)/.%: $(WHEEL)
 	$(PIP) install "$$(ls dist/*.whl)[$*]"
 	$(PIP) install --force-reinstall --no-deps dist/*.whl
 	touch $@

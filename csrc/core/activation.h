@@ -3,7 +3,7 @@
 // One functor an activation, used by every kernel on every device. `M` is the math of
 // the caller: a value type `M::V` (a SIMD vector on the CPU, a scalar in CUDA) with the
 // functions Splat, Exp, Tanh, Erf, Sigmoid and Select. A new activation is one functor
-// here, one enumerator, one name in activation.cc and one line in VisitActivation.
+// here, one enumerator, one name in names.cc and one line in VisitActivation.
 #pragma once
 
 #include <string>

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,14 @@ import pytest
 from fusednorm import _build_info
 
 ROOT = Path(__file__).parents[2]
-PROJECT_FILES = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "setup.py")
+PROJECT_FILES = (
+    "CMakeLists.txt",
+    "LICENSE",
+    "NOTICE",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+)
 PREPARE_METADATA = """
 import sys
 sys.path.insert(0, "build_backend")
@@ -63,6 +71,19 @@ def test_installed_wheel_requires_what_it_was_compiled_against():
         requirement.startswith("tensorflow") and requirement.endswith(f"=={minor}.*")
         for requirement in requires
     )
+
+
+def test_installed_wheel_has_the_licence_and_the_notices():
+    files = importlib.metadata.files("fusednorm")
+    licences = {each.name for each in files if each.parent.name == "licenses"}
+    assert licences == {"LICENSE", "NOTICE"}
+
+
+def test_pre_commit_has_the_versions_of_lint():
+    def versions(name: str) -> set[str]:
+        return set(re.findall(r"[\w-]+==[\d.]+", (ROOT / name).read_text()))
+
+    assert versions(".pre-commit-config.yaml") == versions("pyproject.toml")
 
 
 def test_console_script():

@@ -39,7 +39,7 @@ class Data:
         beta: None for rms_norm.
     """
 
-    def __init__(self, case: Case, cache_bytes: int, seed: int | None = None):
+    def __init__(self, case: Case, cache_bytes: int, seed: int | None = None) -> None:
         rng = np.random.default_rng(seed)
         self.case = case
         # The smallest of the passes, so that all of them go past the cache.

@@ -23,7 +23,7 @@ class Cpu:
     tensorflow_device = "/CPU:0"
     torch_device = "cpu"
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int) -> None:
         self.threads = threads
         self.cache_bytes = environment.cache_bytes()
         # OpenMP and MKL are PyTorch's; the limit of XLA is TensorFlow's.

@@ -99,7 +99,7 @@ def measure_case(
 class _Preparation:
     """First calls: how long they take, what they return, how much memory they need."""
 
-    def __init__(self, data: Data, machine: Machine):
+    def __init__(self, data: Data, machine: Machine) -> None:
         self._case = data.case
         self._machine = machine
         self._exact: Exact | None = Exact(data)

@@ -42,7 +42,7 @@ class Run:
         json: Path,
         progress: Callable[[int, int, str], None],
         commit: str | None = None,
-    ):
+    ) -> None:
         self._suite = suite
         self._cases = cases
         self._machine = machine

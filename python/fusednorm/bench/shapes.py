@@ -46,15 +46,21 @@ class Shape:
 FAMILIES = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 
 
-def _group(name, shape, groups, activation, channel_axis=-1):
+def _group(
+    name: str,
+    shape: tuple[int, ...],
+    groups: int,
+    activation: str,
+    channel_axis: int = -1,
+) -> Shape:
     return Shape(name, "group_norm", shape, (channel_axis,), groups, activation)
 
 
-def _layer(name, shape, axis=-1):
+def _layer(name: str, shape: tuple[int, ...], axis: int = -1) -> Shape:
     return Shape(name, "layer_norm", shape, (axis,))
 
 
-def _rms(name, shape, residual=False):
+def _rms(name: str, shape: tuple[int, ...], residual: bool = False) -> Shape:
     return Shape(name, "rms_norm", shape, residual=residual)
 
 

@@ -71,7 +71,7 @@ class Exact:
         outputs: The exact outputs of those samples.
     """
 
-    def __init__(self, data: Data):
+    def __init__(self, data: Data) -> None:
         case = data.case
         shape = case.shape
         batch = case.dims[0]

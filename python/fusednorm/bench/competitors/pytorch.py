@@ -16,7 +16,7 @@ from fusednorm.bench.data import Data
 class Tensors:
     """The sets of a case as PyTorch tensors; on the CPU in the arrays' memory."""
 
-    def __init__(self, data: Data, device: str):
+    def __init__(self, data: Data, device: str) -> None:
         import torch
 
         self.data = data

@@ -55,7 +55,7 @@ class Field:
         absent: Name -> why, of those that cannot.
     """
 
-    def __init__(self, data: Data, machine: Machine, peers: dict[str, str]):
+    def __init__(self, data: Data, machine: Machine, peers: dict[str, str]) -> None:
         self.competitors: list[Competitor] = []
         self.absent: dict[str, str] = {}
         self._data = data

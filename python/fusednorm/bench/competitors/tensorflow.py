@@ -26,7 +26,7 @@ Norm = tuple[Callable[[Any, Any], Any], Sequence[Any]]
 class Tensors:
     """The sets of a case as tensors on a device."""
 
-    def __init__(self, data: Data, device: str):
+    def __init__(self, data: Data, device: str) -> None:
         import tensorflow as tf
 
         # It warns that functions are made in a loop: one for each competitor.

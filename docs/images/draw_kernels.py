@@ -1,0 +1,305 @@
+"""Draws the pictures of docs/kernels.md: which thread reads what.
+
+    pip install matplotlib
+    python docs/images/draw_kernels.py
+
+The numbers in them are those of csrc/cpu/partition.cc, cuda/plan_rows.cc and
+cuda/plan_tile.cc for the shapes that the captions name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+FOLDER = Path(__file__).parent
+BLUE, ORANGE, GREEN, PURPLE = "#8fb8e0", "#f2b48c", "#9fd0b3", "#c7b0dd"
+GROUPS = (BLUE, ORANGE, GREEN, PURPLE)
+LIGHT, EDGE, INK = "#f3f3f3", "#ffffff", "#333333"
+
+matplotlib.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 8,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "fusednorm",  # The same file from the same drawing.
+        "text.color": INK,
+    }
+)
+
+
+def canvas(width: float, height: float, scale: float = 0.15) -> tuple[Figure, Axes]:
+    """Returns a figure of so many cells, and axes in cells with y downwards."""
+    figure = Figure(figsize=(width * scale, height * scale))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    axes.axis("off")
+    return figure, axes
+
+
+def cell(
+    axes: Axes,
+    x: float,
+    y: float,
+    color: str,
+    text: str = "",
+    width: float = 1,
+    height: float = 1,
+    size: float = 6,
+) -> None:
+    """Draws a filled cell with a small text."""
+    axes.add_patch(Rectangle((x, y), width, height, fc=color, ec=EDGE, lw=0.8))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", size=size)
+
+
+def frame(axes: Axes, x: float, y: float, width: float, height: float) -> None:
+    """Draws a frame around cells."""
+    axes.add_patch(Rectangle((x, y), width, height, fc="none", ec=INK, lw=1.6))
+
+
+def arrow(axes: Axes, start: Sequence[float], end: Sequence[float]) -> None:
+    """Draws an arrow."""
+    style = {"arrowstyle": "-|>", "mutation_scale": 9, "color": INK, "lw": 1}
+    axes.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))
+
+
+def label(axes: Axes, x: float, y: float, text: str, **options: object) -> None:
+    """Writes a text that begins at x, around y."""
+    axes.text(x, y, text, **{"va": "center", "ha": "left", **options})
+
+
+def note(axes: Axes, x: float, y: float, text: str) -> None:
+    """Writes a small text."""
+    label(axes, x, y, text, size=7)
+
+
+def save(figure: Figure, name: str) -> None:
+    """Writes the drawing beside this script."""
+    figure.savefig(
+        FOLDER / f"{name}.svg", facecolor="white", metadata={"Date": None}, format="svg"
+    )
+
+
+def cpu_rows() -> None:
+    """Vectors along a group's contiguous elements."""
+    figure, axes = canvas(56, 13)
+    columns, vector = 40, 16
+    for row in range(6):
+        y = 2 + row + (row >= 3)
+        for column in range(columns):
+            cell(axes, 8 + column, y, GROUPS[row % 2 if row < 3 else 2 + row % 2])
+    label(axes, 0.5, 3.5, "thread 1:\nits rows")
+    label(axes, 0.5, 7.5, "thread 2:\nits rows")
+    for start in range(0, columns, vector):
+        frame(axes, 8 + start, 2, min(vector, columns - start), 1)
+    label(axes, 8, 1, "a vector: 16 float32 of one row")
+    label(axes, 40, 1, "the last: 8 of them")
+    note(axes, 49, 2.5, "one mean,\none rstd")
+    label(axes, 8, 10.2, "first statistics: vectors added up, then the 16 lanes")
+    label(axes, 8, 11.4, "then y: the same vectors again, from the cache")
+    save(figure, "cpu_rows")
+
+
+def cpu_lanes() -> None:
+    """Vectors across a line that holds many groups."""
+    figure, axes = canvas(56, 19)
+    lanes, rows, channels = 32, 7, 4
+    for row in range(rows):
+        for lane in range(lanes):
+            cell(axes, 10 + lane, 3 + row, GROUPS[lane // channels % 4])
+    for start in (0, 16):
+        frame(axes, 10 + start, 3, 16, 1)
+    label(axes, 10, 1.9, "a vector: 16 neighbouring channels of one position")
+    label(axes, 0.5, 6.5, "positions\n(H·W rows)")
+    label(axes, 43, 4, "a line: all channels\nof a position,\nread as it lies")
+    for lane in range(lanes):
+        cell(axes, 10 + lane, 12, GROUPS[lane // channels % 4])
+    for lane in (2, 13, 18, 29):
+        arrow(axes, (10.5 + lane, 10.1), (10.5 + lane, 11.9))
+    label(axes, 43, 12.5, "mean and squares\nof each lane")
+    for group in range(lanes // channels):
+        cell(axes, 10 + channels * group, 15, GROUPS[group % 4], "group", channels)
+        arrow(
+            axes, (10 + channels * (group + 0.5), 13.1), (12 + channels * group, 14.9)
+        )
+    label(axes, 43, 15.5, "lanes of a group\njoined, once")
+    label(axes, 10, 17.5, "first statistics, down the rows; then y, line after line")
+    save(figure, "cpu_lanes")
+
+
+def cpu_tiles() -> None:
+    """Sixteen short rows, turned in registers."""
+    figure, axes = canvas(56, 21)
+    columns, rows = 10, 16
+    for row in range(rows):
+        for column in range(columns):
+            cell(axes, 6 + column, 3 + row, GROUPS[column % 4])
+    frame(axes, 6, 3, columns, 1)
+    label(axes, 6, 1.8, "in memory: 16 rows of 10")
+    note(axes, 0.5, 3.5, "one row,\none mean")
+    arrow(axes, (19, 11), (24, 11))
+    label(axes, 19, 9.5, "turned")
+    for column in range(columns):
+        for row in range(rows):
+            cell(axes, 27 + row, 6 + column, GROUPS[column % 4])
+    frame(axes, 27, 6, rows, 1)
+    label(axes, 27, 4.8, "in registers: 10 vectors of 16 lanes")
+    label(axes, 44, 6.5, "one column of\nall 16 rows")
+    arrow(axes, (35, 16.2), (35, 17.9))
+    for row in range(rows):
+        cell(axes, 27 + row, 18, LIGHT)
+    label(axes, 44, 18.5, "16 sums at once: no\nlane is idle or added\nto another")
+    save(figure, "cpu_tiles")
+
+
+def cpu_waves() -> None:
+    """Slices of large groups, phase after phase."""
+    figure, axes = canvas(56, 11)
+    slices, width = 8, 2.7
+    for wave in range(2):
+        x = 8 + wave * 24
+        for position in range(slices):
+            for phase in range(2):
+                number = position if phase == 0 else slices - 1 - position
+                cell(
+                    axes,
+                    x + (position // 2 + 4 * phase) * width,
+                    3 + 2 * (position % 2),
+                    (BLUE, ORANGE)[phase],
+                    str(number + wave * slices),
+                    width,
+                    2,
+                    7,
+                )
+        note(axes, x, 2, "statistics of slices")
+        note(axes, x + 4 * width, 2, "y, backwards")
+        frame(axes, x, 3, 8 * width, 4)
+        label(axes, x, 8, f"wave {wave + 1}: 8 MiB of x", size=7.5)
+    label(axes, 0.5, 4, "thread 1")
+    label(axes, 0.5, 6, "thread 2")
+    label(axes, 8, 9.6, "time: what was read last is read again first, from the cache")
+    arrow(axes, (38, 9.6), (46, 9.6))
+    save(figure, "cpu_waves")
+
+
+def cuda_rows() -> None:
+    """Rows in the registers of a warp and of a block, and in a cluster."""
+    figure, axes = canvas(72, 37, 0.125)
+    label(axes, 1, 1, "warp_rows, row of 64 float32: two rows a warp", weight="bold")
+    for lane in range(32):
+        x = 6 + 2 * lane
+        cell(axes, x, 2, GROUPS[lane // 16], str(lane), 2, 1.6)
+    label(axes, 1, 2.8, "lanes")
+    frame(axes, 6, 2, 2, 1.6)
+    note(axes, 6, 4.6, "16 bytes a lane; row 0")
+    note(axes, 38, 4.6, "row 1: sums by shuffles among 16 lanes")
+
+    label(axes, 1, 7, "warp_rows, row of 768: six accesses a lane", weight="bold")
+    for access in range(6):
+        for lane in range(32):
+            color = GROUPS[access % 2 * 2]
+            number = str(access * 32 + lane)
+            cell(axes, 6 + 2 * lane, 8 + 1.2 * access, color, number, 2, 1.2, 5.5)
+    frame(axes, 6 + 2 * 5, 8, 2, 7.2)
+    note(axes, 1, 11.6, "j = 0\n...\nj = 5")
+    text = "access 32 j + lane of the row: a warp reads 512 bytes on end, and lane 5"
+    note(axes, 6, 16, f"{text} keeps the framed ones in registers")
+
+    label(axes, 1, 19, "block_rows, row of 4096: 256 threads, 8 warps", weight="bold")
+    for warp in range(8):
+        cell(axes, 6 + 6 * warp, 20, BLUE, f"warp {warp}", 6, 1.6)
+        arrow(axes, (9 + 6 * warp, 21.7), (9 + 6 * warp, 22.9))
+        cell(axes, 7.5 + 6 * warp, 23, LIGHT, "2 sums", 3, 1.4)
+    note(axes, 55, 20.8, "registers, shuffles")
+    note(axes, 55, 23.7, "shared memory; after the\nbarrier each warp adds all")
+
+    label(axes, 1, 27, "shared_rows, row of 65536: a cluster of 4", weight="bold")
+    for access in range(8):
+        for block in range(4):
+            x = 6 + (4 * access + block) * 2
+            cell(axes, x, 28, GROUPS[block], str(block), 2, 1.6)
+    text = "each block reads every fourth 8 KiB, and keeps it in its shared memory"
+    note(axes, 6, 30.6, text)
+    for block in range(4):
+        cell(axes, 6 + 16 * block, 32, GROUPS[block], f"block {block}: 64 KiB", 14, 2)
+        if block < 3:
+            arrow(axes, (20.1 + 16 * block, 33), (21.9 + 16 * block, 33))
+            arrow(axes, (21.9 + 16 * block, 33), (20.1 + 16 * block, 33))
+    note(axes, 6, 35.4, "blocks read each other's sums (distributed shared memory)")
+    save(figure, "cuda_rows")
+
+
+def cuda_tile() -> None:
+    """A tile of channels_last data, slab by slab, and its threads."""
+    figure, axes = canvas(70, 33, 0.125)
+    title = "tile: GroupNorm of 2x64x64x320 in bfloat16, 32 groups, on an H100"
+    label(axes, 1, 1, title, weight="bold")
+    # The matrix of one sample: 4096 positions by 320 channels.
+    for tile in range(4):
+        for slab in range(8):
+            shade = (BLUE, "#b9d3ec")[slab % 2] if tile == 0 else LIGHT
+            cell(axes, 7 + 5 * tile, 4 + 3 * slab, shade, "", 5, 3)
+    note(axes, 7, 2.9, "320 channels: 4 tiles of 80")
+    note(axes, 0.5, 16, "4096\npositions:\n16 slabs\nof 256")
+    for block in range(8):
+        text = f"block {block if block < 6 else block + 8}" if block != 5 else "..."
+        label(axes, 7.5, 5.5 + 3 * block, text, size=6.5)
+    note(axes, 7, 29, "a column of slabs is a cluster of 16 blocks:")
+    note(axes, 7, 30.4, "8 whole groups of 10 channels, read once, held in")
+    note(axes, 7, 31.8, "shared memory, their sums added over the cluster")
+    frame(axes, 7, 4, 5, 3)
+    axes.plot([12, 33], [4, 6], color=INK, lw=0.7)
+    axes.plot([12, 33], [7, 22], color=INK, lw=0.7)
+    note(axes, 33, 4.9, "a block: 25 rows of 10 threads, 8 channels (16 bytes) each")
+    for row in range(8):
+        for thread in range(10):
+            # Of the groups that the thread's first channel is in.
+            color = GROUPS[thread * 8 // 10 % 4]
+            number = "" if row == 6 else str((row if row < 6 else 24) * 10 + thread)
+            cell(axes, 33 + 3 * thread, 6 + 2 * row, color, number, 3, 2)
+    frame(axes, 33, 6, 30, 16)
+    label(axes, 64, 7, "position 0", size=6.5)
+    label(axes, 64, 9, "position 1", size=6.5)
+    label(axes, 64, 21, "position 24", size=6.5)
+    arrow(axes, (61.5, 22.3), (61.5, 25))
+    text = "then positions 25 to 49, ...: threads keep to their channels (color: group)"
+    note(axes, 33, 23.6, "11 rounds")
+    note(axes, 33, 26, text)
+    text = "80 channels: more than a line of 128 bytes, whole groups, whole accesses"
+    note(axes, 33, 27.6, text)
+    save(figure, "cuda_tile")
+
+
+def cuda_split() -> None:
+    """Groups that fit on no chip: two kernels."""
+    figure, axes = canvas(60, 15, 0.14)
+    title = "split_rows, split_tile: a group larger than a cluster holds"
+    label(axes, 1, 1.2, title, weight="bold")
+    for position in range(10):
+        x = 12 + 4.4 * position
+        cell(axes, x, 3, BLUE, f"block {position}", 4.4, 1.8)
+        arrow(axes, (x + 2.2, 4.9), (x + 2.2, 6.4))
+        cell(axes, x + 1, 6.5, LIGHT, "moments", 2.4, 1.2, 5)
+        arrow(axes, (x + 2.2, 7.8), (x + 2.2, 9.3))
+        cell(axes, x, 9.4, ORANGE, f"block {9 - position}", 4.4, 1.8)
+    label(axes, 1, 3.9, "kernel 1 reads x")
+    label(axes, 1, 7.1, "workspace")
+    label(axes, 1, 10.3, "kernel 2 reads x,\nwrites y")
+    text = "every block of kernel 2 joins all moments of its group, in a fixed order;"
+    note(axes, 12, 12.6, text)
+    text = "the first of them begin at the end, where x is still in L2"
+    note(axes, 12, 13.9, text)
+    save(figure, "cuda_split")
+
+
+if __name__ == "__main__":
+    for draw in (
+        *(cpu_rows, cpu_lanes, cpu_tiles, cpu_waves),
+        *(cuda_rows, cuda_tile, cuda_split),
+    ):
+        draw()
