@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from fusednorm import layers, ops
     from fusednorm._library import load_op_library
     from fusednorm._portable import portable
+    from fusednorm.conversion import (
+        convert,
+        custom_objects,
+        patch_keras,
+        torch_weights,
+        unconvert,
+    )
     from fusednorm.layers import (
         GroupNormalization,
         InstanceNormalization,
@@ -42,14 +49,19 @@ __all__ = [
     "LayerNormalization",
     "RMSNormalization",
     "__version__",
+    "convert",
+    "custom_objects",
     "group_norm",
     "instance_norm",
     "layer_norm",
     "layers",
     "load_op_library",
     "ops",
+    "patch_keras",
     "portable",
     "rms_norm",
+    "torch_weights",
+    "unconvert",
 ]
 __version__ = build_info().VERSION
 
@@ -66,6 +78,10 @@ _MODULES = {
             "RMSNormalization",
         ),
         "fusednorm.layers",
+    ),
+    **dict.fromkeys(
+        ("convert", "custom_objects", "patch_keras", "torch_weights", "unconvert"),
+        "fusednorm.conversion",
     ),
     "layers": "fusednorm.layers",
     "load_op_library": "fusednorm._library",
