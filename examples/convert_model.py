@@ -1,7 +1,7 @@
 """Converts three models, compares what they compute, and times both.
 
     python examples/convert_model.py
-    python examples/convert_model.py --repeats 9 --batch-size 8
+    python examples/convert_model.py --models saved --batch-size 8
 
 A ConvNeXt of `keras.applications`, a GroupNormalization model from a file that Keras
 has saved, and a model with the layer names of TensorFlow Addons. Weights are random.
@@ -50,10 +50,30 @@ def saved() -> tuple[keras.Model, keras.Model]:
 
 
 def addons() -> tuple[keras.Model, keras.Model]:
-    """Returns a model of Addons' configuration, with Keras's layers and with ours."""
+    """Returns a model of a configuration with Addons' names twice, one converted."""
+    config = addons_config()
+    loaded = keras.Sequential.from_config(
+        config, custom_objects=fusednorm.custom_objects()
+    )
 
-    def layer(name: str, groups: int) -> dict:
-        # What TensorFlow Addons writes for a layer that is built.
+    # Addons is no more. Keras's layer computes the same and takes the configuration, in
+    # which an InstanceNormalization says how many channels it has.
+    for name in ("GroupNormalization", "InstanceNormalization"):
+        copy = type(name, (layers.GroupNormalization,), {})
+        keras.saving.register_keras_serializable("Addons")(copy)
+    theirs, ours = (keras.Sequential.from_config(config) for _ in range(2))
+    for model in (loaded, ours):
+        model.set_weights(theirs.get_weights())
+    fusednorm.convert(ours)
+    same = [type(layer) for layer in loaded.layers] == [type(x) for x in ours.layers]
+    print(f"custom_objects() makes the same layers of the configuration: {same}")
+    return theirs, ours
+
+
+def addons_config() -> dict:
+    """Returns what Keras 2 and TensorFlow Addons write for a small model."""
+
+    def norm(name: str, groups: int) -> dict:
         return {
             "class_name": f"Addons>{name}",
             "config": {
@@ -79,35 +99,19 @@ def addons() -> tuple[keras.Model, keras.Model]:
         return {"class_name": "Conv2D", "config": config}
 
     inputs = {"batch_input_shape": [None, 64, 64, 3], "dtype": "float32", "name": "x"}
-    config = {
+    return {
         "name": "addons",
         "layers": [
             {"class_name": "InputLayer", "config": inputs},
             conv("first"),
-            layer("GroupNormalization", 8),
+            norm("GroupNormalization", 8),
             conv("second"),
-            layer("InstanceNormalization", 64),
+            norm("InstanceNormalization", 64),
             {"class_name": "GlobalAveragePooling2D", "config": {"name": "pool"}},
             {"class_name": "Dense", "config": {"name": "dense", "units": CLASSES}},
             {"class_name": "Softmax", "config": {"name": "softmax"}},
         ],
     }
-    # Addons is no more. Keras's layer takes the same configuration, and computes the
-    # same for an InstanceNormalization, which says how many channels it has.
-    stand_ins = dict.fromkeys(fusednorm.custom_objects(), layers.GroupNormalization)
-    theirs = keras.Sequential.from_config(config, custom_objects=stand_ins)
-    ours = keras.Sequential.from_config(
-        config, custom_objects=fusednorm.custom_objects()
-    )
-    ours.set_weights(theirs.get_weights())
-    kinds = ", ".join(
-        f"{layer.name}: {type(layer).__module__.partition('.')[0]}."
-        f"{type(layer).__name__}"
-        for layer in ours.layers
-        if "normalization" in layer.name
-    )
-    print(f"addons, with fusednorm.custom_objects(): {kinds}")
-    return theirs, ours
 
 
 MODELS: dict[str, Callable[[], tuple[keras.Model, keras.Model]]] = {
@@ -165,7 +169,7 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
     if options.batch_size < 1 or options.repeats < 1:

@@ -1,10 +1,11 @@
-"""The layers under TF_USE_LEGACY_KERAS: tests/test_layers.py again, with tf_keras."""
+"""The layers and the conversion under TF_USE_LEGACY_KERAS: their tests, with tf_keras."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 
 
@@ -17,8 +18,9 @@ def legacy(*arguments):
     )
 
 
-def test_layers_do_all_that_they_do_in_keras_3():
-    tests = Path(__file__).with_name("test_layers.py")
+@pytest.mark.parametrize("name", ["test_layers.py", "test_convert.py"])
+def test_do_all_that_they_do_in_keras_3(name):
+    tests = Path(__file__).with_name(name)
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short"]
     done = legacy("-m", "pytest", *options, str(tests))
     assert done.returncode == 0, done.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,25 +20,28 @@ _ROUNDINGS = 64
 _BATCH, _LAYER_SIZE, _MODEL_SIZE = 2, 5, 32
 
 
-def unit(layer: keras.layers.Layer) -> float:
-    """Returns the unit of the coarsest type that a layer or one in it computes in."""
-    dtypes = {tf.as_dtype(each.compute_dtype) for each in internals.everything(layer)}
+def _unit(dtypes: Iterable[Any]) -> float:
+    """Returns the unit of the coarsest of these types."""
+    dtypes = map(tf.as_dtype, dtypes)
     floats = [dtype.name for dtype in dtypes if dtype.is_floating] or ["float32"]
     return max(_UNITS.get(name, _BFLOAT16) for name in floats)
 
 
 def layer_tolerance(layer: keras.layers.Layer) -> float:
     """Returns by how much a layer's outputs may differ, relative to their largest."""
-    return _ROUNDINGS * unit(layer)
+    return _ROUNDINGS * _unit([layer.compute_dtype])
 
 
-def model_tolerance(model: keras.layers.Layer) -> float:
+def _model_tolerance(model: keras.layers.Layer, inputs: Any) -> float:
     """Returns by how much a model's outputs may differ: half of their digits.
 
     Every layer has been compared already; this is about what layers make of the
     roundings of those before them, of which nothing is known.
     """
-    return 4 * unit(model) ** 0.5
+    # A layer of Keras's may compute in the dtype of its input.
+    dtypes = [tf.convert_to_tensor(each).dtype for each in tf.nest.flatten(inputs)]
+    dtypes += [each.compute_dtype for each in internals.everything(model)]
+    return 4 * _unit(dtypes) ** 0.5
 
 
 def random_input(
@@ -123,17 +126,19 @@ class Outputs:
         self._model = model
         self._given = inputs is not None
         self._before: list[np.ndarray] | None = None
+        self._tolerance = 0.0
         try:
             self._inputs = inputs if self._given else model_input(model)
             before = outputs(model, self._inputs)
             again = outputs(model, self._inputs)
+            self._tolerance = _model_tolerance(model, self._inputs)
         except Exception as error:
             # A model may ask anything of its inputs, and fail in any way on others.
             if self._given:
                 raise
             self._why = str(error).strip().partition("\n")[0]
             return
-        if difference(again, before) > model_tolerance(model):
+        if difference(again, before) > self._tolerance:
             self._why = "two calls of the original on the same input differ"
         else:
             self._before = before
@@ -150,7 +155,7 @@ class Outputs:
         if self._before is None:
             return f"The model's outputs were not compared: {self._why}", None
         if tolerance is None:
-            tolerance = model_tolerance(self._model)
+            tolerance = self._tolerance
         gap = difference(outputs(self._model, self._inputs), self._before)
         if not gap <= tolerance:
             raise RuntimeError(

@@ -216,7 +216,7 @@ class _Change:
             self._leave(follower, why)
             return
         before = type(follower.layer).__name__
-        why = f"for {norm.path} has the {name}"
+        why = f"{name} is in {norm.path}"
         row = Row(follower.path, before, "Activation('linear')", why)
         self._move(norm, follower, name, "none", row)
 

@@ -29,7 +29,7 @@ class Row:
         """What the table says of it."""
         if self.after is None:
             return f"left: {self.why}"
-        text = " ".join(filter(None, (self.after, self.why)))
+        text = ", ".join(filter(None, (self.after, self.why)))
         return text if self.difference is None else f"{text} ({self.difference:.1e})"
 
 
