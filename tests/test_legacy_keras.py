@@ -1,4 +1,4 @@
-"""The layers and the conversion under TF_USE_LEGACY_KERAS: their tests, with tf_keras."""
+"""Layers and conversion under TF_USE_LEGACY_KERAS: their tests again, with tf_keras."""
 
 import os
 import subprocess

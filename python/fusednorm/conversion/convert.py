@@ -184,7 +184,7 @@ class _Change:
         if ours := names.replacement(cls):
             self._replace(place, ours, place.layer.get_config())
         elif (why := _why_left(place.layer)) is not None:
-            self.rows.append(Row(place.path, cls.__name__, why=why))
+            self._leave(place, why)
 
     def to_theirs(self, place: Place) -> None:
         """Replaces a layer of ours by Keras's."""
@@ -215,9 +215,8 @@ class _Change:
         if why := activations.obstacle(norm.layer, follower.layer):
             self._leave(follower, why)
             return
-        before = type(follower.layer).__name__
         why = f"{name} is in {norm.path}"
-        row = Row(follower.path, before, "Activation('linear')", why)
+        row = Row(follower.path, _name(follower.layer), "Activation('linear')", why)
         self._move(norm, follower, name, "none", row)
 
     def separate(self, norm: Place, follower: Place) -> None:
@@ -228,7 +227,8 @@ class _Change:
             and activations.can_take_back(name, follower.layer)
             and activations.obstacle(norm.layer, follower.layer) is None
         ):
-            row = Row(follower.path, "Activation", f"Activation({name!r})")
+            now = f"Activation({name!r})"
+            row = Row(follower.path, _name(follower.layer), now)
             self._move(norm, follower, None, name, row)
 
     def _move(
@@ -251,7 +251,6 @@ class _Change:
 
     def _replace(self, place: Place, cls: type, config: dict[str, Any]) -> None:
         layer = place.layer
-        before, after = type(layer).__name__, f"{_package(cls)}.{cls.__name__}"
         if not layer.built:
             self._leave(place, "it is not built, as if the model never called it")
             return
@@ -260,7 +259,7 @@ class _Change:
         except (TypeError, ValueError) as error:
             self._leave(place, error)
             return
-        row = Row(place.path, before, after)
+        row = Row(place.path, _name(layer), f"{_package(cls)}.{cls.__name__}")
         self._try([layer], layer, lambda: internals.become(layer, twin), row)
 
     def _try(
@@ -291,8 +290,7 @@ class _Change:
         self.rows.append(Row(row.path, row.before, why=why))
 
     def _leave(self, place: Place, why: object) -> None:
-        name = type(place.layer).__name__
-        self.rows.append(Row(place.path, name, why=_first_line(why)))
+        self.rows.append(Row(place.path, _name(place.layer), why=_first_line(why)))
 
 
 def _why_left(layer: Layer) -> str | None:
@@ -307,6 +305,11 @@ def _why_left(layer: Layer) -> str | None:
     if "norm" in type(layer).__name__.lower() and not internals.sublayers(layer):
         return "not a class that one of ours replaces"
     return None
+
+
+def _name(layer: Layer) -> str:
+    """Returns the name of a layer's class that files have, too."""
+    return keras.saving.get_registered_name(type(layer))
 
 
 def _package(cls: type) -> str:
