@@ -143,7 +143,9 @@ def test_module_and_its_state_dict_have_the_same_norms(torch):
         np.testing.assert_equal(from_state[name], weights)
 
 
-def test_running_statistics_are_refused(torch):
+def test_running_statistics_come_last(torch):
     norm = torch.nn.InstanceNorm1d(8, affine=True, track_running_stats=True)
-    with pytest.raises(ValueError, match=r"InstanceNorm1d '0' has running statistics"):
-        fusednorm.torch_weights(torch.nn.Sequential(norm))
+    norm(torch.randn(4, 8, 5))
+    expected = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    expected = [each.detach().numpy() for each in expected]
+    np.testing.assert_equal(fusednorm.torch_weights(norm), expected)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from fusednorm._activations import activation_name
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
-from fusednorm.conversion.walk import Place
+from fusednorm.conversion.walk import Place, ids_of_output_layers, only_graph
 from fusednorm.layers.base import Normalization
 
 Layer = keras.layers.Layer
@@ -59,24 +59,16 @@ def followers(places: list[Place]) -> Iterator[tuple[Place, Place]]:
     every call; and no graph has the norm's output among its own.
     """
     by_id = {id(place.layer): place for place in places}
-    graphs = filter(internals.is_graph, (place.layer for place in places))
-    given_out = {
-        id(each) for graph in graphs for each in internals.output_layers(graph)
-    }
+    given_out = ids_of_output_layers(places)
     for place in places:
         if not isinstance(place.layer, Normalization) or id(place.layer) in given_out:
             continue
         takers = {id(each) for each in internals.consumers(place.layer)}
         follower = by_id.get(takers.pop()) if len(takers) == 1 else None
-        if follower is None or not _only_in_one_graph(place, follower):
+        if follower is None or only_graph(place, follower) is None:
             continue
         if all(each is place.layer for each in internals.producers(follower.layer)):
             yield place, follower
-
-
-def _only_in_one_graph(*places: Place) -> bool:
-    holders = {id(holder) for place in places for holder in place.holders}
-    return len(holders) == 1 and internals.is_graph(places[0].holders[0])
 
 
 def obstacle(norm: Normalization, follower: Layer) -> str | None:

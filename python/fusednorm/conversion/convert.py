@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import activations, compare, internals, names
+from fusednorm.conversion import activations, compare, internals, names, residuals
 from fusednorm.conversion.patch import suspended
 from fusednorm.conversion.report import Conversion, Row
-from fusednorm.conversion.walk import Place, places
+from fusednorm.conversion.walk import Place, only_graph, places
 from fusednorm.layers.base import Normalization
 
 Layer = keras.layers.Layer
@@ -73,6 +73,8 @@ def convert(
         if fuse:
             for norm, follower in list(activations.followers(places(model))):
                 change.fuse(norm, follower)
+            for norm, add, holder in list(residuals.sums(places(model))):
+                change.fold(norm, add, holder)
 
     return _rewritten("convert", model, rewrite, inputs, tolerance, verbose)
 
@@ -107,6 +109,8 @@ def unconvert(
     """
 
     def rewrite(change: _Change) -> None:
+        for place in places(model):
+            change.unfold(place)
         for norm, follower in list(activations.followers(places(model))):
             change.separate(norm, follower)
         for place in places(model):
@@ -171,12 +175,12 @@ class _Change:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self._snapshots: list[internals.Snapshot] = []
+        self._changed: list[internals.Snapshot | residuals.Rewiring] = []
 
     def undo(self) -> None:
         """Makes all layers what they were."""
-        while self._snapshots:
-            self._snapshots.pop().restore()
+        while self._changed:
+            self._changed.pop().restore()
 
     def to_ours(self, place: Place) -> None:
         """Replaces a layer by ours, if there is one for it."""
@@ -189,6 +193,9 @@ class _Change:
     def to_theirs(self, place: Place) -> None:
         """Replaces a layer of ours by Keras's."""
         if not isinstance(place.layer, Normalization):
+            return
+        if residuals.has_residual(place.layer):
+            self._leave(place, "takes a residual, and is shared")
             return
         try:
             found = names.original(place.layer)
@@ -230,6 +237,46 @@ class _Change:
             now = f"Activation({name!r})"
             row = Row(follower.path, _name(follower.layer), now)
             self._move(norm, follower, None, name, row)
+
+    def fold(self, norm: Place, add: Place, model: Layer) -> None:
+        """Moves the sum before a norm into it."""
+        wired = residuals.Rewiring(model)
+        row = Row(add.path, "Add", f"the residual of {norm.path}")
+        self._rewire(wired, wired.fold, norm, add.layer, row)
+
+    def unfold(self, norm: Place) -> None:
+        """Makes an Add layer of the sum in a norm."""
+        layer, model = norm.layer, only_graph(norm)
+        if not isinstance(layer, Normalization) or not residuals.has_residual(layer):
+            return
+        if model is None or len(layer._inbound_nodes) > 1:
+            return
+        add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
+        wired = residuals.Rewiring(model)
+        row = Row(norm.path, _name(layer), f"without residual, after Add {add.name!r}")
+        self._rewire(wired, wired.unfold, norm, add, row)
+
+    def _rewire(
+        self,
+        wired: residuals.Rewiring,
+        step: Callable[[Layer, Layer], None],
+        norm: Place,
+        add: Layer,
+        row: Row,
+    ) -> None:
+        """Changes a graph, if a norm with the residual is an Add and the norm."""
+        x = compare.layer_input(norm.layer)
+        total = add([x, -3 * x])
+        apart = compare.outputs(lambda s: [norm.layer(s), s], total)
+        joint = compare.outputs(lambda x: norm.layer(x, residual=-3 * x), x)
+        gap = compare.difference(joint, apart)
+        if not gap <= compare.layer_tolerance(norm.layer):
+            why = f"its outputs would differ by {gap:.1e}"
+            self.rows.append(Row(row.path, row.before, why=why))
+            return
+        self._changed.append(wired)
+        step(norm.layer, add)
+        self.rows.append(Row(row.path, row.before, row.after, difference=gap))
 
     def _move(
         self, norm: Place, follower: Place, inside: str | None, outside: str, row: Row
@@ -273,7 +320,7 @@ class _Change:
         x = compare.layer_input(layers[0])
         before = compare.outputs(call, x)
         snapshots = [internals.Snapshot.of(layer) for layer in layers]
-        self._snapshots += snapshots
+        self._changed += snapshots
         become()
         try:
             gap = compare.difference(compare.outputs(call, x), before)

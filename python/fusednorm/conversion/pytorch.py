@@ -9,6 +9,7 @@ import numpy as np
 
 # The classes by name: PyTorch need not be installed.
 _NORMS = ("GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
+_WEIGHTS = ("weight", "bias", "running_mean", "running_var")
 _EXPECTED = (
     "Argument `module_or_state_dict` must be a PyTorch module or its state_dict, a "
     "mapping from names to arrays"
@@ -22,8 +23,9 @@ def torch_weights(
 
     For `nn.GroupNorm`, `nn.InstanceNorm1d` to `3d`, `nn.LayerNorm` and `nn.RMSNorm`:
     `[weight, bias]`, which are our `[gamma, beta]`, as far as the norm has them. Where
-    it has none, ours must have none: `center=False`, `scale=False`. Epsilon is no
-    weight: PyTorch's default is 1e-5, Keras's is 1e-3.
+    it has none, ours must have none: `center=False`, `scale=False`. Running statistics
+    of an InstanceNorm follow, for a layer with `track_running_stats=True`. Epsilon is
+    no weight: PyTorch's default is 1e-5, Keras's is 1e-3.
 
     Args:
         module_or_state_dict: A norm, a module with norms in it, or the `state_dict()`
@@ -38,7 +40,7 @@ def torch_weights(
 
     Raises:
         TypeError: if the argument is none of these.
-        ValueError: if there is no norm in it, or one with running statistics.
+        ValueError: if there is no norm in it.
 
     Example:
     ```python
@@ -67,12 +69,7 @@ def _in_module(module: Any) -> Iterator[tuple[str, list[np.ndarray]]]:
         if not _is_norm(type(each)):
             continue
         state = each.state_dict()
-        if "running_mean" in state:
-            raise ValueError(
-                f"{type(each).__name__} {name!r} has running statistics "
-                "(track_running_stats=True), which our layers do not have"
-            )
-        yield name, [_array(state[key]) for key in ("weight", "bias") if key in state]
+        yield name, [_array(state[key]) for key in _WEIGHTS if key in state]
 
 
 def _is_norm(cls: type) -> bool:

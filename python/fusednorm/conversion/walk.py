@@ -25,6 +25,19 @@ class Place:
     holders: list[Layer] = field(default_factory=list)
 
 
+def ids_of_output_layers(places: list[Place]) -> set[int]:
+    """Returns the ids of the layers whose outputs are outputs of any of the graphs."""
+    graphs = filter(internals.is_graph, (place.layer for place in places))
+    return {id(layer) for each in graphs for layer in internals.output_layers(each)}
+
+
+def only_graph(*places: Place) -> Layer | None:
+    """Returns the one model whose graph all of these are in, and nothing else has."""
+    holders = {id(holder): holder for place in places for holder in place.holders}
+    (holder,) = holders.values() if len(holders) == 1 else (None,)
+    return holder if holder is not None and internals.is_graph(holder) else None
+
+
 def places(model: Layer) -> list[Place]:
     """Returns the place of every layer, once, in the model's order, and of itself."""
     found = {id(model): Place(model, model.name)}
