@@ -173,7 +173,7 @@ def test_an_add_that_is_needed_stays(x):
         before = keras.tree.flatten(model([x, x[::-1]]))
         convert(model)
         assert any(type(layer) is layers.Add for layer in model.layers), name
-        # Keras rounds to the dtype of the input what it then gives in that of the layer.
+        # Keras rounds to the dtype of the input, then casts to that of the layer.
         bound = 2.0**-11 if name == "another dtype" else AGREE
         after = keras.tree.flatten(model([x, x[::-1]]))
         assert all(map(lambda *pair: relative(*pair) <= bound, after, before)), name
@@ -187,5 +187,8 @@ def test_unconvert_leaves_a_shared_norm_with_a_residual(x):
     before = model(x)
     fusednorm.unconvert(model, verbose=False)
     (row,) = model.fusednorm_conversion.left
-    assert (row.path, row.why) == ("norm", "takes a residual, and is shared")
+    assert (row.path, row.why) == (
+        "norm",
+        "is called with a residual",
+    )
     np.testing.assert_array_equal(model(x), before)

@@ -195,7 +195,7 @@ class _Change:
         if not isinstance(place.layer, Normalization):
             return
         if residuals.has_residual(place.layer):
-            self._leave(place, "takes a residual, and is shared")
+            self._leave(place, "is called with a residual")
             return
         try:
             found = names.original(place.layer)
@@ -249,7 +249,7 @@ class _Change:
         layer, model = norm.layer, only_graph(norm)
         if not isinstance(layer, Normalization) or not residuals.has_residual(layer):
             return
-        if model is None or len(layer._inbound_nodes) > 1:
+        if model is None or LEGACY or len(layer._inbound_nodes) > 1:
             return
         add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
         wired = residuals.Rewiring(model)

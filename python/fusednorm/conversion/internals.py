@@ -141,6 +141,11 @@ def _layer_of(node: Any) -> Layer:
     return node.layer if LEGACY else node.operation
 
 
+def inputs_of(node: Any) -> list[Any]:
+    """Returns the symbolic tensors that a call in a graph takes."""
+    return node.keras_inputs if LEGACY else node.arguments.keras_tensors
+
+
 def consumers(layer: Layer) -> list[Any]:
     """Returns the layers and operations of all graphs that take the layer's output."""
     return [_layer_of(node) for node in layer._outbound_nodes]

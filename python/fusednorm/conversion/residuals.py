@@ -53,8 +53,7 @@ def sums(places: list[Place]) -> Iterator[tuple[Place, Place, Layer]]:
 
 def has_residual(norm: Layer) -> bool:
     """Tells whether a norm is called with a residual in any graph."""
-    nodes = () if LEGACY else norm._inbound_nodes
-    return any(len(node.arguments.keras_tensors) == 2 for node in nodes)
+    return any(len(internals.inputs_of(node)) == 2 for node in norm._inbound_nodes)
 
 
 def _takes_residual(norm: Layer) -> bool:
