@@ -89,14 +89,18 @@ def twin(layer: Layer, cls: type, config: dict[str, Any]) -> Layer:
 def become(layer: Layer, model: Layer) -> None:
     """Makes a built layer what its twin is, but for its weights and its place."""
     weights = {id(weight) for weight in model.weights}
+    wrapped = {id(_bare(weight)): weight for weight in layer.weights}
     object.__setattr__(layer, "__class__", type(model))
     for name in _BOUND:
         vars(layer).pop(name, None)
     for name, value in vars(model).items():
-        if name in _BOUND or _of_object(name) or id(value) in weights:
-            continue
-        # Lists come wrapped, with a reference to the twin.
-        vars(layer)[name] = list(value) if isinstance(value, list) else value
+        if id(value) in weights:
+            weight = _bare(vars(layer)[name])
+            casts = _bare(value) is not value
+            vars(layer)[name] = wrapped[id(weight)] if casts else weight
+        elif name not in _BOUND and not _of_object(name):
+            # Lists come wrapped, with a reference to the twin.
+            vars(layer)[name] = list(value) if isinstance(value, list) else value
     for weight, like in zip(layer.weights, model.weights, strict=True):
         _set_autocast(weight, getattr(like, "_autocast", False))
 
@@ -106,13 +110,15 @@ def _set_autocast(weight: Any, autocast: bool) -> None:
         weight._autocast = autocast
 
 
+def _bare(weight: Any) -> Any:
+    """Returns the variable in what tf_keras wraps around one for automatic casts."""
+    return getattr(weight, "_variable", weight) if LEGACY else weight
+
+
 def _weight_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
-    weights = {id(weight): tuple(weight.shape) for weight in layer.weights}
-    return {
-        name: weights[id(value)]
-        for name, value in vars(layer).items()
-        if id(value) in weights
-    }
+    shapes = {id(_bare(weight)): tuple(weight.shape) for weight in layer.weights}
+    values = {name: id(_bare(value)) for name, value in vars(layer).items()}
+    return {name: shapes[each] for name, each in values.items() if each in shapes}
 
 
 def build_shape(layer: Layer) -> tuple[int | None, ...]:
