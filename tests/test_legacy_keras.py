@@ -1,4 +1,4 @@
-"""The layers under TF_USE_LEGACY_KERAS: their tests again, with tf_keras."""
+"""Layers and conversion under TF_USE_LEGACY_KERAS: their tests again, with tf_keras."""
 
 import os
 import subprocess
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-# Those that import no Keras of their own, for two processes.
+# Those that import no Keras of their own, for three processes.
 MODULES = (
     ("test_layers", "test_layer_residual"),
     ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
+    ("test_convert",),
 )
 
 

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from fusednorm import layers, ops
     from fusednorm._library import load_op_library
     from fusednorm._portable import portable
+    from fusednorm.conversion import (
+        convert,
+        custom_objects,
+        patch_keras,
+        torch_weights,
+        unconvert,
+    )
     from fusednorm.layers import (
         AdaptiveGroupNormalization,
         FilterResponseNormalization,
@@ -47,6 +54,8 @@ __all__ = [
     "LayerNormalization",
     "RMSNormalization",
     "__version__",
+    "convert",
+    "custom_objects",
     "doctor",
     "group_norm",
     "instance_norm",
@@ -54,8 +63,11 @@ __all__ = [
     "layers",
     "load_op_library",
     "ops",
+    "patch_keras",
     "portable",
     "rms_norm",
+    "torch_weights",
+    "unconvert",
 ]
 __version__ = build_info().VERSION
 
@@ -74,6 +86,10 @@ _MODULES = {
             "RMSNormalization",
         ),
         "fusednorm.layers",
+    ),
+    **dict.fromkeys(
+        ("convert", "custom_objects", "patch_keras", "torch_weights", "unconvert"),
+        "fusednorm.conversion",
     ),
     "layers": "fusednorm.layers",
     "load_op_library": "fusednorm._library",

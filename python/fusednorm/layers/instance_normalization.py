@@ -210,6 +210,16 @@ class InstanceNormalization(GroupNormalization):
         )
         return y if residual is None else (y, total)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InstanceNormalization:
+        """Makes the layer from its configuration, or from that of Addons' layer.
+
+        Addons' says how many groups, which are the channels, there are.
+        """
+        return super().from_config(
+            {name: value for name, value in config.items() if name != "groups"}
+        )
+
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
         config = super().get_config()

@@ -1,0 +1,91 @@
+"""Which class is replaced by which."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from fusednorm import layers
+from fusednorm._keras import keras
+
+_OF_KERAS = ("GroupNormalization", "LayerNormalization", "RMSNormalization")
+_OF_ADDONS = ("GroupNormalization", "InstanceNormalization")
+
+
+def custom_objects() -> dict[str, type]:
+    """Returns our layers under the names that saved files have for other ones.
+
+    These are the names of TensorFlow Addons, whose layers Keras does not know. Files
+    with the names of Keras's own layers need nothing; within `fusednorm.patch_keras`
+    they load with ours.
+
+    Example:
+    ```python
+    model = keras.models.load_model("old.h5", fusednorm.custom_objects())
+    ```
+    """
+    names = (*_OF_ADDONS, "FilterResponseNormalization")
+    return {f"Addons>{name}": getattr(layers, name) for name in names}
+
+
+@functools.lru_cache(maxsize=1)
+def of_keras() -> dict[type, type]:
+    """Returns Keras's classes, each with ours that replaces it."""
+    return {
+        getattr(keras.layers, name): getattr(layers, name)
+        for name in _OF_KERAS
+        if hasattr(keras.layers, name)  # tf_keras has no RMSNormalization.
+    }
+
+
+def replacement(cls: type) -> type | None:
+    """Returns the class of ours that replaces a class of layers, if one does.
+
+    A class counts by what it is registered as, so that a copy of Addons' layers in the
+    user's own code does too.
+    """
+    # What `patch_keras` makes is one of ours, saved under another name.
+    if stands_for := getattr(cls, "stands_for", None):
+        return of_keras()[stands_for]
+    package, _, name = keras.saving.get_registered_name(cls).rpartition(">")
+    named = name if package == "Addons" and name in _OF_ADDONS else None
+    return of_keras().get(cls, named and getattr(layers, named))
+
+
+def original(layer: keras.layers.Layer) -> tuple[type, dict[str, Any]] | None:
+    """Returns Keras's class and configuration for a layer of ours.
+
+    Raises:
+        ValueError: if Keras has no layer that computes the same.
+    """
+    cls = type(layer)
+    config = layer.get_config()
+    if cls is layers.InstanceNormalization:
+        cls, config["groups"] = layers.GroupNormalization, -1
+    for theirs, ours in of_keras().items():
+        if cls is ours or getattr(cls, "stands_for", None) is theirs:
+            return theirs, _in_terms_of(theirs, config)
+    if issubclass(cls, layers.RMSNormalization):
+        raise ValueError("this Keras has no RMSNormalization")
+    return None
+
+
+def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration without what only our layers have.
+
+    Raises:
+        ValueError: if it says anything that Keras's layer cannot compute.
+    """
+    known = arguments(theirs)
+    for name, value in config.items():
+        # Keras's layers are portable.
+        if name not in known and value not in (None, False) and name != "portable":
+            raise ValueError(f"Keras's layer has no {name}={value!r}")
+    return {name: value for name, value in config.items() if name in known}
+
+
+@functools.cache
+def arguments(theirs: type) -> frozenset[str]:
+    """Returns the names in the configuration of a layer of Keras's."""
+    # Of a subclass, which `patch_keras` leaves alone.
+    return frozenset(type(theirs.__name__, (theirs,), {})().get_config())

@@ -1,0 +1,71 @@
+"""What a conversion did, as data and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one layer.
+
+    Attributes:
+        path: The layer's path in the model.
+        before: The name of its class before.
+        after: The name of its class afterwards, or `None` where it was left.
+        why: Why it was left, or what else there is to say.
+        difference: The largest difference of its outputs from those before, on random
+            input and relative to the largest of them.
+    """
+
+    path: str
+    before: str
+    after: str | None = None
+    why: str = ""
+    difference: float | None = None
+
+    @property
+    def result(self) -> str:
+        """What the table says of it."""
+        if self.after is None:
+            return f"left: {self.why}"
+        text = ", ".join(filter(None, (self.after, self.why)))
+        return text if self.difference is None else f"{text} ({self.difference:.1e})"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `fusednorm.convert` or `fusednorm.unconvert` did; prints as a table.
+
+    Attributes:
+        call: The call, for the heading.
+        rows: What became of each normalization layer, and of activations with `fuse`.
+        outputs: How the model's outputs were compared, and with what result.
+        difference: Their largest difference, relative to the largest of each output;
+            `None` where they were not compared.
+    """
+
+    call: str
+    rows: tuple[Row, ...]
+    outputs: str
+    difference: float | None
+
+    @property
+    def replaced(self) -> tuple[Row, ...]:
+        """The layers that are of another class now, or do more."""
+        return tuple(row for row in self.rows if row.after is not None)
+
+    @property
+    def left(self) -> tuple[Row, ...]:
+        """The layers that stayed what they were."""
+        return tuple(row for row in self.rows if row.after is None)
+
+    def __str__(self) -> str:
+        """Returns the table."""
+        counts = f"{len(self.replaced)} replaced, {len(self.left)} left"
+        rows = [(row.path, row.before, row.result) for row in self.rows]
+        if rows:
+            rows.insert(0, ("layer", "was", "is now (difference on random input)"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join((f"{self.call}: {counts}", *lines, self.outputs))

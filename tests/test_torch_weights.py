@@ -1,0 +1,151 @@
+"""`fusednorm.torch_weights`, with PyTorch where it is, and with what looks like it."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import fusednorm
+import numpy as np
+import pytest
+
+# Two float32 computations of a norm agree to this, relative to the largest number.
+AGREE = 64 * 2.0**-24
+
+
+def state(rng, *names):
+    return {name: rng.standard_normal(8, np.float32) for name in names}
+
+
+def test_state_dict_of_a_norm_is_a_list(rng):
+    given = state(rng, "weight", "bias")
+    weights = fusednorm.torch_weights(given)
+    assert [id(each) for each in weights] == [id(each) for each in given.values()]
+    only_scale = state(rng, "weight")
+    np.testing.assert_equal(fusednorm.torch_weights(only_scale), [only_scale["weight"]])
+
+
+def test_norms_of_a_state_dict_go_by_name(rng):
+    given = {
+        **state(rng, "norm.weight", "norm.bias", "blocks.0.rms.weight"),
+        **state(rng, "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"),
+        **state(rng, "linear.bias", "scale"),
+        "linear.weight": rng.standard_normal((8, 4)),
+        "map.weight": rng.standard_normal((8, 4)),
+        "map.bias": rng.standard_normal((8, 4)),
+    }
+    found = fusednorm.torch_weights(given)
+    assert list(found) == ["norm", "blocks.0.rms", "map"]
+    for name, weights in found.items():
+        keys = [f"{name}.weight", f"{name}.bias"][: len(weights)]
+        np.testing.assert_equal(weights, [given[key] for key in keys])
+
+
+@pytest.mark.parametrize("given", [3, [np.ones(8)], "model.pt", None])
+def test_what_is_neither_is_refused(given):
+    with pytest.raises(TypeError, match="must be a PyTorch module or its state_dict"):
+        fusednorm.torch_weights(given)
+
+
+def test_state_dict_of_something_else_is_refused():
+    with pytest.raises(TypeError, match="Received: 'text' in it"):
+        fusednorm.torch_weights({"weight": "text"})
+
+
+def test_nothing_to_find_is_an_error():
+    with pytest.raises(ValueError, match=r"no GroupNorm.* with the names \['weight'\]"):
+        fusednorm.torch_weights({"weight": np.ones((3, 8))})
+    module = SimpleNamespace(named_modules=lambda: [], state_dict=dict)
+    with pytest.raises(ValueError, match=r"no GroupNorm.* in module SimpleNamespace"):
+        fusednorm.torch_weights(module)
+
+
+def test_pytorch_is_not_imported():
+    code = (
+        "import sys, numpy, fusednorm\n"
+        "fusednorm.torch_weights({'weight': numpy.ones(8)})\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------- with PyTorch
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+def randomized(torch, module):
+    for parameter in module.parameters():
+        torch.nn.init.uniform_(parameter, 0.5, 2)
+    return module
+
+
+PAIRS = {
+    "GroupNorm": (
+        lambda nn: nn.GroupNorm(4, 8, eps=1e-3),
+        lambda: fusednorm.GroupNormalization(4, axis=1),
+    ),
+    "InstanceNorm2d": (
+        lambda nn: nn.InstanceNorm2d(8, affine=True, eps=1e-3),
+        lambda: fusednorm.InstanceNormalization(axis=1),
+    ),
+    "InstanceNorm2d, plain": (
+        lambda nn: nn.InstanceNorm2d(8, eps=1e-3),
+        lambda: fusednorm.InstanceNormalization(axis=1, center=False, scale=False),
+    ),
+    "LayerNorm": (
+        lambda nn: nn.LayerNorm((5, 6), eps=1e-3),
+        lambda: fusednorm.LayerNormalization(axis=(2, 3)),
+    ),
+    "LayerNorm, no bias": (
+        lambda nn: nn.LayerNorm((5, 6), eps=1e-3, bias=False),
+        lambda: fusednorm.LayerNormalization(axis=(2, 3), center=False),
+    ),
+    "RMSNorm": (
+        lambda nn: nn.RMSNorm(6, eps=1e-6),
+        lambda: fusednorm.RMSNormalization(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_layers_compute_what_pytorchs_do(name, torch, rng):
+    make_theirs, make_ours = PAIRS[name]
+    theirs, ours = randomized(torch, make_theirs(torch.nn)), make_ours()
+    x = rng.standard_normal((2, 8, 5, 6), np.float32)
+    ours.build(x.shape)
+    ours.set_weights(fusednorm.torch_weights(theirs))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x)).numpy()
+    gap = np.abs(ours(x) - expected).max()
+    assert gap <= AGREE * np.abs(expected).max()
+
+
+def test_module_and_its_state_dict_have_the_same_norms(torch):
+    nn = torch.nn
+    module = nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(3, 8, 3),
+            "block": nn.Sequential(nn.GroupNorm(4, 8), nn.PReLU(), nn.Linear(8, 8)),
+            "batch": nn.BatchNorm2d(8),
+            "last": nn.LayerNorm(8).bfloat16(),
+        }
+    )
+    found = fusednorm.torch_weights(randomized(torch, module))
+    assert list(found) == ["block.0", "last"]
+    assert [weight.dtype for weight in found["last"]] == [np.float32] * 2
+    # PReLU has one weight of rank 1 too, which only the module tells from a norm's.
+    from_state = fusednorm.torch_weights(module.state_dict())
+    assert list(from_state) == ["block.0", "block.1", "last"]
+    for name, weights in found.items():
+        np.testing.assert_equal(from_state[name], weights)
+
+
+def test_running_statistics_come_last(torch):
+    norm = torch.nn.InstanceNorm1d(8, affine=True, track_running_stats=True)
+    norm(torch.randn(4, 8, 5))
+    expected = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    expected = [each.detach().numpy() for each in expected]
+    np.testing.assert_equal(fusednorm.torch_weights(norm), expected)
