@@ -178,7 +178,9 @@ ADDONS_CONFIG = {
 )
 def test_config_of_addons_makes_ours(epsilon):
     config = {**ADDONS_CONFIG, "epsilon": epsilon}
-    layer = fusednorm.FilterResponseNormalization.from_config(config)
+    cls = fusednorm.custom_objects()["Addons>FilterResponseNormalization"]
+    assert cls is fusednorm.FilterResponseNormalization
+    layer = cls.from_config(config)
     assert layer.name == "frn"
     assert layer.epsilon == pytest.approx(1e-5, rel=1e-7)
     assert layer.learned_epsilon is True
