@@ -194,7 +194,14 @@ OPERANDS = table(
     *((ALL, [sparse], {}, f"{DENSE}{sparse}") for sparse in (RAGGED, SPARSE)),
     *(
         (ALL, [X, zeros(*shape)], {}, wrong_shape("gamma", (4,), shape))
-        for shape in ((3,), (1, 4), (1,), ())
+        for shape in ((3,), (1,), ())
+    ),
+    (
+        ALL,
+        [X, zeros(1, 4)],
+        {},
+        "Argument `gamma` must have shape (2, 4), or (4,) for all samples. Received: "
+        "shape=(1, 4)",
     ),
     (CENTRED, [X, None, zeros(3)], {}, wrong_shape("beta", (4,), (3,))),
     (CENTRED, [X, zeros(4), [0.0, 1.0]], {}, wrong_shape("beta", (4,), (2,))),

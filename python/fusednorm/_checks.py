@@ -295,7 +295,11 @@ def per_sample(parameters: dict[str, Any], rank: int) -> bool:
 
 
 def parameter(
-    name: str, value: Any, x: tf.Tensor, expected: Shape | None
+    name: str,
+    value: Any,
+    x: tf.Tensor,
+    expected: Shape | None,
+    per_sample: bool = False,
 ) -> tf.Tensor | tf.Variable:
     """Returns gamma or beta as a tensor of an allowed dtype and shape.
 
@@ -314,9 +318,12 @@ def parameter(
     if expected is not None:
         shape = static_shape(value)
         if shape is not None and shape != expected and not _compatible(shape, expected):
+            # One more axis than the parameters of all samples have was taken for the
+            # batch, which may not be what was meant.
+            for_all = f", or {as_tuple(expected[1:])} for all samples"
             raise ValueError(
-                f"Argument `{name}` must have shape {as_tuple(expected)}. Received: "
-                f"shape={as_tuple(shape)}"
+                f"Argument `{name}` must have shape {as_tuple(expected)}"
+                f"{for_all if per_sample else ''}. Received: shape={as_tuple(shape)}"
             )
     return value
 

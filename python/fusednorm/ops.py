@@ -408,7 +408,7 @@ def _fused(
     residuals = [] if residual is None else [_checks.residual(residual, x)]
     if per_sample and parameter_shape is not None:
         parameter_shape = [x.shape[0], *parameter_shape]
-    inputs = _parameter_lists(parameters, x, parameter_shape)
+    inputs = _parameter_lists(parameters, x, parameter_shape, per_sample)
     if order is not None:
         x = tf.transpose(x, order)
         residuals = [tf.transpose(each, order) for each in residuals]
@@ -434,11 +434,16 @@ def _fused(
 
 
 def _parameter_lists(
-    parameters: dict[str, Any], x: tf.Tensor, shape: list[int | None] | None
+    parameters: dict[str, Any],
+    x: tf.Tensor,
+    shape: list[int | None] | None,
+    per_sample: bool,
 ) -> dict[str, list[tf.Tensor]]:
     """Returns gamma and beta as lists of at most one tensor, of one dtype."""
     lists = {
-        name: [] if value is None else [_checks.parameter(name, value, x, shape)]
+        name: [_checks.parameter(name, value, x, shape, per_sample)]
+        if value is not None
+        else []
         for name, value in parameters.items()
     }
     dtypes = {each.dtype for values in lists.values() for each in values}
