@@ -57,7 +57,9 @@ struct Operand {
   const char* name;
   Part part;
   With with;
-  Pointer Buffers::* buffer;
+  // Not declared in one go: what nvcc makes of that is a warning.
+  using Member = Pointer Buffers::*;
+  Member buffer;
 };
 template <class Buffers>
 using In = Operand<Buffers, const void*>;
