@@ -4,7 +4,8 @@ The penalty of a WGAN-GP (Gulrajani et al., 2017) is a function of the critic's
 gradient, so that training differentiates a gradient: through the norm of the critic in
 second order. Two GANs start from the same weights and see the same digits and noise.
 One has fusednorm's layer with the activation fused in, the other the norm written out
-in Keras's ops, and LeakyReLU. The losses are compared at every one of the first steps.
+in Keras's ops, and LeakyReLU. At each of the first steps the losses and gradients of
+both norms are compared, at the same weights.
 
     python examples/train_wgan_gp.py
     python examples/train_wgan_gp.py --steps 40
@@ -17,7 +18,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Read when TensorFlow is imported.
 
@@ -25,7 +27,7 @@ import fusednorm
 import keras
 import numpy as np
 import tensorflow as tf
-from digits import SEED, allowed_gap, nudged
+from digits import SEED
 from keras import layers, ops
 from train_digits import GRADIENT_BOUND, aligned
 
@@ -36,11 +38,19 @@ PENALTY = 10.0
 SLOPE = 0.2
 EPSILON = 1e-3
 
-# How far the loss curves may part is measured as digits.py says: a third GAN, again
-# with plain ops, starts from weights moved by a relative 2^-16, and strays. A GAN
-# amplifies rounding much faster than a classifier, until two runs are as different as
-# two seeds. So only the first steps are compared: after them a difference says nothing.
+# The two GANs' own curves say little about rounding: a critic's gradients have kinks,
+# LeakyReLU's slopes, and Adam makes a whole step of an element that is all rounding, so
+# that now and then two runs of the same model part within a step. So the comparison
+# follows the plain GAN: at each of these first steps a critic and a generator of the
+# other norm are given its weights, and its batch.
 COMPARED = 30
+
+# One value that rounds to the other side of zero changes a slope from 0.2 to 1, and a
+# gradient by much more than rounding: in about one step of fifty. Hence the median of
+# the steps is held against the bound. A wrong formula is wrong in each of them. Losses
+# keep to the bound as well. Measured over ten seeds: medians of 1.2e-7 for losses and
+# 1.8e-6 for gradients, and six of 300 steps beyond the bound.
+BOUND = GRADIENT_BOUND
 
 LOSSES = ("critic", "penalty", "generator")
 
@@ -117,9 +127,11 @@ def make_generator() -> keras.Model:
     )
 
 
-@dataclass
-class Batch:
-    """What one step sees: digits, noise and mixtures for each critic step."""
+class Batch(NamedTuple):
+    """What one step sees: for each critic step digits, noise and mixtures.
+
+    The noise has one more, for the generator's step.
+    """
 
     real: tf.Tensor
     noise: tf.Tensor
@@ -155,7 +167,7 @@ class Gan:
     def train(self, batch: Batch) -> None:
         """Takes one step, and notes its losses and time."""
         start = time.perf_counter()
-        losses = self._step(batch.real, batch.noise, batch.mixture)
+        losses = self._step(batch)
         self.losses.append(np.array([float(loss) for loss in losses]))
         self.seconds.append(time.perf_counter() - start)
 
@@ -164,10 +176,20 @@ class Gan:
         """The median time of a step, without the first, which traces the models."""
         return 1e3 * float(np.median(self.seconds[1:] or self.seconds))
 
-    def critic_gradients(
+    @tf.function
+    def losses_and_gradients(
+        self, batch: Batch
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Returns `LOSSES` at the present weights, and the gradients of them all."""
+        loss, penalty, critic_gradients = self._critic_gradients(
+            batch.real[0], batch.noise[0], batch.mixture[0]
+        )
+        generator_loss, gradients = self._generator_gradients(batch.noise[-1])
+        return [loss, penalty, generator_loss], [*critic_gradients, *gradients]
+
+    def _critic_gradients(
         self, real: tf.Tensor, noise: tf.Tensor, mixture: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Returns the critic's loss, its penalty and the gradients of the weights."""
         fake = self.generator(noise, training=True)
         between = real + mixture * (fake - real)
         weights = [each.value for each in self.critic.trainable_variables]
@@ -183,49 +205,53 @@ class Gan:
             loss += PENALTY * penalty
         return loss, penalty, outer.gradient(loss, weights)
 
-    @tf.function
-    def _step(self, real, noise, mixture):
-        for index in range(CRITIC_STEPS):
-            loss, penalty, gradients = self.critic_gradients(
-                real[index], noise[index], mixture[index]
-            )
-            self.optimizers[0].apply(gradients, self.critic.trainable_variables)
+    def _generator_gradients(
+        self, noise: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         weights = [each.value for each in self.generator.trainable_variables]
         with tf.GradientTape() as tape:
-            fake = self.generator(noise[CRITIC_STEPS], training=True)
-            generator_loss = -tf.reduce_mean(self.critic(fake, training=True))
-        gradients = tape.gradient(generator_loss, weights)
+            fake = self.generator(noise, training=True)
+            loss = -tf.reduce_mean(self.critic(fake, training=True))
+        return loss, tape.gradient(loss, weights)
+
+    @tf.function
+    def _step(self, batch: Batch) -> tuple[tf.Tensor, ...]:
+        for index in range(CRITIC_STEPS):
+            loss, penalty, gradients = self._critic_gradients(
+                batch.real[index], batch.noise[index], batch.mixture[index]
+            )
+            self.optimizers[0].apply(gradients, self.critic.trainable_variables)
+        generator_loss, gradients = self._generator_gradients(batch.noise[-1])
         self.optimizers[1].apply(gradients, self.generator.trainable_variables)
         return loss, penalty, generator_loss
 
 
+class Gaps(NamedTuple):
+    """How far one norm is from plain ops at the same weights, each relative."""
+
+    loss: float  # To its size, or 1: the largest of `LOSSES`.
+    gradient: float  # To a weight's largest: the largest of all weights.
+
+
 @dataclass
 class Outcome:
-    """How the two fared."""
+    """How the GANs fared."""
 
     ours: Gan
     plain: Gan
-    gradient_gap: float
-    gradient_gap_of_keras: float
-    gap: np.ndarray  # [compared steps, losses]
-    allowed: np.ndarray = field(repr=False)
+    gaps: dict[str, list[Gaps]]  # Of each other norm, at each compared step.
+
+    def median(self, norm: str) -> Gaps:
+        """Returns the median step's gaps, of losses and gradients each."""
+        return Gaps(*np.median(self.gaps[norm], axis=0))
 
     def failures(self) -> Iterator[str]:
         """Yields what float32 rounding does not explain."""
-        # Written so that NaN counts as a failure.
-        if not self.gradient_gap <= GRADIENT_BOUND:
-            yield (
-                f"the critic's gradients differ by {self.gradient_gap:.2e} of the "
-                f"largest, and float32 rounding explains {GRADIENT_BOUND:.2e}"
-            )
-        for index, name in enumerate(LOSSES):
-            excess = np.flatnonzero(~(self.gap <= self.allowed)[:, index])
-            if excess.size:
-                step = int(excess[0])
+        for name, gap in self.median("fusednorm")._asdict().items():
+            if not gap <= BOUND:  # Written so that NaN counts as a failure.
                 yield (
-                    f"{name} loss: at step {step + 1} the two differ by "
-                    f"{self.gap[step, index]:.2e}, and float32 rounding explains "
-                    f"{self.allowed[step, index]:.2e}"
+                    f"{name}: at the same weights the norms differ by {gap:.2e}, "
+                    f"and float32 rounding explains {BOUND:.2e}"
                 )
 
 
@@ -257,43 +283,36 @@ def compare(images: np.ndarray, size: int, steps: int) -> Outcome:
     """Trains both, step by step side by side."""
     keras.utils.set_random_seed(SEED)
     plain = Gan("plain")
-    weights = plain.get_weights()
-    ours = Gan("fusednorm", weights)
-    strayed = Gan("plain", nudged(weights))
+    ours = Gan("fusednorm", plain.get_weights())
+    followers = {norm: Gan(norm) for norm in NORMS if norm != "plain"}
 
-    first = next(batches(images, size, 1))
-    gradient_gaps = [
-        largest_gradient_gap(gan, plain, first) for gan in (ours, Gan("Keras", weights))
-    ]
+    outcome = Outcome(ours, plain, gaps={norm: [] for norm in followers})
     for index, batch in enumerate(batches(images, size, steps)):
+        if index < COMPARED:
+            for norm, gan in followers.items():
+                gan.set_weights(plain.get_weights())
+                outcome.gaps[norm].append(measure_gaps(gan, plain, batch))
         # Taking turns at going first shares out what a cold cache costs.
         for gan in (ours, plain) if index % 2 else (plain, ours):
             gan.train(batch)
-        if index < COMPARED:
-            strayed.train(batch)
         show_progress(steps, ours, plain)
+    return outcome
 
-    straying = np.array(strayed.losses)
-    losses, reference = (np.array(gan.losses)[: len(straying)] for gan in (ours, plain))
-    return Outcome(
-        ours,
-        plain,
-        *gradient_gaps,
-        gap=np.abs(losses - reference),
-        allowed=allowed_gap(reference, straying),
+
+def measure_gaps(gan: Gan, plain: Gan, batch: Batch) -> Gaps:
+    """Compares two GANs of the same weights with each other."""
+    (losses, gradients), (plain_losses, plain_gradients) = (
+        each.losses_and_gradients(batch) for each in (gan, plain)
     )
-
-
-def largest_gradient_gap(ours: Gan, plain: Gan, batch: Batch) -> float:
-    """Compares the critic's first gradients, each relative to its largest."""
-    arguments = (batch.real[0], batch.noise[0], batch.mixture[0])
-    pairs = zip(
-        ours.critic_gradients(*arguments)[2],
-        plain.critic_gradients(*arguments)[2],
-        strict=True,
-    )
-    return max(
-        float(tf.reduce_max(tf.abs(a - b)) / tf.reduce_max(tf.abs(b))) for a, b in pairs
+    return Gaps(
+        max(
+            float(abs(a - b) / max(abs(b), 1))
+            for a, b in zip(losses, plain_losses, strict=True)
+        ),
+        max(
+            float(tf.reduce_max(tf.abs(a - b)) / tf.reduce_max(tf.abs(b)))
+            for a, b in zip(gradients, plain_gradients, strict=True)
+        ),
     )
 
 
@@ -314,41 +333,34 @@ def show_progress(steps: int, ours: Gan, plain: Gan) -> None:
 
 
 def table(outcome: Outcome) -> str:
-    """Returns the results as an aligned text table."""
-    compared = len(outcome.gap)
+    """Returns the results as two aligned text tables."""
     # A GAN's losses jitter: the mean of the last steps says more than the last.
     last = min(50, len(outcome.ours.losses))
-    rows = [
-        ("", f"mean of last {last}", "", f"largest difference in first {compared}", ""),
-        ("loss", "ours", "plain", "found", "allowed"),
+    gans = (outcome.ours, outcome.plain)
+    means = [np.mean(gan.losses[-last:], axis=0) for gan in gans]
+    curves = [
+        (f"mean of last {last}", "ours", "plain"),
+        *(
+            (f"{name} loss", *(f"{mean[index]:.4f}" for mean in means))
+            for index, name in enumerate(LOSSES)
+        ),
+        ("ms/step", *(f"{gan.milliseconds:.1f}" for gan in gans)),
     ]
-    means = [
-        np.mean(gan.losses[-last:], axis=0) for gan in (outcome.ours, outcome.plain)
-    ]
-    for index, name in enumerate(LOSSES):
-        worst = int(np.argmax(outcome.gap[:, index]))
-        rows.append(
+    median, of_keras = (outcome.median(norm) for norm in ("fusednorm", "Keras"))
+    steps = len(outcome.gaps["fusednorm"])
+    gaps = [
+        (f"gap, median of first {steps}", "found", "allowed", "GroupNormalization's"),
+        *(
             (
-                name,
-                *(f"{mean[index]:.4f}" for mean in means),
-                f"{outcome.gap[worst, index]:.1e}",
-                f"{outcome.allowed[worst, index]:.1e}",
+                f"{name} at equal weights",
+                f"{getattr(median, name):.1e}",
+                f"{BOUND:.1e}",
+                f"{getattr(of_keras, name):.1e}",
             )
-        )
-    rows.append(
-        (
-            "critic's first gradient",
-            "",
-            "",
-            f"{outcome.gradient_gap:.1e}",
-            f"{GRADIENT_BOUND:.1e}",
-        )
-    )
-    keras_gap = f"{outcome.gradient_gap_of_keras:.1e}"
-    rows.append(("with GroupNormalization", "", "", keras_gap, "(Keras's)"))
-    times = (f"{gan.milliseconds:.1f}" for gan in (outcome.ours, outcome.plain))
-    rows.append(("ms/step", *times, "", ""))
-    return aligned(rows)
+            for name in Gaps._fields
+        ),
+    ]
+    return f"{aligned(curves)}\n\n{aligned(gaps)}"
 
 
 def plot(outcome: Outcome, images: np.ndarray, path: str) -> None:
@@ -359,7 +371,6 @@ def plot(outcome: Outcome, images: np.ndarray, path: str) -> None:
     panel, pictures = figure.subplots(1, 2, width_ratios=(1, 1.25))
     steps = np.arange(1, len(outcome.ours.losses) + 1)
     ours, plain = (np.array(gan.losses)[:, 0] for gan in (outcome.ours, outcome.plain))
-    panel.axvspan(1, len(outcome.gap), color="#f0f0f0", label="compared")
     panel.plot(steps, ours, color="#2a6fbb", linewidth=1, label="fusednorm")
     panel.plot(steps, plain, "o", color="#e07b39", markersize=1.6, label="plain ops")
     panel.set_yscale("symlog", linthresh=1)
