@@ -22,7 +22,7 @@ from typing import Any
 import gpu_environment
 import gpu_problems
 import gpu_report
-from fusednorm.bench import timing, torch_functions, traffic
+from fusednorm.bench import records, timing, torch_functions, traffic
 from gpu_problems import Case
 
 COPY_BYTES = 2**30
@@ -212,7 +212,7 @@ def measure_case(
             else:
                 competitors.append(machine.prepare(name, call, sets, calls))
         except Exception as error:  # A peer that fails is a result, not the end.
-            absent[name] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+            absent[name] = f"failed: {records.one_line(error)}"
         if name == "compile":
             compiling = time.perf_counter() - begin
     times = machine.measure(competitors, machine.rounds, 1.5)
@@ -320,7 +320,7 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
                     code = 1
             except Exception as error:
                 traceback.print_exc()
-                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                why = records.one_line(error)
                 report["failed"].append({**case.label, "why": why})
                 code = 1
             machine.release()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusednorm.bench.records import one_line
 from fusednorm.bench.timing import in_turn
 
 # Shorter sequences would measure the start of a graph and the resolution of events.
@@ -93,7 +94,7 @@ def prepare(
     except Exception as error:
         kept[:] = [None] * sets
         torch.cuda.synchronize()
-        note = f"{type(error).__name__}: {error}".splitlines()[0]
+        note = one_line(error)
         return Competitor(name, "calls", sequence, calls, note)
     return Competitor(name, "graph", graph.replay, calls)
 

@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 measured = measure_model(name, options.modes, options.rounds, machine)
                 report["models"].append(measured)
             except Exception as error:
-                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                why = records.one_line(error)
                 report["failed"].append({"model": name, "why": why})
                 code = 1
             records.write(options.json, report)

@@ -83,7 +83,8 @@ Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved) {
   return Status();
 }
 
-Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* first) {
+Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, bool per_sample,
+                   int64_t* first) {
   if (axes.empty()) {
     return Status::InvalidArgument("axes must name at least one axis, got []");
   }
@@ -100,6 +101,12 @@ Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* firs
           "list), got " +
           ToString(axes) + " for an input of rank " + std::to_string(rank));
     }
+  }
+  if (per_sample && *first == 0) {
+    return Status::InvalidArgument(
+        "axes must leave out the batch axis 0 where gamma and beta are given for each "
+        "sample, got " +
+        ToString(axes));
   }
   return Status();
 }
@@ -130,14 +137,8 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   FUSEDNORM_RETURN_IF_ERROR(CheckOptions(options));
   const int64_t rank = static_cast<int64_t>(shape.size());
   int64_t first = 0;
-  FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, &first));
+  FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, options.per_sample, &first));
   const int64_t end = first + static_cast<int64_t>(axes.size());
-  if (options.per_sample && first == 0) {
-    return Status::InvalidArgument(
-        "axes must leave out the batch axis 0 where gamma and beta are given for each "
-        "sample, got " +
-        ToString(axes));
-  }
   *problem = WithOptions(options);
   problem->centred = centred;
   problem->n = Product(shape, 0, first);

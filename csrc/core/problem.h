@@ -58,8 +58,10 @@ Status ResolveChannelAxis(int64_t rank, int64_t axis, int64_t* resolved);
 Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved);
 
 // Resolves axes that may be negative to [first, first + axes.size()): they must be
-// consecutive and increasing.
-Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, int64_t* first);
+// consecutive and increasing, and without the batch where parameters are of each
+// sample.
+Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, bool per_sample,
+                   int64_t* first);
 
 // The second order has kernels for no activation only.
 Status CheckSecondOrder(const NormOptions& options);

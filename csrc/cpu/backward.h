@@ -35,7 +35,7 @@ class Backward {
            {PrepareGamma<Data>(problem, buffers.gamma, &workspace),
             PrepareParam<Data>(problem, buffers.beta, 0, &workspace)},
            buffers.dmean != nullptr};
-    if (part.packs_dz && part.slices > 1) {
+    if (PacksDz() && part.slices > 1) {
       packed_dz_ = workspace.Take<Scalar>(part.wave * part.unit_elements);
     }
   }
@@ -55,9 +55,12 @@ class Backward {
 
   // dz can wait in dx for the second pass, if the first still finds x and dsum where
   // they are; or packed, in memory of its own.
+  static constexpr bool kDxHoldsDz = std::is_same<Storage, Scalar>::value;
   bool KeepsDzInDx() const {
-    return part_.keeps_dz && buffers_.dx != buffers_.x && buffers_.dx != buffers_.dsum;
+    return kDxHoldsDz && part_.keeps_dz && buffers_.dx != buffers_.x &&
+           buffers_.dx != buffers_.dsum;
   }
+  bool PacksDz() const { return !kDxHoldsDz && part_.keeps_dz; }
   Kept KeptIn(Scalar* packed) const {
     if (KeepsDzInDx()) return Kept::In(static_cast<Scalar*>(buffers_.dx));
     return packed == nullptr ? Kept() : Kept::Packed(packed, part_.unit_elements);
@@ -70,7 +73,7 @@ class Backward {
       const int64_t inner = task - block * part_.inner;
       GradientSums<Scalar> params_sum = OwnedSums(block, inner, 0);
       const Scratch<Scalar> packed(
-          part_.packs_dz ? walk_.UnitsTogether(2) * part_.unit_elements : 0);
+          PacksDz() ? walk_.UnitsTogether(2) * part_.unit_elements : 0);
       const int64_t end = part_.outer * (block + 1) / part_.blocks;
       for (int64_t outer = part_.outer * block / part_.blocks; outer < end;) {
         const int64_t count = Min(walk_.UnitsTogether(2), end - outer);

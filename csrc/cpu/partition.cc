@@ -245,9 +245,10 @@ Partition PartitionBackward(const NormProblem& problem) {
     const int64_t elements = part.unit_elements * part.wave;
     const int64_t dz_bytes = elements * static_cast<int64_t>(SizeOf(compute));
     const int64_t bytes = dz_bytes + elements * 2 * SizeOf(problem.data);
-    part.keeps_dz = problem.data == compute && bytes <= 2 * kWaveBytes;
-    part.packs_dz = problem.data != compute && bytes <= 2 * kWaveBytes;
-    if (part.packs_dz && part.slices > 1) part.workspace_bytes += dz_bytes;
+    part.keeps_dz = bytes <= 2 * kWaveBytes;
+    if (part.keeps_dz && problem.data != compute && part.slices > 1) {
+      part.workspace_bytes += dz_bytes;
+    }
   }
   part.streams = DataBytes(problem) >= StreamedBytes();
   return part;

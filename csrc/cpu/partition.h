@@ -39,11 +39,10 @@ struct Partition {
   // Cut units are computed so many at a time, so that a phase finds in the last cache
   // what the one before has read.
   int64_t wave = 1;
-  // Backward: dz is kept in dx from the first pass to the second, instead of computing
-  // the derivative of the activation twice.
+  // Backward: dz is kept from the first pass to the second, instead of computing the
+  // derivative of the activation twice: in dx, or where that would round it, in memory
+  // of its own.
   bool keeps_dz = false;
-  // Or in memory of its own, where dx would round it.
-  bool packs_dz = false;
   // Results are written past the caches, which they would not fit.
   bool streams = false;
   // Uncut units are dealt out in this many blocks: forward of units, backward of outer

@@ -84,18 +84,13 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
     return absl::OkStatus();
   }
   int64_t first = 0;
-  TF_RETURN_IF_ERROR(ToTensorFlow(ResolveAxes(c->Rank(x), attributes.axes, &first)));
+  TF_RETURN_IF_ERROR(ToTensorFlow(
+      ResolveAxes(c->Rank(x), attributes.axes, attributes.options.per_sample, &first)));
   ShapeHandle outer, params, inner;
   TF_RETURN_IF_ERROR(c->Subshape(x, 0, first, &outer));
   TF_RETURN_IF_ERROR(c->Subshape(x, first, first + count, &params));
   TF_RETURN_IF_ERROR(c->Subshape(x, first + count, &inner));
-  if (attributes.options.per_sample && first == 0) {
-    return absl::InvalidArgumentError(
-        "axes must leave out the batch axis 0 where gamma and beta are given for each "
-        "sample");
-  }
-  const DimensionHandle samples = c->Rank(x) > 0 ? c->Dim(x, 0) : c->UnknownDim();
-  TF_RETURN_IF_ERROR(AddSamples(c, attributes, samples, &params));
+  TF_RETURN_IF_ERROR(AddSamples(c, attributes, c->Dim(x, 0), &params));
   TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
   TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params, &outer));
   ShapeHandle statistics;

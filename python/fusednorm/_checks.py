@@ -294,6 +294,15 @@ def per_sample(parameters: dict[str, Any], rank: int) -> bool:
     return any(of_sample)
 
 
+def batch_left_out(axis: Any, axes: Sequence[int]) -> None:
+    """Checks axes, as given and in order, whose parameters are of each sample."""
+    if 0 in axes:
+        raise ValueError(
+            "Argument `axis` must leave out the batch axis 0 where `gamma` and `beta` "
+            f"are given for each sample. Received: axis={axis}"
+        )
+
+
 def parameter(
     name: str,
     value: Any,

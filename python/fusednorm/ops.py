@@ -342,11 +342,8 @@ def _over_axes(
     rank = None if shape is None else len(shape)
     axes, contiguous = _checks.normalized_axes(axis, rank)
     per_sample = _checks.per_sample(parameters, len(axes))
-    if per_sample and 0 in axes:
-        raise ValueError(
-            "Argument `axis` must leave out the batch axis 0 where `gamma` and `beta` "
-            f"are given for each sample. Received: axis={axis}"
-        )
+    if per_sample:
+        _checks.batch_left_out(axis, axes)
     order = None
     parameter_shape = None if shape is None else [shape[each] for each in axes]
     if not contiguous:

@@ -73,7 +73,7 @@ def _attempt(name: str, run: Callable[[], Check]) -> Check:
     try:
         return run()
     except Exception as error:
-        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        first = records.one_line(error)
         return Check(problems=[f"The check of {name} failed: {first}"])
 
 

@@ -11,6 +11,7 @@ from itertools import product
 from fusednorm._doctor.accuracy import shares
 from fusednorm._doctor.cases import Check, Places, data_of, digest, off, outputs_of
 from fusednorm.bench.data import Data
+from fusednorm.bench.records import one_line
 from fusednorm.bench.verify import Exact
 
 # Every norm, both orders of axes, an activation, a residual.
@@ -30,7 +31,7 @@ def check(places: Places) -> Check:
         # Whatever it is, it is what a user's model would meet.
         except Exception as raised:
             error, same = math.inf, None
-            first = f"{type(raised).__name__}: {raised}".splitlines()[0]
+            first = one_line(raised)
             found.problems.append(f"XLA does not compile {where}: {first}")
         else:
             if error > 1:

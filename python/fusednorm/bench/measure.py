@@ -14,7 +14,7 @@ from fusednorm.bench.competitors import base, registry
 from fusednorm.bench.competitors.base import Competitor
 from fusednorm.bench.data import Data
 from fusednorm.bench.machines import Machine
-from fusednorm.bench.records import COPY
+from fusednorm.bench.records import COPY, one_line
 from fusednorm.bench.verify import BOUNDS, Exact
 
 # Memory is measured in pages, and of tensors worth it.
@@ -114,7 +114,7 @@ class _Preparation:
         try:
             self._errors[competitor.name] = self._call(competitor)
         except Exception as error:  # One that fails is a result, not the end.
-            return f"failed: {type(error).__name__}: {error}".splitlines()[0]
+            return f"failed: {one_line(error)}"
         slowest = max(
             seconds
             for (name, _), seconds in self._estimates.items()

@@ -53,6 +53,11 @@ def read(path: Path) -> dict[str, Any]:
     return report
 
 
+def one_line(error: BaseException) -> str:
+    """Returns what a report says of an exception: its type, and how it begins."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def is_peer(name: str) -> bool:
     """Returns whether a result is a competitor's: not ours, and no yardstick."""
     return not name.startswith(OURS) and name not in (COPY, BUILTIN)

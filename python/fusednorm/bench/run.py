@@ -135,7 +135,6 @@ class Run:
                 self.code = 1
         except Exception as error:
             traceback.print_exc()
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._leave_out("failed", case, why)
+            self._leave_out("failed", case, records.one_line(error))
             self.code = 1
         gc.collect()

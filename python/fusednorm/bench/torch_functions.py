@@ -12,6 +12,8 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fusednorm.bench.records import one_line
+
 if TYPE_CHECKING:
     from fusednorm.bench.shapes import Shape
 
@@ -33,7 +35,7 @@ def versions() -> dict[str, str]:
             importlib.import_module(module)
             found[name] = _version(_DISTRIBUTIONS[name])
         except Exception as error:  # A broken installation raises anything.
-            found[name] = f"missing: {type(error).__name__}: {error}".splitlines()[0]
+            found[name] = f"missing: {one_line(error)}"
     return found
 
 

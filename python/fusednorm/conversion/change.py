@@ -8,7 +8,7 @@ from typing import Any
 from fusednorm._keras import LEGACY, keras
 from fusednorm.conversion import activations, compare, internals, names, residuals
 from fusednorm.conversion.patch import suspended
-from fusednorm.conversion.report import Row
+from fusednorm.conversion.report import Row, first_line
 from fusednorm.conversion.walk import Place, only_graph
 from fusednorm.layers.base import Normalization
 
@@ -171,7 +171,7 @@ class Change:
             gap = compare.difference(compare.outputs(call, x), before)
             why = f"its outputs would differ by {gap:.1e}"
         except Exception as error:  # Whatever a layer may raise that cannot do this.
-            gap, why = float("inf"), _first_line(error)
+            gap, why = float("inf"), first_line(error)
         if gap <= compare.layer_tolerance(layers[0]):
             self.rows.append(
                 Row(row.path, row.before, row.after, row.why, difference=gap)
@@ -182,7 +182,7 @@ class Change:
         self.rows.append(Row(row.path, row.before, why=why))
 
     def _leave(self, place: Place, why: object) -> None:
-        self.rows.append(Row(place.path, _name(place.layer), why=_first_line(why)))
+        self.rows.append(Row(place.path, _name(place.layer), why=first_line(why)))
 
 
 def _why_left(layer: Layer) -> str | None:
@@ -206,7 +206,3 @@ def _name(layer: Layer) -> str:
 
 def _package(cls: type) -> str:
     return "fusednorm" if issubclass(cls, Normalization) else "keras"
-
-
-def _first_line(text: object) -> str:
-    return str(text).strip().partition("\n")[0]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
+from fusednorm.conversion.report import first_line
 
 # Half a unit in the last place.
 _UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
@@ -136,7 +137,7 @@ class Outputs:
             # A model may ask anything of its inputs, and fail in any way on others.
             if self._given:
                 raise
-            self._why = str(error).strip().partition("\n")[0]
+            self._why = first_line(error)
             return
         if difference(again, before) > self._tolerance:
             self._why = "two calls of the original on the same input differ"

@@ -69,3 +69,8 @@ class Conversion:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
         return "\n".join((f"{self.call}: {counts}", *lines, self.outputs))
+
+
+def first_line(text: object) -> str:
+    """Returns what fits into a table of an error or a text."""
+    return str(text).strip().partition("\n")[0]

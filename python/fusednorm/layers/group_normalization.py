@@ -137,8 +137,14 @@ class GroupNormalization(AffineNormalization):
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
+        return self._results(inputs, self._norm(x, gamma, beta, residual))
+
+    def _norm(
+        self, x: Any, gamma: Any, beta: Any, residual: Any, **options: Any
+    ) -> ops.Outputs:
+        """Returns the outputs of the op."""
         with self._ops():
-            outputs = ops.group_norm(
+            return ops.group_norm(
                 x,
                 gamma,
                 beta,
@@ -147,8 +153,8 @@ class GroupNormalization(AffineNormalization):
                 epsilon=self.epsilon,
                 activation=self.activation,
                 residual=residual,
+                **options,
             )
-        return self._results(inputs, outputs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""

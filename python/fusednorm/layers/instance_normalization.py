@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, _keras, ops
+from fusednorm import _checks, _keras
 from fusednorm._keras import keras
 from fusednorm.layers import running_statistics
 from fusednorm.layers.group_normalization import GroupNormalization
@@ -178,17 +178,7 @@ class InstanceNormalization(GroupNormalization):
 
     def _normalize(self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any) -> Any:
         """Normalizes with the statistics of each sample, and tracks them."""
-        with self._ops():
-            outputs = ops.instance_norm(
-                x,
-                gamma,
-                beta,
-                axis=self.axis,
-                epsilon=self.epsilon,
-                activation=self.activation,
-                residual=residual,
-                return_stats=True,
-            )
+        outputs = self._norm(x, gamma, beta, residual, return_stats=True)
         mean, variance = running_statistics.of_batch(x, *outputs[-2:], self.epsilon)
         for weight, new in ((self.running_mean, mean), (self.running_var, variance)):
             old = _keras.value(weight)

@@ -13,7 +13,7 @@ from fusednorm.bench.competitors import base
 from fusednorm.bench.competitors.base import AbsentError, Competitor
 from fusednorm.bench.data import Data
 from fusednorm.bench.machines import Machine
-from fusednorm.bench.records import BUILTIN
+from fusednorm.bench.records import BUILTIN, one_line
 
 # Larger tensors make the overhead of an eager call invisible.
 SMALL_BYTES = 2**20
@@ -43,7 +43,7 @@ def versions(peers: Iterable[str]) -> dict[str, str]:
                 importlib.import_module(module)
             found[name] = importlib.metadata.version(_DISTRIBUTIONS.get(module, module))
         except Exception as error:  # A broken installation raises anything.
-            found[name] = f"missing: {type(error).__name__}: {error}".splitlines()[0]
+            found[name] = f"missing: {one_line(error)}"
     return found
 
 
