@@ -24,6 +24,7 @@ inline NormProblem Merged(NormProblem problem) {
 // What belongs to one set of parameters. There is at least one.
 inline NormProblem OfOneSet(NormProblem problem) {
   problem.n /= problem.param_sets;
+  problem.mask_n /= problem.param_sets;
   problem.param_sets = 1;
   return problem;
 }

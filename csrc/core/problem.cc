@@ -21,11 +21,14 @@ int64_t Product(const std::vector<int64_t>& shape, int64_t begin, int64_t end) {
   return product;
 }
 
-// Makes the parameters those of each of `samples`, if there are any.
-void SetPerSample(int64_t samples, NormProblem* problem, NormShapes* shapes) {
+// Makes the parameters those of each sample or position of x, if they are.
+void SetParams(const std::vector<int64_t>& x, NormProblem* problem,
+               NormShapes* shapes) {
+  if (problem->per_position) shapes->params = x;
+  if (!problem->has_gamma && !problem->has_beta) problem->per_position = false;
   if (!problem->per_sample) return;
-  shapes->params.insert(shapes->params.begin(), samples);
-  if (problem->has_gamma || problem->has_beta) problem->param_sets = samples;
+  shapes->params.insert(shapes->params.begin(), x[0]);
+  if (problem->has_gamma || problem->has_beta) problem->param_sets = x[0];
 }
 
 NormProblem WithOptions(const NormOptions& options) {
@@ -48,10 +51,19 @@ Status CheckOptions(const NormOptions& options) {
                                    " or the dtype of x, " + Name(options.data) +
                                    ", got " + Name(options.param));
   }
+  if (options.per_sample && options.per_position) {
+    return Status::InvalidArgument(
+        "per_sample and per_position must not both be true: gamma and beta either "
+        "differ from sample to sample or from position to position");
+  }
   return Status();
 }
 
 Status CheckSecondOrder(const NormOptions& options) {
+  if (options.per_position || options.has_mask) {
+    return Status::InvalidArgument(
+        "per_position and mask must be absent for the second order");
+  }
   if (options.activation == Activation::kNone) return Status();
   return Status::InvalidArgument(
       std::string("activation must be none for the second order, got ") +
@@ -126,8 +138,12 @@ Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t gr
   problem->k = groups == 0 ? 0 : channels / groups;
   problem->q = Product(shape, axis + 1, rank);
   shapes->params = {channels};
+  problem->mask_n = problem->n;
+  problem->mask_q = problem->q;
   shapes->statistics = {shape[0], groups};
-  SetPerSample(shape[0], problem, shapes);
+  shapes->mask = shape;
+  shapes->mask.erase(shapes->mask.begin() + axis);
+  SetParams(shape, problem, shapes);
   return Status();
 }
 
@@ -136,6 +152,10 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
                     NormShapes* shapes) {
   FUSEDNORM_RETURN_IF_ERROR(CheckOptions(options));
   const int64_t rank = static_cast<int64_t>(shape.size());
+  if (options.has_mask) {
+    return Status::InvalidArgument(
+        "mask must be absent: only group_norm has statistics of several positions");
+  }
   int64_t first = 0;
   FUSEDNORM_RETURN_IF_ERROR(ResolveAxes(rank, axes, options.per_sample, &first));
   const int64_t end = first + static_cast<int64_t>(axes.size());
@@ -149,7 +169,7 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   shapes->statistics.insert(shapes->statistics.end(), shape.begin() + end, shape.end());
   // Without columns the reduction takes the same path as a plain row.
   problem->reduces_q = problem->q == 1;
-  SetPerSample(shape[0], problem, shapes);
+  SetParams(shape, problem, shapes);
   return Status();
 }
 

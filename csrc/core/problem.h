@@ -23,13 +23,22 @@ struct NormOptions {
   bool has_ddgamma = false;    // second order: a gradient reaches dgamma
   bool zero_centered = false;  // scale by 1 + gamma
   bool per_sample = false;     // gamma and beta differ from sample to sample
+  bool per_position = false;   // gamma and beta have the shape of x
+  bool has_mask = false;       // statistics are of some positions only
 };
 
 // A dense row-major tensor seen as x[N, P, G, K, Q].
 //
 // Statistics are over (P, K, Q) for each (N, G), or, where Q is not reduced, over (P,
 // K) for each (N, G, Q). gamma and beta are indexed by (G, K); they may come in sets,
-// one for each N / param_sets successive indices of N.
+// one for each N / param_sets successive indices of N, or be indexed as x is.
+//
+// A mask [mask_n, P, mask_q] says which positions the statistics are of. They are those
+// of each of N, whatever the group and K, also where groups of several samples have
+// been taken for groups of one, and K and Q for one run (param_sets.h): the group's
+// index among all divided by groups_of_mask() is that of the mask's first axis, and an
+// element's index in its K * Q modulo mask_q is that of the last. All positions are
+// normalized, by the statistics of those: dx of the others has no share of the sums.
 struct NormProblem : NormOptions {
   int64_t n = 1;
   int64_t p = 1;
@@ -38,12 +47,18 @@ struct NormProblem : NormOptions {
   int64_t q = 1;
   bool reduces_q = true;
   int64_t param_sets = 1;
+  int64_t mask_n = 1;
+  int64_t mask_q = 1;
   bool centred = true;  // false: root mean square, no mean
 
   FUSEDNORM_INLINE int64_t num_elements() const { return n * p * g * k * q; }
   FUSEDNORM_INLINE int64_t num_groups() const { return n * g * (reduces_q ? 1 : q); }
-  FUSEDNORM_INLINE int64_t num_params() const { return param_sets * g * k; }
-  // Elements that share one mean and rstd.
+  FUSEDNORM_INLINE int64_t num_params() const {
+    return per_position ? num_elements() : param_sets * g * k;
+  }
+  FUSEDNORM_INLINE int64_t num_mask() const { return mask_n * p * mask_q; }
+  FUSEDNORM_INLINE int64_t groups_of_mask() const { return n * g / mask_n; }
+  // Elements that share one mean and rstd, with and without those that a mask hides.
   FUSEDNORM_INLINE int64_t group_size() const { return p * k * (reduces_q ? q : 1); }
 };
 
@@ -63,35 +78,40 @@ Status ResolveGroups(int64_t channels, int64_t groups, int64_t* resolved);
 Status ResolveAxes(int64_t rank, const std::vector<int64_t>& axes, bool per_sample,
                    int64_t* first);
 
-// The second order has kernels for no activation only.
+// The second order has kernels for no activation, no mask and parameters that do not
+// differ from position to position.
 Status CheckSecondOrder(const NormOptions& options);
 
 // The shapes of what goes with x.
 struct NormShapes {
   std::vector<int64_t> params;      // gamma and beta
   std::vector<int64_t> statistics;  // mean and rstd
+  std::vector<int64_t> mask;
 };
 
 // GroupNorm, and InstanceNorm as groups = -1: x [N, ..., C at axis, ...], params [C],
-// statistics [N, groups]. Per sample, params are [N, C].
+// statistics [N, groups]. Per sample, params are [N, C]; per position, they have the
+// shape of x. A mask has that without the channel axis.
 Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t groups,
                      const NormOptions& options, NormProblem* problem,
                      NormShapes* shapes);
 
 // LayerNorm (centred) and RMSNorm over consecutive axes anywhere in x: params have the
 // shape of the axes, statistics that of the others. Per sample, params have the batch,
-// axis 0, before that.
+// axis 0, before that; per position, the shape of x. There is no mask.
 Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t>& axes,
                     bool centred, const NormOptions& options, NormProblem* problem,
                     NormShapes* shapes);
 
 // Buffers are dense and row-major; null only where the problem does not have them. `y`
-// may be x or the residual, `sum` may be the other of the two.
+// may be x or the residual, `sum` may be the other of the two. gamma, beta and their
+// gradients are [param_sets, G, K] or, per position, as x is.
 struct ForwardBuffers {
   const void* x = nullptr;         // data
   const void* residual = nullptr;  // data
-  const void* gamma = nullptr;     // param [param_sets, G, K]
-  const void* beta = nullptr;      // param [param_sets, G, K]
+  const void* gamma = nullptr;     // param
+  const void* beta = nullptr;      // param
+  const void* mask = nullptr;      // bool [mask_n, P, mask_q], 0 where it hides
   void* y = nullptr;               // data
   void* sum = nullptr;             // data, x + residual; required with a residual
   void* mean = nullptr;            // compute type [num_groups], null for RMS
@@ -104,15 +124,16 @@ struct BackwardBuffers {
   const void* x = nullptr;      // data
   const void* mean = nullptr;   // compute type [num_groups], null for RMS
   const void* rstd = nullptr;   // compute type [num_groups]
-  const void* gamma = nullptr;  // param [param_sets, G, K]
-  const void* beta = nullptr;   // param [param_sets, G, K]
+  const void* gamma = nullptr;  // param
+  const void* beta = nullptr;   // param
   const void* dsum =
       nullptr;  // data: gradient that reaches `sum` past this op, or null
   const void* dmean = nullptr;  // compute type [num_groups], or null
   const void* drstd = nullptr;  // compute type [num_groups], or null
+  const void* mask = nullptr;   // bool [mask_n, P, mask_q], 0 where it hides
   void* dx = nullptr;           // data; the gradient of the residual is the same
-  void* dgamma = nullptr;       // param [param_sets, G, K], or null
-  void* dbeta = nullptr;        // param [param_sets, G, K], or null
+  void* dgamma = nullptr;       // param, or null
+  void* dbeta = nullptr;        // param, or null
 };
 
 // The gradients of the backward pass of a problem without activation, whose has_beta is

@@ -12,10 +12,10 @@
 namespace fusednorm {
 
 // The shape and the type of an operand.
-enum class Part { kData, kParams, kStatistics };
+enum class Part { kData, kParams, kStatistics, kMask };
 
 // What of a problem an operand comes with.
-enum class With { kAny, kGamma, kBeta, kResidual, kMean, kDdgamma };
+enum class With { kAny, kGamma, kBeta, kResidual, kMean, kMask, kDdgamma };
 
 inline bool Has(const NormOptions& options, bool centred, With with) {
   switch (with) {
@@ -29,12 +29,15 @@ inline bool Has(const NormOptions& options, bool centred, With with) {
       return options.has_residual;
     case With::kMean:
       return centred;
+    case With::kMask:
+      return options.has_mask;
     case With::kDdgamma:
       return options.has_ddgamma;
   }
   return false;
 }
 
+// Of all parts but a mask, which is boolean.
 inline DataType TypeOf(const NormProblem& problem, Part part) {
   return part == Part::kData     ? problem.data
          : part == Part::kParams ? problem.param
@@ -44,11 +47,14 @@ inline DataType TypeOf(const NormProblem& problem, Part part) {
 inline int64_t SizeOf(const NormProblem& problem, Part part) {
   return part == Part::kData     ? problem.num_elements()
          : part == Part::kParams ? problem.num_params()
+         : part == Part::kMask   ? problem.num_mask()
                                  : problem.num_groups();
 }
 
 inline int64_t BytesOf(const NormProblem& problem, Part part) {
-  return SizeOf(problem, part) * static_cast<int64_t>(SizeOf(TypeOf(problem, part)));
+  const int64_t element =
+      part == Part::kMask ? 1 : static_cast<int64_t>(SizeOf(TypeOf(problem, part)));
+  return SizeOf(problem, part) * element;
 }
 
 // `Pointer` is const void* for inputs, void* for outputs.
@@ -79,6 +85,7 @@ struct Signature<ForwardBuffers> {
       {"gamma", Part::kParams, With::kGamma, &B::gamma},
       {"beta", Part::kParams, With::kBeta, &B::beta},
       {"residual", Part::kData, With::kResidual, &B::residual},
+      {"mask", Part::kMask, With::kMask, &B::mask},
   };
   static constexpr Out<B> kOutputs[] = {
       {"y", Part::kData, With::kAny, &B::y},
@@ -102,6 +109,7 @@ struct Signature<BackwardBuffers> {
       {"dsum", Part::kData, With::kResidual, &B::dsum},
       {"dmean", Part::kStatistics, With::kMean, &B::dmean},
       {"drstd", Part::kStatistics, With::kAny, &B::drstd},
+      {"mask", Part::kMask, With::kMask, &B::mask},
   };
   static constexpr Out<B> kOutputs[] = {
       {"dx", Part::kData, With::kAny, &B::dx},

@@ -23,6 +23,8 @@ Resolved Resolve(const Spec& spec, const Operands& operands) {
   options.has_residual = operands.has_residual;
   options.zero_centered = spec.zero_centered;
   options.per_sample = spec.per_sample;
+  options.per_position = spec.per_position;
+  options.has_mask = operands.has_mask;
 
   Resolved resolved;
   NormShapes shapes;
@@ -43,6 +45,7 @@ Resolved Resolve(const Spec& spec, const Operands& operands) {
   }
   resolved.params = shapes.params;
   resolved.statistics = shapes.statistics;
+  resolved.mask = shapes.mask;
   return resolved;
 }
 

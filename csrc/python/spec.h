@@ -19,6 +19,7 @@ struct Spec {
   std::string activation;
   bool zero_centered;
   bool per_sample;
+  bool per_position = false;
 };
 
 // What the problem has to know of the arrays.
@@ -28,12 +29,14 @@ struct Operands {
   std::optional<DataType> gamma;
   std::optional<DataType> beta;
   bool has_residual;
+  bool has_mask = false;
 };
 
 struct Resolved {
   NormProblem problem;
   Shape params;
   Shape statistics;
+  Shape mask;
 };
 
 // Throws what Python is to see.

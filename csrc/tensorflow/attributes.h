@@ -124,6 +124,10 @@ absl::Status ReadAttributes(Context* context, const OpKind& kind,
     }
   } else {
     TF_RETURN_IF_ERROR(ReadActivation(context, &options.activation));
+    TF_RETURN_IF_ERROR(context->GetAttr("per_position", &options.per_position));
+    if (kind.is_group_norm) {
+      TF_RETURN_IF_ERROR(ReadCount(context, "mask", &options.has_mask));
+    }
     if (kind.centred) {
       TF_RETURN_IF_ERROR(ReadCount(context, "beta", &options.has_beta));
     }

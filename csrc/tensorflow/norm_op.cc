@@ -52,13 +52,16 @@ absl::Status ForwardOrAllocate(OpKernelContext* context, std::vector<int> inputs
   return absl::OkStatus();
 }
 
-// `Buffers` of either direction.
+// Parameters and mask; `Buffers` of either direction.
 template <class Buffers>
 absl::Status Parameters(OpKernelContext* context, const NormProblem& problem,
-                        const TensorShape& shape, Buffers* buffers) {
-  TF_RETURN_IF_ERROR(OptionalInput(context, "gamma", shape, &buffers->gamma));
-  return problem.centred ? OptionalInput(context, "beta", shape, &buffers->beta)
-                         : absl::OkStatus();
+                        const Shapes& shapes, Buffers* buffers) {
+  TF_RETURN_IF_ERROR(OptionalInput(context, "gamma", shapes.params, &buffers->gamma));
+  if (problem.centred) {
+    TF_RETURN_IF_ERROR(OptionalInput(context, "beta", shapes.params, &buffers->beta));
+  }
+  return problem.has_mask ? OptionalInput(context, "mask", shapes.mask, &buffers->mask)
+                          : absl::OkStatus();
 }
 
 }  // namespace
@@ -79,12 +82,12 @@ absl::Status NormOp::Run(OpKernelContext* context) const {
 
   ForwardBuffers buffers;
   buffers.x = x.data();
-  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes.params, &buffers));
+  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes, &buffers));
   TF_RETURN_IF_ERROR(OptionalInput(context, "residual", x.shape(), &buffers.residual));
 
-  int output = 0;
-  const int last_input = context->num_inputs() - 1;  // the residual, if there is one
-  TF_RETURN_IF_ERROR(ForwardOrAllocate(context, {problem.has_residual ? last_input : 0},
+  int output = 0, residual = 0, end = 0;
+  TF_RETURN_IF_ERROR(InputRange("residual", &residual, &end));
+  TF_RETURN_IF_ERROR(ForwardOrAllocate(context, {problem.has_residual ? residual : 0},
                                        output++, x.shape(), &buffers.y));
   if (problem.has_residual) {
     TF_RETURN_IF_ERROR(
@@ -105,7 +108,7 @@ absl::Status NormGradOp::Run(OpKernelContext* context) const {
 
   BackwardBuffers buffers;
   buffers.x = x.data();
-  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes.params, &buffers));
+  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes, &buffers));
   TF_RETURN_IF_ERROR(Input(context, "dy", x.shape(), &buffers.dy));
   TF_RETURN_IF_ERROR(OptionalInput(context, "dsum", x.shape(), &buffers.dsum));
   if (problem.centred) {

@@ -24,6 +24,7 @@ namespace {
       .Attr(                                                                         \
           "activation: {'none', 'relu', 'leaky_relu', 'silu', 'gelu', 'gelu_tanh', " \
           "'tanh', 'sigmoid'} = 'none'")                                             \
+      .Attr("per_position: bool = false")                                            \
       .FUSEDNORM_COMMON_ATTRIBUTES
 
 // Inputs and outputs of the norms with a mean and a beta.
@@ -53,6 +54,9 @@ namespace {
       .Output("dbeta: num_beta * U")   \
       .Attr("num_beta: int >= 0")
 
+// After all other inputs. With a default, which SavedModels from before masks rely on.
+#define FUSEDNORM_MASK Input("mask: num_mask * bool").Attr("num_mask: int >= 0 = 0")
+
 #define FUSEDNORM_CENTRED_SECOND_ORDER   \
   Input("dy: T")                         \
       .Input("x: T")                     \
@@ -80,10 +84,11 @@ epsilon_low: added to epsilon, so that double problems see an epsilon that float
 activation: applied to the result.
 zero_centered: multiply by 1 + gamma instead of gamma.
 per_sample: gamma and beta have axis 0 of x before their other axes.
+per_position: gamma and beta have the shape of x. Not of gradients of gradients.
 )doc";
 
 REGISTER_OP("Fusednorm>GroupNorm")
-    .FUSEDNORM_CENTRED_FORWARD.Attr("groups: int")
+    .FUSEDNORM_CENTRED_FORWARD.FUSEDNORM_MASK.Attr("groups: int")
     .Attr("axis: int = -1")
     .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(GroupNormShape)
     .Doc(std::string(R"doc(
@@ -94,6 +99,8 @@ x: [N, ..., C at axis, ...], rank >= 2.
 gamma: none, or one of shape [C].
 beta: none, or one of shape [C].
 residual: none, or one like x.
+mask: none, or one of the shape of x without the channel axis: the statistics are of
+  the positions where it is true.
 y: like x.
 sum: s, if there is a residual.
 mean: [N, groups].
@@ -150,7 +157,7 @@ dgamma: gradient of gamma.
 )doc";
 
 REGISTER_OP("Fusednorm>GroupNormGrad")
-    .FUSEDNORM_CENTRED_BACKWARD.Attr("groups: int")
+    .FUSEDNORM_CENTRED_BACKWARD.FUSEDNORM_MASK.Attr("groups: int")
     .Attr("axis: int = -1")
     .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
     .Doc(std::string("Gradient of GroupNorm; attributes as there.\n") +

@@ -51,12 +51,23 @@ absl::Status DropSamples(InferenceContext* c, const NodeAttributes& attributes,
   return c->Subshape(*params, 1, params);
 }
 
-// Merges the shapes of gamma and beta into *params.
+// Merges the shapes of gamma and beta into *shape, which is that of x where they are
+// given for each position.
 absl::Status MergeParams(InferenceContext* c, const NodeAttributes& attributes,
-                         ShapeHandle* params) {
-  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", params));
-  if (attributes.centred) TF_RETURN_IF_ERROR(MergeInput(c, "beta", params));
+                         bool per_position, ShapeHandle* shape) {
+  if (per_position != attributes.options.per_position) return absl::OkStatus();
+  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", shape));
+  if (attributes.centred) TF_RETURN_IF_ERROR(MergeInput(c, "beta", shape));
   return absl::OkStatus();
+}
+
+// Checks the shape of a mask against that of x, whose rank is known.
+absl::Status CheckMask(InferenceContext* c, ShapeHandle x, int64_t axis) {
+  ShapeHandle before, after;
+  TF_RETURN_IF_ERROR(c->Subshape(x, 0, axis, &before));
+  TF_RETURN_IF_ERROR(c->Subshape(x, axis + 1, &after));
+  TF_RETURN_IF_ERROR(c->Concatenate(before, after, &before));
+  return MergeInput(c, "mask", &before);
 }
 
 // Outputs y, sum, [mean,] rstd.
@@ -75,11 +86,12 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
       ReadAttributes(c, {/*is_group_norm=*/false, centred}, &attributes));
   ShapeHandle x = c->input(0);
   TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/true, &x));
   const int64_t count = static_cast<int64_t>(attributes.axes.size());
   if (!c->RankKnown(x)) {
     ShapeHandle params = c->UnknownShapeOfRank(count);
     TF_RETURN_IF_ERROR(AddSamples(c, attributes, c->UnknownDim(), &params));
-    TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+    TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/false, &params));
     SetOutputs(c, attributes, x, c->UnknownShape());
     return absl::OkStatus();
   }
@@ -91,7 +103,7 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   TF_RETURN_IF_ERROR(c->Subshape(x, first, first + count, &params));
   TF_RETURN_IF_ERROR(c->Subshape(x, first + count, &inner));
   TF_RETURN_IF_ERROR(AddSamples(c, attributes, c->Dim(x, 0), &params));
-  TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/false, &params));
   TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params, &outer));
   ShapeHandle statistics;
   TF_RETURN_IF_ERROR(c->Concatenate(outer, inner, &statistics));
@@ -109,17 +121,19 @@ absl::Status GroupNormShape(InferenceContext* c) {
       ReadAttributes(c, {/*is_group_norm=*/true, /*centred=*/true}, &attributes));
   ShapeHandle x = c->input(0);
   TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/true, &x));
   ShapeHandle params = c->Vector(InferenceContext::kUnknownDim);
   DimensionHandle batch = c->UnknownDim();
   int64_t axis = 0;
   if (c->RankKnown(x)) {
     TF_RETURN_IF_ERROR(
         ToTensorFlow(ResolveChannelAxis(c->Rank(x), attributes.axis, &axis)));
+    TF_RETURN_IF_ERROR(CheckMask(c, x, axis));
     batch = c->Dim(x, 0);
     params = c->Vector(c->Dim(x, axis));
   }
   TF_RETURN_IF_ERROR(AddSamples(c, attributes, batch, &params));
-  TF_RETURN_IF_ERROR(MergeParams(c, attributes, &params));
+  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/false, &params));
   TF_RETURN_IF_ERROR(DropSamples(c, attributes, &params, &x));
   if (c->RankKnown(x)) batch = c->Dim(x, 0);
   const DimensionHandle channels = c->Dim(params, 0);

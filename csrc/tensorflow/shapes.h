@@ -25,6 +25,7 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context,
 struct Shapes {
   tensorflow::TensorShape params;
   tensorflow::TensorShape statistics;
+  tensorflow::TensorShape mask;
 };
 
 inline absl::Status MakeProblem(const NodeAttributes& attributes,
@@ -36,6 +37,7 @@ inline absl::Status MakeProblem(const NodeAttributes& attributes,
       attributes.MakeProblem({sizes.begin(), sizes.end()}, problem, &dims)));
   shapes->params = tensorflow::TensorShape(dims.params);
   shapes->statistics = tensorflow::TensorShape(dims.statistics);
+  shapes->mask = tensorflow::TensorShape(dims.mask);
   return absl::OkStatus();
 }
 

@@ -41,6 +41,10 @@ inline ffi::DataType ToFfi(DataType type) {
   return ffi::DataType::INVALID;
 }
 
+inline ffi::DataType FfiTypeOf(const NormProblem& problem, Part part) {
+  return part == Part::kMask ? ffi::DataType::PRED : ToFfi(TypeOf(problem, part));
+}
+
 // Reads the fields of a problem one by one; false if one of them is missing or not what
 // ToAttributes writes.
 class FieldReader {
@@ -80,7 +84,7 @@ class FieldReader {
 template <class Buffers, class Pointer>
 Status Take(const NormProblem& problem, const Operand<Buffers, Pointer>& operand,
             const ffi::AnyBuffer& buffer, Buffers* buffers) {
-  if (buffer.element_type() != ToFfi(TypeOf(problem, operand.part)) ||
+  if (buffer.element_type() != FfiTypeOf(problem, operand.part) ||
       static_cast<int64_t>(buffer.element_count()) != SizeOf(problem, operand.part)) {
     return Status::Internal(std::string("custom call: wrong type or size of ") +
                             operand.name);

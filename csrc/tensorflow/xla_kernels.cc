@@ -33,6 +33,10 @@ xla::PrimitiveType ToXla(DataType type) {
   return xla::PRIMITIVE_TYPE_INVALID;
 }
 
+xla::PrimitiveType XlaTypeOf(const NormProblem& problem, Part part) {
+  return part == Part::kMask ? xla::PRED : ToXla(TypeOf(problem, part));
+}
+
 // Dense and row-major, whatever layout XLA prefers for the ops around.
 xla::Shape RowMajor(xla::PrimitiveType type, const TensorShape& shape) {
   const auto sizes = shape.dim_sizes();
@@ -75,6 +79,7 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
     const auto shape_of = [&](Part part) -> const TensorShape& {
       return part == Part::kData     ? x
              : part == Part::kParams ? shapes.params
+             : part == Part::kMask   ? shapes.mask
                                      : shapes.statistics;
     };
 
@@ -88,12 +93,12 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
           StaticShape(operand.name, context->InputXlaShape(index), &shape));
       TF_RETURN_IF_ERROR(CheckShape(operand.name, shape, shape_of(operand.part)));
       inputs.push_back(context->Input(index));
-      input_shapes.push_back(RowMajor(ToXla(TypeOf(problem, operand.part)), shape));
+      input_shapes.push_back(RowMajor(XlaTypeOf(problem, operand.part), shape));
     }
     for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
       if (!Has(problem, problem.centred, operand.with)) continue;
       output_shapes.push_back(
-          RowMajor(ToXla(TypeOf(problem, operand.part)), shape_of(operand.part)));
+          RowMajor(XlaTypeOf(problem, operand.part), shape_of(operand.part)));
     }
     const int num_outputs = static_cast<int>(output_shapes.size());
     if (const int64_t bytes = on_gpu_ ? Workspace(problem) : 0; bytes > 0) {

@@ -17,6 +17,8 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("k", problem.k);
   visit("q", problem.q);
   visit("param_sets", problem.param_sets);
+  visit("mask_n", problem.mask_n);
+  visit("mask_q", problem.mask_q);
   visit("reduces_q", problem.reduces_q);
   visit("centred", problem.centred);
   visit("data", problem.data);
@@ -29,6 +31,8 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("has_ddgamma", problem.has_ddgamma);
   visit("zero_centered", problem.zero_centered);
   visit("per_sample", problem.per_sample);
+  visit("per_position", problem.per_position);
+  visit("has_mask", problem.has_mask);
 }
 
 // MLIR's text of a dictionary attribute: {n = 2 : i64, centred = true, ...}.
