@@ -72,6 +72,7 @@ class Norm:
     activation: str = "none"
     zero_centered: bool = False
     per_sample: bool = False  # gamma and beta differ from sample to sample
+    per_position: bool = False  # gamma and beta have the shape of x
 
     @property
     def centred(self):
@@ -89,6 +90,7 @@ class Forward:
     xhat: np.ndarray
     z: np.ndarray
     gamma: np.ndarray
+    weights: np.ndarray  # of elements in the statistics of their group: 1 / count or 0
 
 
 @dataclass
@@ -117,17 +119,34 @@ def view(norm, shape):
     axes = sorted_axes(norm, len(shape))
     samples = (0,) if norm.per_sample else ()
     if norm.op != "group_norm":
-        return shape, tuple(axes), (*samples, *axes)
+        parameter_axes = range(len(shape)) if norm.per_position else (*samples, *axes)
+        return shape, tuple(axes), tuple(parameter_axes)
     channel = axes[0]
     groups = shape[channel] if norm.groups == -1 else norm.groups
     split = (groups, shape[channel] // groups if groups else 0)
     viewed = shape[:channel] + split + shape[channel + 1 :]
     reduced = tuple(i for i in range(1, len(viewed)) if i != channel)
+    if norm.per_position:
+        return viewed, reduced, tuple(range(len(viewed)))
     return viewed, reduced, (*samples, channel, channel + 1)
 
 
-def forward(norm, x, gamma=None, beta=None, residual=None):
-    """Returns the outputs for `x`, in its shape."""
+def weights_of(norm, shape, mask):
+    """Returns what each element counts in a mean of its group, in the viewed shape."""
+    viewed, reduced, _ = view(norm, shape)
+    counted = np.ones(shape, WIDE)
+    if mask is not None:
+        counted *= np.expand_dims(mask, sorted_axes(norm, len(shape))[0])
+    counted = counted.reshape(viewed)
+    return counted / np.maximum(1, counted.sum(reduced, keepdims=True))
+
+
+def forward(norm, x, gamma=None, beta=None, residual=None, mask=None):
+    """Returns the outputs for `x`, in its shape.
+
+    `mask`, of the shape of `x` without the channel axis, says of which positions the
+    statistics are; those of none are mean 0 and variance 0.
+    """
     total = x if residual is None else (x + residual).astype(x.dtype)
     shape, reduced, parameter_axes = view(norm, x.shape)
     s = total.astype(WIDE).reshape(shape)
@@ -137,15 +156,18 @@ def forward(norm, x, gamma=None, beta=None, residual=None):
         g = gamma.astype(WIDE).reshape(broadcast) + (1 if norm.zero_centered else 0)
     b = np.zeros(broadcast, WIDE) if beta is None else beta.astype(WIDE)
 
-    mean = s.mean(reduced, keepdims=True)
+    weights = weights_of(norm, x.shape, mask)
+    # Not by multiplication alone: what is masked may be infinite or not a number.
+    counted = np.where(weights > 0, s, 0)
+    mean = (weights * counted).sum(reduced, keepdims=True)
     if not norm.centred:
         mean = np.zeros_like(mean)
-    variance = ((s - mean) ** 2).mean(reduced, keepdims=True)
+    variance = (weights * (counted - mean) ** 2).sum(reduced, keepdims=True)
     rstd = 1 / np.sqrt(variance + WIDE(norm.epsilon))
     xhat = (s - mean) * rstd
     z = xhat * g + b.reshape(broadcast)
     y = ACTIVATIONS[norm.activation][0](z)
-    return Forward(y.reshape(x.shape), total, mean, rstd, xhat, z, g)
+    return Forward(y.reshape(x.shape), total, mean, rstd, xhat, z, g, weights)
 
 
 def backward(norm, of, dy, dsum=0.0):
@@ -153,9 +175,11 @@ def backward(norm, of, dy, dsum=0.0):
     shape, reduced, parameter_axes = view(norm, dy.shape)
     dz = dy.astype(WIDE).reshape(shape) * ACTIVATIONS[norm.activation][1](of.z)
     dxhat = dz * of.gamma
-    plain = dxhat.mean(reduced, keepdims=True) if norm.centred else 0
-    with_xhat = (dxhat * of.xhat).mean(reduced, keepdims=True)
-    dx = of.rstd * (dxhat - plain - of.xhat * with_xhat)
+    # All positions are normalized, but their sums reach those that the statistics are
+    # of.
+    plain = dxhat.sum(reduced, keepdims=True) if norm.centred else 0
+    with_xhat = (dxhat * of.xhat).sum(reduced, keepdims=True)
+    dx = of.rstd * (dxhat - of.weights * (plain + of.xhat * with_xhat))
     others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
     of_parameters = parameter_shape(norm, dy.shape)
     return Backward(
@@ -213,5 +237,7 @@ def sorted_axes(norm, rank):
 
 def parameter_shape(norm, shape):
     """Returns the shape of gamma and beta for an x of this shape."""
+    if norm.per_position:
+        return tuple(shape)
     axes = sorted_axes(norm, len(shape))
     return tuple(shape[axis] for axis in ([0, *axes] if norm.per_sample else axes))
