@@ -243,6 +243,22 @@ def normalized_axes(
     return tuple(axes), contiguous
 
 
+def uniform_axes(axis: int | Sequence[int], x: tf.RaggedTensor) -> list[int]:
+    """Returns the axes of a ragged tensor, from the end, as its flat values have them.
+
+    Rows of any length are normalized one by one; a row whose length is normalized over
+    has no weights to match.
+    """
+    rank = x.shape.rank
+    axes, _ = normalized_axes(axis, rank)
+    if axes[0] <= x.ragged_rank:
+        raise ValueError(
+            "Argument `axis` must name axes of a ragged tensor after its ragged ones. "
+            f"Received: axis={_plain(axis)}, shape={as_tuple(x.shape)}"
+        )
+    return [each - rank for each in axes]
+
+
 def one_tensor(shape: Any) -> None:
     """Checks that what a layer is built for is the shape of one tensor."""
     if isinstance(shape, tf.TensorShape) or (
