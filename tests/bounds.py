@@ -43,6 +43,7 @@ SLOPE = 1.13
 DERIVATIVE = 4
 SUMS = 6
 PARAMETER = 8
+STATISTICS = 16
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,14 @@ def of_dz(norm, of, dy, unit):
     return size * (change + DERIVATIVE * unit * (1 + np.abs(of.z)))
 
 
-def backward(norm, of, gradients, dy, dtype, param_dtype=np.float32):
-    """Returns the bounds on |dx|, |dgamma| and |dbeta| minus the exact ones."""
+def backward(
+    norm, of, gradients, dy, dtype, param_dtype=np.float32, dmean=None, drstd=None
+):
+    """Returns the bounds on |dx|, |dgamma| and |dbeta| minus the exact ones.
+
+    What dmean and drstd add to dx is off by a share of the error of xhat and by
+    STATISTICS units: rstd squared is off by twice its 5, the rest is rounding.
+    """
     precision = PRECISIONS[np.dtype(dtype)]
     unit = precision.compute
     shape, reduced, parameter_axes = reference.view(norm, dy.shape)
@@ -128,7 +135,9 @@ def backward(norm, of, gradients, dy, dtype, param_dtype=np.float32):
     xhat = np.abs(of.xhat)
 
     def mean(values):
-        return values.mean(reduced, keepdims=True)
+        # Of all positions, but by the number of those that the statistics are of, and
+        # for those.
+        return of.weights * values.sum(reduced, keepdims=True)
 
     plain = mean(terms) if norm.centred else WIDE(0)
     error_plain = mean(error_terms) + SUMS * unit * plain
@@ -145,6 +154,9 @@ def backward(norm, of, gradients, dy, dtype, param_dtype=np.float32):
         + error_xhat * with_xhat
         + (XHAT * unit + from_epsilon(norm, of)) * inside
     )
+    from_mean, slope = reference.through_statistics(of, dmean, drstd)
+    error = error + np.abs(slope) * error_xhat
+    error += STATISTICS * unit * (np.abs(from_mean) + np.abs(slope * of.xhat))
     dx = stored(gradients.dx, error.reshape(dy.shape), precision)
     dx += 2 * unit * np.abs(gradients.dx)
 

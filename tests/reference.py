@@ -170,8 +170,11 @@ def forward(norm, x, gamma=None, beta=None, residual=None, mask=None):
     return Forward(y.reshape(x.shape), total, mean, rstd, xhat, z, g, weights)
 
 
-def backward(norm, of, dy, dsum=0.0):
-    """Returns the gradients at the result `of` of `forward`."""
+def backward(norm, of, dy, dsum=0.0, dmean=None, drstd=None):
+    """Returns the gradients at the result `of` of `forward`.
+
+    `dmean` and `drstd`, in the shape of the statistics, reach them past y.
+    """
     shape, reduced, parameter_axes = view(norm, dy.shape)
     dz = dy.astype(WIDE).reshape(shape) * ACTIVATIONS[norm.activation][1](of.z)
     dxhat = dz * of.gamma
@@ -180,6 +183,8 @@ def backward(norm, of, dy, dsum=0.0):
     plain = dxhat.sum(reduced, keepdims=True) if norm.centred else 0
     with_xhat = (dxhat * of.xhat).sum(reduced, keepdims=True)
     dx = of.rstd * (dxhat - of.weights * (plain + of.xhat * with_xhat))
+    from_mean, slope = through_statistics(of, dmean, drstd)
+    dx = dx + from_mean + slope * of.xhat
     others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
     of_parameters = parameter_shape(norm, dy.shape)
     return Backward(
@@ -188,6 +193,15 @@ def backward(norm, of, dy, dsum=0.0):
         dz.sum(others).reshape(of_parameters),
         dz,
     )
+
+
+def through_statistics(of, dmean, drstd):
+    """Returns what they add to dx: by itself, and times xhat."""
+
+    def given(values):
+        return WIDE(0) if values is None else values.astype(WIDE).reshape(of.rstd.shape)
+
+    return of.weights * given(dmean), -of.weights * given(drstd) * of.rstd**2
 
 
 def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):

@@ -11,13 +11,9 @@ class Backward {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
 
-  Backward(const NormProblem& problem, const Partition& part,
+  Backward(const NormProblem& problem, const Partition& part, const WalkType& walk,
            const BackwardBuffers& buffers, Workspace workspace)
-      : problem_(problem),
-        part_(part),
-        walk_(problem, part),
-        per_element_(1.0 / problem.group_size()),
-        buffers_(buffers) {
+      : problem_(problem), part_(part), walk_(walk), buffers_(buffers) {
     if (part.slices > 1) {
       sums_ = workspace.Take<SumPair>(part.wave * part.slices * part.max_groups);
     }
@@ -173,6 +169,7 @@ class Backward {
     const auto* dmean = static_cast<const Scalar*>(buffers_.dmean);
     const auto* drstd = static_cast<const Scalar*>(buffers_.drstd);
     const int64_t first = walk_.FirstGroup(unit);
+    const double per_element = walk_.PerElement(unit);
     for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
       SumPair total = {};
       for (int64_t slice = 0; slice < slices; ++slice) {
@@ -181,7 +178,7 @@ class Backward {
       }
       const int64_t at = first + group;
       corrections[group] = CorrectionOf<Scalar>(
-          total, per_element_, problem_.centred, in_.rstd[at],
+          total, per_element, problem_.centred, in_.rstd[at],
           dmean == nullptr ? 0 : dmean[at], drstd == nullptr ? 0 : drstd[at]);
     }
   }
@@ -197,7 +194,6 @@ class Backward {
   const NormProblem& problem_;
   const Partition& part_;
   const WalkType walk_;
-  const double per_element_;
   const BackwardBuffers& buffers_;
   Gradients<Storage, Scalar> in_;
   SumPair* sums_ = nullptr;

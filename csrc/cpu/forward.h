@@ -11,12 +11,11 @@ class Forward {
   typedef typename Data::Storage Storage;
   typedef typename Data::Vec::Scalar Scalar;
 
-  Forward(const NormProblem& problem, const Partition& part,
+  Forward(const NormProblem& problem, const Partition& part, const WalkType& walk,
           const ForwardBuffers& buffers, Workspace workspace)
       : problem_(problem),
         part_(part),
-        walk_(problem, part),
-        per_element_(1.0 / problem.group_size()),
+        walk_(walk),
         // After the prologue everything reads the sum.
         x_(static_cast<const Storage*>(problem.has_residual ? buffers.sum : buffers.x)),
         mean_(static_cast<Scalar*>(buffers.mean)),
@@ -93,15 +92,17 @@ class Forward {
   // Slices are joined in their order, whoever computed them.
   void Finish(int64_t unit, const Moments* moments, int64_t slices) const {
     const int64_t first = walk_.FirstGroup(unit);
+    const Storage* const first_element = walk_.FirstElement(unit, x_);
+    const double per_element = walk_.PerElement(unit);
     for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
       Moments all = moments[group];
       for (int64_t slice = 1; slice < slices; ++slice) {
         all.Join(moments[slice * part_.max_groups + group]);
       }
       if (problem_.centred) {
-        mean_[first + group] = MeanOf(walk_.Origin(unit, group, x_), all);
+        mean_[first + group] = MeanOf(walk_.Origin(first_element, group), all);
       }
-      rstd_[first + group] = RstdOf<Scalar>(all, per_element_, problem_.epsilon);
+      rstd_[first + group] = RstdOf<Scalar>(all, per_element, problem_.epsilon);
     }
   }
 
@@ -115,7 +116,6 @@ class Forward {
   const NormProblem& problem_;
   const Partition& part_;
   const WalkType walk_;
-  const double per_element_;
   const Storage* const x_;
   Scalar* const mean_;
   Scalar* const rstd_;

@@ -42,6 +42,10 @@ namespace {
 #include "cpu/lane_moments.h"
 #include "cpu/lanes.h"
 #include "cpu/workspace.h"
+#include "cpu/position_mask.h"
+#include "cpu/position_params.h"
+#include "cpu/position_rows.h"
+#include "cpu/position_lanes.h"
 #include "cpu/forward.h"
 #include "cpu/backward.h"
 #include "cpu/tile.h"
@@ -63,23 +67,48 @@ typedef DoubleData type_double;
 typedef data::FUSEDNORM_TYPE(FUSEDNORM_DATA) Data;
 
 // Pass<Data, walk>(problem, ...).Run(parallel)
+template <template <class, class> class Pass, class WalkType, class Buffers>
+void RunWalk(const NormProblem& problem, const Partition& partition,
+             const WalkType& walk, const Buffers& buffers, const ParallelFor& parallel,
+             char* workspace) {
+  const DefaultFloatEnvironment environment;
+  Pass<Data, WalkType>(problem, partition, walk, buffers, Workspace(workspace))
+      .Run(parallel);
+}
+
 template <template <class, class> class Pass, class Buffers>
 void RunPass(const NormProblem& problem, const Partition& partition,
              const Buffers& buffers, const ParallelFor& parallel, char* workspace) {
-  const DefaultFloatEnvironment environment;
-  const Workspace pieces(workspace);
   if (partition.walk == Walk::kRows) {
-    Pass<Data, Rows<Data>>(problem, partition, buffers, pieces).Run(parallel);
+    const Rows<Data> walk(problem, partition);
+    RunWalk<Pass>(problem, partition, walk, buffers, parallel, workspace);
   } else {
-    Pass<Data, Lanes<Data>>(problem, partition, buffers, pieces).Run(parallel);
+    const Lanes<Data> walk(problem, partition);
+    RunWalk<Pass>(problem, partition, walk, buffers, parallel, workspace);
   }
 }
 
-// The same, for what tiles have a pass of their own.
+template <template <class, class> class Pass, class Buffers>
+void RunPositions(const NormProblem& problem, const Partition& partition,
+                  const Buffers& buffers, const ParallelFor& parallel,
+                  char* workspace) {
+  if (partition.walk == Walk::kRows) {
+    const PositionRows<Data> walk(problem, partition, buffers);
+    RunWalk<Pass>(problem, partition, walk, buffers, parallel, workspace);
+  } else {
+    const PositionLanes<Data> walk(problem, partition, buffers);
+    RunWalk<Pass>(problem, partition, walk, buffers, parallel, workspace);
+  }
+}
+
+// The same, for what positions have walks and tiles have a pass of their own.
 template <template <class, class> class Pass, template <class> class OnTiles,
           class Buffers>
 void RunPass(const NormProblem& problem, const Partition& partition,
              const Buffers& buffers, const ParallelFor& parallel, char* workspace) {
+  if (partition.of_positions) {
+    return RunPositions<Pass>(problem, partition, buffers, parallel, workspace);
+  }
   if (partition.walk != Walk::kTiles) {
     return RunPass<Pass>(problem, partition, buffers, parallel, workspace);
   }

@@ -20,7 +20,8 @@ class Lanes {
         segments_(Segments<Data, Along>::For(problem.activation)),
         part_(part),
         lanes_per_group_(problem.reduces_q ? problem.k * problem.q : 1),
-        unfolded_rows_(problem.reduces_q ? problem.p : problem.k) {}
+        unfolded_rows_(problem.reduces_q ? problem.p : problem.k),
+        per_element_(1.0 / problem.group_size()) {}
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const {
     const int64_t first = unit / part_.lane_blocks * part_.line + BlockBegin(unit);
@@ -39,8 +40,14 @@ class Lanes {
     });
   }
 
-  FUSEDNORM_INLINE Scalar Origin(int64_t unit, int64_t group, const Storage* x) const {
-    return LoadOne<Data>(x + Base(unit) + group * lanes_per_group_);
+  FUSEDNORM_INLINE double PerElement(int64_t) const { return per_element_; }
+
+  FUSEDNORM_INLINE const Storage* FirstElement(int64_t unit, const Storage* x) const {
+    return x + Base(unit);
+  }
+  // Of a group, given the unit's first element.
+  FUSEDNORM_INLINE Scalar Origin(const Storage* first, int64_t group) const {
+    return LoadOne<Data>(first + group * lanes_per_group_);
   }
 
   // A whole unit.
@@ -52,8 +59,9 @@ class Lanes {
   void Statistics(int64_t unit, int64_t slice, const Storage* x,
                   Moments* of_groups) const {
     Scalar of_group[kMaxGroups], origin[kMaxLanes];
+    const Storage* const from = FirstElement(unit, x);
     for (int64_t group = 0; group < NumGroups(unit); ++group) {
-      of_group[group] = problem_.centred ? Origin(unit, group, x) : 0;
+      of_group[group] = problem_.centred ? Origin(from, group) : 0;
     }
     Spread(unit, [&](int64_t group) { return of_group[group]; }, origin);
     LaneMoments<Data> moments(problem_.centred, origin, part_.lanes);
@@ -61,7 +69,6 @@ class Lanes {
     const int64_t elements = unfolded_rows_ * part_.line;
     const int64_t begin = SliceBegin(slice), end = SliceBegin(slice + 1);
     const int64_t whole_end = Folded() ? Min(end, elements / part_.stride) : end;
-    const Storage* const from = x + Base(unit);
     if (begin < whole_end) {
       moments.Add(from + begin * part_.stride, whole_end - begin, part_.stride,
                   LanesOfRow(unit));
@@ -109,38 +116,17 @@ class Lanes {
       }
       total.EndRow();
     });
-    total.Flush();
-    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
-    GroupAdder<Scalar, 2> adder(NumGroups(unit));
-    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
-      const SumPair lane_sums = {total.sums[0][lane], total.sums[1][lane]};
-      double gamma = 1;  // columns: already in the sums
-      if (problem_.reduces_q) {
-        params_sum->AddPair(param, lane_sums);
-        gamma = in.params.GammaAt(param);
-      }
-      adder.Add(0, group, gamma * lane_sums.plain, &sums[group].plain);
-      adder.Add(1, group, gamma * lane_sums.xhat, &sums[group].xhat);
-    });
+    JoinSums(unit, in.params, &total, params_sum, sums);
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
                      KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
                      Storage* dx, Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
-    Scalar plain[kMaxLanes], xhat[kMaxLanes], shift[kMaxLanes];
-    Spread(unit, [&](int64_t group) { return corrections[group].plain; }, plain);
-    Spread(unit, [&](int64_t group) { return corrections[group].xhat; }, xhat);
-    Operand<Vec> offset = Operand<Vec>::Same(0);
-    if (in.has_dmean) {
-      Spread(unit, [&](int64_t group) { return corrections[group].offset; }, shift);
-      offset = Operand<Vec>::Along(shift);
-    }
-    const Correction<Vec, Along> correction = {Along<Vec>(plain), Along<Vec>(xhat),
-                                               offset};
+    const LaneCorrection correction(*this, unit, in.has_dmean, corrections);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.WriteGradient(in, kept.Next(offset, lanes), offset, dx, lanes,
-                              by.AtRow(row), correction, 0, writes);
+                              by.AtRow(row), correction.OfLanes(), 0, writes);
     });
   }
 
@@ -227,7 +213,7 @@ class Lanes {
     }
   }
 
- private:
+ protected:
   // From the moments of the lanes to those of their groups: their common mean first, so
   // that no lane needs a division.
   void JoinLanes(int64_t unit, const LaneMoments<Data>& moments,
@@ -249,6 +235,25 @@ class Lanes {
       const double delta = of_lane.mean - of_groups[group].mean;
       adder.Add(1, group, of_lane.squares + of_lane.count * delta * delta,
                 &of_groups[group].squares);
+    });
+  }
+
+  // The same for the sums of the backward pass, which gamma weighs where it varies by
+  // lane: elsewhere it is in the sums already.
+  void JoinSums(int64_t unit, const Params<Scalar>& params, LaneSums<Scalar, 2>* total,
+                GradientSums<Scalar>* params_sum, SumPair* sums) const {
+    total->Flush();
+    for (int64_t group = 0; group < NumGroups(unit); ++group) sums[group] = SumPair();
+    GroupAdder<Scalar, 2> adder(NumGroups(unit));
+    ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
+      const SumPair lane_sums = {total->sums[0][lane], total->sums[1][lane]};
+      double gamma = 1;
+      if (problem_.reduces_q) {
+        params_sum->AddPair(param, lane_sums);
+        gamma = params.GammaAt(param);
+      }
+      adder.Add(0, group, gamma * lane_sums.plain, &sums[group].plain);
+      adder.Add(1, group, gamma * lane_sums.xhat, &sums[group].xhat);
     });
   }
 
@@ -276,7 +281,26 @@ class Lanes {
     Scalar mean[kMaxLanes], rstd[kMaxLanes], gamma[kMaxLanes], beta[kMaxLanes];
   };
 
-  // The same for the second order.
+  struct LaneCorrection {
+    LaneCorrection(const Lanes& walk, int64_t unit, bool has_offset,
+                   const GroupCorrection<Scalar>* of_groups)
+        : has_offset(has_offset) {
+      walk.Spread(unit, [&](int64_t group) { return of_groups[group].plain; }, plain);
+      walk.Spread(unit, [&](int64_t group) { return of_groups[group].xhat; }, xhat);
+      if (!has_offset) return;
+      walk.Spread(unit, [&](int64_t group) { return of_groups[group].offset; }, offset);
+    }
+    FUSEDNORM_INLINE Correction<Vec, Along> OfLanes() const {
+      typedef Operand<Vec> Op;
+      return {Along<Vec>(plain), Along<Vec>(xhat),
+              has_offset ? Op::Along(offset) : Op::Same(0)};
+    }
+
+    const bool has_offset;
+    Scalar plain[kMaxLanes], xhat[kMaxLanes], offset[kMaxLanes];
+  };
+
+  // LaneTransform for the second order.
   struct SecondOrderLanes {
     SecondOrderLanes(const Lanes& walk, int64_t unit,
                      const SecondGradients<Storage, Scalar>& in)
@@ -422,4 +446,5 @@ class Lanes {
   const Partition& part_;
   const int64_t lanes_per_group_;
   const int64_t unfolded_rows_;
+  const double per_element_;
 };

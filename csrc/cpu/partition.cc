@@ -31,8 +31,13 @@ constexpr int64_t kMaxSetBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+bool IsOfPositions(const NormProblem& problem) {
+  return problem.has_mask || problem.per_position;
+}
+
 // Short rows with parameters in common, a tile a unit.
 bool FitsTiles(const NormProblem& problem) {
+  if (IsOfPositions(problem)) return false;
   return problem.reduces_q && problem.p == 1 && problem.g == 1 && problem.q == 1 &&
          problem.k <= kMaxTileColumns;
 }
@@ -68,12 +73,21 @@ int64_t LinesFolded(int64_t lines, int64_t line) {
   return most;
 }
 
+// Whether vectors run along the groups. A mask has to hide rows, if anything is to go
+// down them, and the same ones of all groups of a unit.
+bool FitsRows(const NormProblem& problem) {
+  if (!problem.reduces_q) return false;
+  if (problem.has_mask && (problem.p == 1 || problem.mask_q > 1)) return true;
+  return problem.k * problem.q >=
+         (problem.p == 1 ? kMinRowElements : kMinChunkElements);
+}
+
 Partition PartitionUnits(const NormProblem& problem, bool has_tiles = true) {
   if (has_tiles && FitsTiles(problem)) return PartitionTiles(problem);
   Partition part;
+  part.of_positions = IsOfPositions(problem);
   const int64_t chunk = problem.k * problem.q;
-  if (problem.reduces_q &&
-      chunk >= (problem.p == 1 ? kMinRowElements : kMinChunkElements)) {
+  if (FitsRows(problem)) {
     part.walk = Walk::kRows;
     part.outer = problem.n;
     part.inner = problem.g;
@@ -95,7 +109,7 @@ Partition PartitionUnits(const NormProblem& problem, bool has_tiles = true) {
     part.stride = part.line;
     part.outer = one_line ? part.lane_blocks : problem.n;
     part.inner = one_line ? 1 : part.lane_blocks;
-    if (part.lane_blocks == 1) {
+    if (part.lane_blocks == 1 && !problem.has_mask) {
       const int64_t fold = LinesFolded(problem.p, part.line);
       part.lanes *= fold;
       part.stride *= fold;
@@ -149,16 +163,18 @@ int64_t MaxSlices(const Partition& part) {
   return part.walk == Walk::kLanes ? std::min(by_size, part.rows) : by_size;
 }
 
-// Parameters that are not used as they come are copied in the compute type.
+// Parameters that are not used as they come are copied in the compute type, but not
+// those of each position, which are as large as x.
 int64_t ParamBytes(const NormProblem& problem, int64_t params) {
   const DataType compute = ComputeType(problem.data);
+  if (problem.per_position) return 0;
   if (problem.param == compute && !problem.zero_centered) return 0;
   return params * problem.num_params() * static_cast<int64_t>(SizeOf(compute));
 }
 
 // What a pass that ends in gradients needs.
 struct GradientPass {
-  bool needs_sets;        // gradients of parameters are wanted,
+  bool needs_sets;        // gradients of parameters are sums,
   int64_t of_param;       // so many of each
   int64_t params;         // inputs like gamma
   int64_t sums;           // of a group
@@ -186,7 +202,8 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
   if (part.walk != Walk::kTiles && part.blocks * part.inner < kWantedTasks / 2) {
     const int64_t wave = UnitsPerWave(problem, part, pass.tensors);
     const int64_t wanted = std::min(MaxSlices(part), CeilDiv(kWantedTasks, wave));
-    if (!problem.reduces_q || (problem.p == 1 && problem.q == 1)) {
+    if (!problem.per_position &&
+        (!problem.reduces_q || (problem.p == 1 && problem.q == 1))) {
       // A slice of a column's or of a plain row's elements has parameters of its own.
       const int64_t slices =
           std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.inner));
@@ -237,8 +254,10 @@ Partition PartitionForward(const NormProblem& problem) {
 }
 
 Partition PartitionBackward(const NormProblem& problem) {
-  Partition part = PartitionGradients(
-      problem, {problem.has_gamma || problem.has_beta, 2, 2, 2, 3, 2, true});
+  // Of each position they are no sums.
+  const bool needs_sets =
+      (problem.has_gamma || problem.has_beta) && !problem.per_position;
+  Partition part = PartitionGradients(problem, {needs_sets, 2, 2, 2, 3, 2, true});
   // Where computing it costs more than writing it once more, to the cache.
   if (IsTranscendental(problem.activation) && part.walk != Walk::kTiles) {
     const DataType compute = ComputeType(problem.data);

@@ -28,6 +28,9 @@ constexpr int64_t kRowsPerFlush = 64;
 
 struct Partition {
   Walk walk = Walk::kRows;
+  // There is a mask, or parameters differ from position to position: kRows and kLanes
+  // are walked by position_rows.h and position_lanes.h.
+  bool of_positions = false;
 
   // Units are (outer, inner) pairs; a unit's groups are computed together. Units with
   // the same `inner` share parameters, different ones have none in common (inner is 1

@@ -49,9 +49,14 @@ class Rows {
     });
   }
 
-  // Any element of the group would do; all slices take the same.
-  FUSEDNORM_INLINE Scalar Origin(int64_t unit, int64_t, const Storage* x) const {
-    return LoadOne<Data>(x + Base(unit));
+  FUSEDNORM_INLINE double PerElement(int64_t) const { return per_element_; }
+
+  // Any element of the group would do as origin; all slices take the same.
+  FUSEDNORM_INLINE const Storage* FirstElement(int64_t unit, const Storage* x) const {
+    return x + Base(unit);
+  }
+  FUSEDNORM_INLINE Scalar Origin(const Storage* first, int64_t) const {
+    return LoadOne<Data>(first);
   }
 
   // Whole units from this one on, as many as are taken together.
@@ -76,7 +81,7 @@ class Rows {
   void Statistics(int64_t unit, int64_t slice, const Storage* x,
                   Moments* of_groups) const {
     RunMoments<Data> moments(problem_.centred,
-                             problem_.centred ? Origin(unit, 0, x) : 0);
+                             problem_.centred ? Origin(FirstElement(unit, x), 0) : 0);
     ForEachRun(unit, slice, [&](int64_t offset, int64_t, int64_t count) {
       moments.Add(x + offset, count);
     });
@@ -225,7 +230,7 @@ class Rows {
     *end = first + (slice_only ? SliceBegin(slice + 1) : problem_.k);
   }
 
- private:
+ protected:
   // One run that is one block of sums.
   FUSEDNORM_INLINE bool IsBlock() const {
     return size_ == chunk_ && size_ <= kVectorsPerBlock * Vec::kLanes;

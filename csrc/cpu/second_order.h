@@ -13,9 +13,9 @@ class SecondOrder {
   typedef SecondOrderSums<double> Sums;
   typedef SecondOrderShares<Scalar> Shares;
 
-  SecondOrder(const NormProblem& problem, const Partition& part,
+  SecondOrder(const NormProblem& problem, const Partition& part, const WalkType& walk,
               const SecondOrderBuffers& buffers, Workspace workspace)
-      : problem_(problem), part_(part), walk_(problem, part), buffers_(buffers) {
+      : problem_(problem), part_(part), walk_(walk), buffers_(buffers) {
     if (part.slices > 1) {
       sums_ = workspace.Take<Sums>(part.units() * part.slices * part.max_groups);
     }

@@ -36,26 +36,41 @@ class Scratch {
   Scalar* const data_;
 };
 
-// A parameter in the compute type, with `added` added; a copy only where needed.
+// Whether parameters cannot be used as they come, where `added` is added to them.
+template <class Scalar>
+FUSEDNORM_INLINE bool NeedConversion(const NormProblem& problem, Scalar added) {
+  return problem.param != ComputeType(problem.data) || added != 0;
+}
+
+// to[i] = from[first + i] + added, in the compute type
+template <class Data>
+void ConvertParams(const NormProblem& problem, const void* from, int64_t first,
+                   int64_t count, typename Data::Vec::Scalar added,
+                   typename Data::Vec::Scalar* to) {
+  typedef typename Data::Vec Vec;
+  typedef ScalarData<Vec> Scalars;
+  const bool narrow = problem.param != ComputeType(problem.data);
+  const auto* const stored = static_cast<const typename Data::Storage*>(from) + first;
+  const auto* const wide = static_cast<const typename Vec::Scalar*>(from) + first;
+  ForEachVector<Vec>(count, [&](int64_t i, auto width) {
+    const typename Vec::V value =
+        narrow ? Load<Data>(stored + i, width) : Load<Scalars>(wide + i, width);
+    Store<Scalars>(to + i, value + added, width);
+  });
+}
+
+// A parameter in the compute type, with `added` added; a copy only where needed. Those
+// of each position are as large as x, and converted run by run (position_params.h).
 template <class Data>
 const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
                                                const void* from,
                                                typename Data::Vec::Scalar added,
                                                Workspace* workspace) {
-  typedef typename Data::Vec Vec;
-  typedef typename Vec::Scalar Scalar;
-  typedef ScalarData<Vec> Scalars;
-  const bool converted = problem.param != ComputeType(problem.data);
-  if (from == nullptr) return nullptr;
-  if (!converted && added == 0) return static_cast<const Scalar*>(from);
+  typedef typename Data::Vec::Scalar Scalar;
+  if (from == nullptr || problem.per_position) return nullptr;
+  if (!NeedConversion(problem, added)) return static_cast<const Scalar*>(from);
   Scalar* to = workspace->Take<Scalar>(problem.num_params());
-  ForEachVector<Vec>(problem.num_params(), [&](int64_t i, auto width) {
-    const typename Vec::V value =
-        converted
-            ? Load<Data>(static_cast<const typename Data::Storage*>(from) + i, width)
-            : Load<Scalars>(static_cast<const Scalar*>(from) + i, width);
-    Store<Scalars>(to + i, value + added, width);
-  });
+  ConvertParams<Data>(problem, from, 0, problem.num_params(), added, to);
   return to;
 }
 

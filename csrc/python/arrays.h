@@ -13,8 +13,12 @@
 namespace fusednorm {
 
 // bfloat16 is known by name: it is ml_dtypes's, not NumPy's.
+inline std::string TypeNameOf(const py::array& array) {
+  return array.dtype().attr("name").cast<std::string>();
+}
+
 inline DataType DataTypeOf(const char* argument, const py::array& array) {
-  return DataTypeFromName(argument, array.dtype().attr("name").cast<std::string>());
+  return DataTypeFromName(argument, TypeNameOf(array));
 }
 
 inline Shape ShapeOf(const py::array& array) {
@@ -25,6 +29,13 @@ inline Shape ShapeOf(const py::array& array) {
 inline py::array Dense(const char* argument, const py::array& array, const Shape& shape,
                        DataType type) {
   CheckArray(argument, ShapeOf(array), DataTypeOf(argument, array), shape, type);
+  return py::array::ensure(array, py::array::c_style);
+}
+
+// The same of truth values, which are no DataType.
+inline py::array DenseMask(const char* argument, const py::array& array,
+                           const Shape& shape) {
+  CheckArray(argument, ShapeOf(array), TypeNameOf(array), shape, "bool");
   return py::array::ensure(array, py::array::c_style);
 }
 

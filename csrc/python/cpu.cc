@@ -36,9 +36,9 @@ Processor MakeProcessor(int num_threads, const std::string& isa) {
 }
 
 Resolved Resolve(const Spec& spec, const py::array& x, const OptionalArray& gamma,
-                 const OptionalArray& beta, bool has_residual) {
-  Operands operands{ShapeOf(x), DataTypeOf("x", x), std::nullopt, std::nullopt,
-                    has_residual};
+                 const OptionalArray& beta, bool has_residual, bool has_mask = false) {
+  Operands operands{ShapeOf(x),   DataTypeOf("x", x), std::nullopt,
+                    std::nullopt, has_residual,       has_mask};
   if (gamma) operands.gamma = DataTypeOf("gamma", *gamma);
   if (beta) operands.beta = DataTypeOf("beta", *beta);
   return Resolve(spec, operands);
@@ -51,6 +51,11 @@ class Inputs {
                   DataType type) {
     if (!array) return nullptr;
     arrays_.push_back(Dense(name, *array, shape, type));
+    return arrays_.back().data();
+  }
+  const void* AddMask(const OptionalArray& mask, const Shape& shape) {
+    if (!mask) return nullptr;
+    arrays_.push_back(DenseMask("mask", *mask, shape));
     return arrays_.back().data();
   }
 
@@ -68,8 +73,9 @@ py::array NewStatistics(const Resolved& call) {
 
 py::tuple Forward(const Spec& spec, const Processor& processor, const py::array& x,
                   const OptionalArray& gamma, const OptionalArray& beta,
-                  const OptionalArray& residual) {
-  const Resolved call = Resolve(spec, x, gamma, beta, residual.has_value());
+                  const OptionalArray& residual, const OptionalArray& mask) {
+  const Resolved call =
+      Resolve(spec, x, gamma, beta, residual.has_value(), mask.has_value());
   const NormProblem& problem = call.problem;
   const py::array y = NewLike(x);
   const OptionalArray sum = residual ? OptionalArray(NewLike(x)) : std::nullopt;
@@ -83,6 +89,7 @@ py::tuple Forward(const Spec& spec, const Processor& processor, const py::array&
   buffers.residual = inputs.Add("residual", residual, ShapeOf(x), problem.data);
   buffers.gamma = inputs.Add("gamma", gamma, call.params, problem.param);
   buffers.beta = inputs.Add("beta", beta, call.params, problem.param);
+  buffers.mask = inputs.AddMask(mask, call.mask);
   buffers.y = const_cast<void*>(y.data());
   buffers.sum = sum ? const_cast<void*>(sum->data()) : nullptr;
   buffers.mean = mean ? const_cast<void*>(mean->data()) : nullptr;
@@ -101,8 +108,9 @@ py::tuple Backward(const Spec& spec, const Processor& processor, const py::array
                    const py::array& x, const OptionalArray& mean, const py::array& rstd,
                    const OptionalArray& gamma, const OptionalArray& beta,
                    const OptionalArray& dsum, const OptionalArray& dmean,
-                   const OptionalArray& drstd) {
-  const Resolved call = Resolve(spec, x, gamma, beta, dsum.has_value());
+                   const OptionalArray& drstd, const OptionalArray& mask) {
+  const Resolved call =
+      Resolve(spec, x, gamma, beta, dsum.has_value(), mask.has_value());
   const NormProblem& problem = call.problem;
   CheckMean(problem, mean.has_value());
   const py::array dx = NewLike(x);
@@ -124,6 +132,7 @@ py::tuple Backward(const Spec& spec, const Processor& processor, const py::array
   buffers.dsum = inputs.Add("dsum", dsum, ShapeOf(x), problem.data);
   buffers.dmean = inputs.Add("dmean", dmean, call.statistics, compute);
   buffers.drstd = inputs.Add("drstd", drstd, call.statistics, compute);
+  buffers.mask = inputs.AddMask(mask, call.mask);
   buffers.dx = const_cast<void*>(dx.data());
   buffers.dgamma = dgamma ? const_cast<void*>(dgamma->data()) : nullptr;
   buffers.dbeta = dbeta ? const_cast<void*>(dbeta->data()) : nullptr;
@@ -195,17 +204,18 @@ void DefineCpu(py::module_& m) {
          const OptionalArray& beta, const OptionalArray& residual,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
          const std::string& activation, bool zero_centered, bool per_sample,
-         int num_threads, const std::string& isa) {
-        return Forward(
-            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
-            MakeProcessor(num_threads, isa), x, gamma, beta, residual);
+         bool per_position, const OptionalArray& mask, int num_threads,
+         const std::string& isa) {
+        return Forward({op, axes, groups, epsilon, activation, zero_centered,
+                        per_sample, per_position},
+                       MakeProcessor(num_threads, isa), x, gamma, beta, residual, mask);
       },
       py::arg("op"), py::arg("x"), py::arg("gamma") = py::none(),
       py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
       py::arg("activation") = "none", py::arg("zero_centered") = false,
-      py::arg("per_sample") = false, py::arg("num_threads") = 1,
-      py::arg("isa") = "auto",
+      py::arg("per_sample") = false, py::arg("per_position") = false,
+      py::arg("mask") = py::none(), py::arg("num_threads") = 1, py::arg("isa") = "auto",
       R"doc(Normalizes x.
 
 Args:
@@ -216,6 +226,9 @@ Args:
     residual: array like x that is added first, or None.
     zero_centered: multiply by 1 + gamma.
     per_sample: gamma and beta have axis 0 of x before their other axes.
+    per_position: gamma and beta have the shape of x.
+    mask: bool array of the shape of x without the channel axis, or None. The statistics
+        are of the positions where it is true; all are normalized. "group_norm" only.
     num_threads: threads to use; the result does not depend on it.
     isa: "auto" or one of isas().
 
@@ -234,11 +247,12 @@ Raises:
          const OptionalArray& dmean, const OptionalArray& drstd,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
          const std::string& activation, bool zero_centered, bool per_sample,
-         int num_threads, const std::string& isa) {
-        return Backward(
-            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
-            MakeProcessor(num_threads, isa), dy, x, mean, rstd, gamma, beta, dsum,
-            dmean, drstd);
+         bool per_position, const OptionalArray& mask, int num_threads,
+         const std::string& isa) {
+        return Backward({op, axes, groups, epsilon, activation, zero_centered,
+                         per_sample, per_position},
+                        MakeProcessor(num_threads, isa), dy, x, mean, rstd, gamma, beta,
+                        dsum, dmean, drstd, mask);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
@@ -246,6 +260,7 @@ Raises:
       py::arg("drstd") = py::none(), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon"), py::arg("activation") = "none",
       py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("per_position") = false, py::arg("mask") = py::none(),
       py::arg("num_threads") = 1, py::arg("isa") = "auto",
       R"doc(Gradients of forward.
 
@@ -254,6 +269,7 @@ Args:
     x: what was normalized: x, or the sum where there was a residual.
     mean, rstd: as forward returned them; mean is None for "rms_norm".
     dsum, dmean, drstd: gradients of the other outputs, or None.
+    mask: as forward was given it.
 
 Returns:
     (dx, dgamma or None, dbeta or None); the gradient of the residual is dx.

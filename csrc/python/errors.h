@@ -42,16 +42,22 @@ inline DataType DataTypeFromName(const std::string& argument, const std::string&
       argument + " must have dtype float16, bfloat16, float32 or float64, got " + name);
 }
 
-inline void CheckArray(const std::string& argument, const Shape& shape, DataType type,
-                       const Shape& expected_shape, DataType expected_type) {
+inline void CheckArray(const std::string& argument, const Shape& shape,
+                       const std::string& type, const Shape& expected_shape,
+                       const std::string& expected_type) {
   if (shape != expected_shape) {
     throw py::value_error(argument + " must have shape " + ToString(expected_shape) +
                           ", got " + ToString(shape));
   }
   if (type != expected_type) {
-    throw py::value_error(argument + " must have dtype " + Name(expected_type) +
-                          ", got " + Name(type));
+    throw py::value_error(argument + " must have dtype " + expected_type + ", got " +
+                          type);
   }
+}
+
+inline void CheckArray(const std::string& argument, const Shape& shape, DataType type,
+                       const Shape& expected_shape, DataType expected_type) {
+  CheckArray(argument, shape, Name(type), expected_shape, Name(expected_type));
 }
 
 }  // namespace fusednorm

@@ -29,6 +29,8 @@ def forward(
     activation: _Activation = "none",
     zero_centered: bool = False,
     per_sample: bool = False,
+    per_position: bool = False,
+    mask: _Array | None = None,
     num_threads: int = 1,
     isa: _Isa = "auto",
 ) -> tuple[_Array, _Array | None, _Array | None, _Array]: ...
@@ -50,6 +52,8 @@ def backward(
     activation: _Activation = "none",
     zero_centered: bool = False,
     per_sample: bool = False,
+    per_position: bool = False,
+    mask: _Array | None = None,
     num_threads: int = 1,
     isa: _Isa = "auto",
 ) -> tuple[_Array, _Array | None, _Array | None]: ...
