@@ -322,6 +322,18 @@ class TestLayers:
         layer = fusednorm.GroupNormalization.from_config(config)
         assert layer.use_mask is LEGACY
 
+    @pytest.mark.skipif(not LEGACY, reason="Keras 3's layer knows no masks")
+    def test_as_tf_keras_computes_it(self, rng):
+        x, mask = data(rng, (3, 6, 8)), rng.random((3, 6, 1)) > 0.4
+        mask[:, 0] = True  # Where nothing counts it divides by zero.
+        ours = built(fusednorm.GroupNormalization(4), x.shape, rng)
+        theirs = keras.layers.GroupNormalization(4)
+        theirs.build(x.shape)
+        theirs.set_weights(ours.get_weights())
+        np.testing.assert_allclose(
+            ours(x, mask=mask), theirs(x, mask=tf.constant(mask)), rtol=0, atol=AGREE
+        )
+
     @keras_3_only
     def test_conversion_keeps_what_a_model_computes(self, rng):
         tokens = rng.integers(0, 3, (3, 6))
