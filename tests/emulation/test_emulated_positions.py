@@ -10,6 +10,7 @@ from emulated_norms import (
     CLUSTERS,
     DTYPES,
     SMALL,
+    Device,
     Options,
     backward,
     check,
@@ -167,6 +168,15 @@ def test_dx_alone(emulated, norm, shape, mask, rng):
 def test_a_mean_far_from_zero_behind_a_mask(emulated, norm, shape, rng):
     options = Options(mask=True)
     check(emulated, norm, shape, np.float32, rng, SMALL, options, shift=3000.0)
+
+
+def test_rows_whose_first_slices_are_hidden(emulated, rng):
+    """Their moments are around nothing that the others could be joined around."""
+    device = Device(multiprocessors=16)
+    options = Options(mask=True, offset=1)
+    case = (group(-1, 1), (2, 12, 5000), np.float32)
+    (made, _), _ = check(emulated, *case, rng, device, options, shift=3000.0)
+    assert made["slices"] == 3
 
 
 def at_positions(norm, data):
