@@ -110,6 +110,12 @@ FUSEDNORM_DEVICE_CALL AffineValues<typename Number<T>::Compute, kWidth> AffineOf
   return values;
 }
 
+// The first parameter of a row.
+FUSEDNORM_DEVICE int64_t FirstParam(const Rows& rows, int64_t row) {
+  const int64_t before = rows.sets.Divide(row);
+  return (rows.by_sample ? before : row - before * rows.sets.divisor()) * rows.k;
+}
+
 // gamma and beta of the elements of an access at element `i` of a row whose first
 // parameter is `first`.
 template <class T, int kWidth>

@@ -28,7 +28,12 @@ struct Rows {
   int64_t count = 0;  // N * G
   int64_t length = 0;
   int64_t k = 1;
-  Divider g;                // a row's group is row % G
+  Divider g;  // a row's group is row % G
+  // A row's gamma and beta are those of its group, row % sets; or, where each sample
+  // has its own, of its sample, row / sets. G and Q are 1 then.
+  Divider sets;
+  bool by_sample = false;
+  Divider samples;          // their number, or 1
   Divider q;                // an element's channel is i / Q
   bool whole_runs = false;  // an access never crosses from one run to the next
   ParamMode mode = ParamMode::kAlong;
@@ -45,12 +50,17 @@ struct Tiles {
   bool columns = false;    // parameters vary with the row, not along the line
   bool positions = false;  // they vary with both, as x does; not columns then
   Divider q;               // a lane's parameter is lane / Q
-  int lanes = 1;           // of a tile
-  Divider lane_blocks;     // tiles of a line
-  Divider parts;           // tiles of one group, where a tile does not hold one
-  Divider slabs;           // pieces that the rows are cut into,
-  int64_t slab_rows = 1;   // of so many rows; the last ones may have fewer or none
-  int64_t slots = 1;       // blocks that share `outer`
+  // So many successive `outer` have the same `params` numbers of gamma and of beta:
+  // those of one of `samples`, or all.
+  Divider sample;
+  int64_t params = 1;
+  int64_t samples = 1;
+  int lanes = 1;          // of a tile
+  Divider lane_blocks;    // tiles of a line
+  Divider parts;          // tiles of one group, where a tile does not hold one
+  Divider slabs;          // pieces that the rows are cut into,
+  int64_t slab_rows = 1;  // of so many rows; the last ones may have fewer or none
+  int64_t slots = 1;      // blocks that share `outer`
 };
 
 // Which positions the statistics are of: bool [samples, P, Q]. See mask.cuh.
@@ -78,7 +88,8 @@ struct NormArgs {
   int team = 1;       // threads of a row, lanes of a run
   Divider slices;     // of a row
   int64_t slice = 0;  // elements of one
-  int64_t slots = 1;  // teams that share the rows, or those of one slice
+  int64_t slots = 1;  // teams that share the rows, or those of one slice; of each
+                      // sample that has its own gamma and beta
   Divider pieces;     // of a run
   int64_t piece = 0;  // elements of one
 };

@@ -1,4 +1,5 @@
 // From a problem and its plan to the arguments of kernels.
+#include <cassert>
 #include <string>
 
 #include "core/param_sets.h"
@@ -14,6 +15,10 @@ namespace {
 
 NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamma,
                   const void* beta) {
+  // Of all problems with several sets, no others are left of Simplified.
+  assert(problem.param_sets == 1 ||
+         (problem.p == 1 ? problem.g == 1 && (problem.q == 1 || !problem.reduces_q)
+                         : problem.param_sets == problem.n));
   NormArgs args;
   args.affine.gamma = gamma;
   args.affine.beta = beta;
@@ -30,6 +35,9 @@ NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamm
   rows.length = problem.k * problem.q;
   rows.k = problem.k;
   rows.g = Divider(problem.g);
+  rows.by_sample = problem.param_sets > 1;
+  rows.sets = Divider(rows.by_sample ? rows.count / problem.param_sets : problem.g);
+  rows.samples = Divider(problem.param_sets);
   rows.q = Divider(problem.q);
   rows.whole_runs = problem.k == 1 || problem.q % plan.width == 0;
   const bool runs =
@@ -49,6 +57,9 @@ NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamm
   tiles.columns = columns && !problem.per_position;
   tiles.positions = problem.per_position;
   tiles.q = Divider(problem.q);
+  tiles.sample = Divider(problem.n / problem.param_sets);
+  tiles.samples = problem.param_sets;
+  tiles.params = problem.num_params() / problem.param_sets;
   tiles.lanes = static_cast<int>(plan.lanes);
   tiles.lane_blocks = Divider(plan.lane_blocks);
   tiles.parts = Divider(plan.parts);
@@ -134,9 +145,8 @@ Status RunOf(const NormProblem& problem, const Plan& plan, const Args& args,
   return Status::Internal("unknown data type");
 }
 
-// A problem with one set of parameters.
-Status RunOne(const NormProblem& problem, const ForwardBuffers& buffers,
-              const Plan& plan, void* workspace, Stream stream) {
+Status Run(const NormProblem& problem, const ForwardBuffers& buffers, const Plan& plan,
+           void* workspace, Stream stream) {
   ForwardArgs args;
   static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, buffers.beta);
   args.x = buffers.x;
@@ -151,8 +161,8 @@ Status RunOne(const NormProblem& problem, const ForwardBuffers& buffers,
                ForwardDouble);
 }
 
-Status RunOne(const NormProblem& problem, const BackwardBuffers& buffers,
-              const Plan& plan, void* workspace, Stream stream) {
+Status Run(const NormProblem& problem, const BackwardBuffers& buffers, const Plan& plan,
+           void* workspace, Stream stream) {
   // Without an activation the gradient does not depend on beta.
   const bool needs_beta = problem.activation != Activation::kNone;
   BackwardArgs args;
@@ -185,8 +195,9 @@ Status RunOne(const NormProblem& problem, const BackwardBuffers& buffers,
                BackwardBfloat16, BackwardDouble);
 }
 
-Status RunOne(const NormProblem& problem, const SecondOrderBuffers& buffers,
-              const Plan& plan, void* workspace, Stream stream) {
+// A problem with one set of parameters.
+Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
+           const Plan& plan, void* workspace, Stream stream) {
   SecondOrderArgs args;
   static_cast<NormArgs&>(args) = MakeArgs(problem, plan, buffers.gamma, nullptr);
   args.dy = buffers.dy;
@@ -211,19 +222,6 @@ Status RunOne(const NormProblem& problem, const SecondOrderBuffers& buffers,
                SecondOrderBfloat16, SecondOrderDouble);
 }
 
-// One set after the other. They share the workspace, as the stream runs them in order.
-template <class Buffers>
-Status RunSets(const NormProblem& problem, const Buffers& buffers, const Plan& plan,
-               void* workspace, Stream stream) {
-  const NormProblem simple = Simplified(problem);
-  const NormProblem one = OfOneSet(simple);
-  for (int64_t set = 0; set < simple.param_sets; ++set) {
-    FUSEDNORM_RETURN_IF_ERROR(
-        RunOne(one, BuffersOf(one, set, buffers), plan, workspace, stream));
-  }
-  return Status();
-}
-
 }  // namespace
 
 Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
@@ -232,7 +230,7 @@ Status Forward(const NormProblem& problem, const ForwardBuffers& buffers,
     FUSEDNORM_RETURN_IF_ERROR(Fill(problem, buffers.mean, stream));
     return Fill(problem, buffers.rstd, stream);
   }
-  return RunSets(problem, buffers, plan, workspace, stream);
+  return Run(Simplified(problem), buffers, plan, workspace, stream);
 }
 
 Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
@@ -242,7 +240,7 @@ Status Backward(const NormProblem& problem, const BackwardBuffers& buffers,
         FillZero(problem.num_params(), problem.param, buffers.dgamma, stream));
     return FillZero(problem.num_params(), problem.param, buffers.dbeta, stream);
   }
-  return RunSets(problem, buffers, plan, workspace, stream);
+  return Run(Simplified(problem), buffers, plan, workspace, stream);
 }
 
 Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers,
@@ -256,7 +254,15 @@ Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers
         FillZero(problem.num_groups(), compute, buffers.d_dmean, stream));
     return FillZero(problem.num_groups(), compute, buffers.d_drstd, stream);
   }
-  return RunSets(problem, buffers, plan, workspace, stream);
+  // One set after the other. They share the workspace, as the stream runs them in
+  // order.
+  const NormProblem simple = Simplified(problem);
+  const NormProblem one = OfOneSet(simple);
+  for (int64_t set = 0; set < plan.repeats; ++set) {
+    FUSEDNORM_RETURN_IF_ERROR(
+        Run(one, BuffersOf(one, set, buffers), plan, workspace, stream));
+  }
+  return Status();
 }
 
 }  // namespace cuda

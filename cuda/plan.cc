@@ -55,9 +55,12 @@ Traffic TrafficOf(const Work& work) {
           tensors * tensor + (large ? 2 * params : 0), 2};
 }
 
-Plan MakePlan(const Work& work) {
+Plan MakePlan(const NormProblem& of_samples, const Device& device, bool aligned,
+              bool backward, bool params) {
   Plan plan;
-  const NormProblem& problem = work.problem;
+  if (of_samples.num_elements() == 0) return plan;
+  const NormProblem problem = Simplified(of_samples);
+  const Work work(problem, device, aligned, backward, params);
   if (problem.reduces_q && problem.p == 1) {
     if (work.backward) {
       PlanRowsBackward(work, &plan);
@@ -137,16 +140,12 @@ bool Aligned(const SecondOrderBuffers& b) {
 }
 
 Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {
-  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
-    return MakePlan(Work(one, device, one_aligned, false, false));
-  });
+  return MakePlan(problem, device, aligned, false, false);
 }
 
 Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
                   bool params) {
-  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
-    return MakePlan(Work(one, device, one_aligned, true, params));
-  });
+  return MakePlan(problem, device, aligned, true, params);
 }
 
 }  // namespace cuda

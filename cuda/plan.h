@@ -38,7 +38,8 @@ struct Launch {
 struct Plan {
   Variant variant = Variant::kEmpty;
   int num_launches = 0;
-  int64_t repeats = 1;  // the launches, and what they move: once a set of parameters
+  // Second order: the launches, and what they move, once a set of parameters.
+  int64_t repeats = 1;
   Launch launches[3];
   // Device memory, 256-byte aligned, any content: the groups' partial sums, then those
   // of dgamma and those of dbeta, then the counts of a mask.
@@ -64,7 +65,9 @@ struct Plan {
   int64_t parts = 1;        // tiles that a group wider than one is cut into
   int64_t pieces = 1;       // of a run
   int64_t piece = 0;        // elements of one
-  int64_t slots = 1;        // teams or blocks that share rows or the batch
+  // Teams or blocks that share rows or the batch; in backward rows of each sample that
+  // has its own parameters.
+  int64_t slots = 1;
   int64_t mask_pieces = 1;  // that a sample of a mask is counted in
 };
 

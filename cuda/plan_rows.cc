@@ -17,6 +17,10 @@ constexpr double kFilled = 0.6;
 
 int64_t Rows(const NormProblem& problem) { return problem.n * problem.g; }
 int64_t Length(const NormProblem& problem) { return problem.k * problem.q; }
+// Those of a sample that has its own parameters, or all.
+int64_t RowsOfSet(const NormProblem& problem) {
+  return Rows(problem) / problem.param_sets;
+}
 
 // The blocks of a cluster that hold `accesses` of `bytes` each in shared memory: the
 // fewest with two blocks on a multiprocessor, else the fewest that hold them; more
@@ -65,11 +69,13 @@ void PlanSplitRowsForward(const Work& work, Plan* plan) {
   AddLaunch(plan, "SplitRowsNormalize", rows * plan->slices, kThreads, 1, shared);
 }
 
-// How teams share rows in backward. A team keeps to rows of one group where it sums
-// columns: there is a multiple of G of them.
+// How teams share rows in backward, those of each sample where it has parameters of its
+// own. A team keeps to rows of one group where it sums columns: there is a multiple of
+// G of them.
 void ShareRows(const Work& work, int64_t teams, bool columns, Plan* plan) {
   const NormProblem& problem = work.problem;
-  plan->slots = std::max<int64_t>(1, std::min(Rows(problem), teams));
+  teams = CeilDiv(teams, problem.param_sets);
+  plan->slots = std::max<int64_t>(1, std::min(RowsOfSet(problem), teams));
   if (columns && problem.g > 1) {
     plan->slots =
         problem.g * std::max<int64_t>(1, std::min(problem.n, teams / problem.g));
@@ -141,7 +147,8 @@ void PlanSplitRowsBackward(const Work& work, bool columns, Plan* plan) {
   ShareRows(work, CeilDiv(wanted, plan->slices), columns, plan);
   plan->partial_bytes = 2 * rows * plan->slices * work.compute_bytes;
   const int64_t shared = BlockTeamBytes(work.compute_bytes);
-  AddLaunch(plan, "SplitRowsSums", plan->slots * plan->slices, threads, 1, shared);
+  AddLaunch(plan, "SplitRowsSums", problem.param_sets * plan->slots * plan->slices,
+            threads, 1, shared);
   AddCountMask(work, plan);
   AddLaunch(plan, "SplitRowsGradient", rows * plan->slices, threads, 1,
             std::max(shared, threads * work.compute_bytes));
@@ -213,6 +220,7 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
   const NormProblem& problem = work.problem;
   const int64_t rows = Rows(problem), length = Length(problem);
   const int64_t multiprocessors = work.device.multiprocessors;
+  const int64_t samples = problem.param_sets;
   const bool along = problem.q == 1;
   // One gamma a row, whose gradient is a sum that is needed anyway.
   const bool constant = !along && problem.k == 1;
@@ -237,19 +245,22 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
     const int few = wide ? 1 : kFewScalars;
     plan->vectors = accesses <= kWarp * few ? few : column_vectors;
     plan->team = static_cast<int>(PowerOfTwo(CeilDiv(accesses, plan->vectors)));
-    const int threads = plan->vectors == few ? kWarpRowsThreads : kWarpColumnsThreads;
+    int threads = plan->vectors == few ? kWarpRowsThreads : kWarpColumnsThreads;
+    // A block has rows of one sample only, of which there may be few.
+    if (samples > 1) threads = WholeWarps(RowsOfSet(problem) * plan->team, threads);
     const int64_t teams = threads / plan->team;
     const int64_t per_multiprocessor = !columns               ? kRounds
                                        : plan->vectors == few ? 4
                                                               : 2;
     const int64_t blocks =
-        std::min(CeilDiv(rows, teams), per_multiprocessor * multiprocessors);
+        std::min(CeilDiv(RowsOfSet(problem), teams),
+                 CeilDiv(per_multiprocessor * multiprocessors, samples));
     plan->slots = blocks * teams;
     if (columns && problem.g > 1) ShareRows(work, plan->slots, true, plan);
     // The columns of a block are added up in it, if all are of the same group.
     const bool joined = columns && problem.g == 1;
-    AddLaunch(plan, "WarpRowsBackward", CeilDiv(plan->slots, teams), threads, 1,
-              joined ? 2 * length * work.compute_bytes : 0);
+    AddLaunch(plan, "WarpRowsBackward", samples * CeilDiv(plan->slots, teams), threads,
+              1, joined ? 2 * length * work.compute_bytes : 0);
     finish(joined ? blocks : plan->slots / problem.g);
     return;
   }
@@ -266,7 +277,7 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
     const int64_t per_multiprocessor =
         columns ? std::max(1, max_threads / threads) : kRounds;
     ShareRows(work, per_multiprocessor * multiprocessors / cluster, columns, plan);
-    AddLaunch(plan, "BlockRowsBackward", plan->slots * cluster, threads,
+    AddLaunch(plan, "BlockRowsBackward", samples * plan->slots * cluster, threads,
               static_cast<int>(cluster), team_bytes);
     finish(plan->slots / problem.g);
     return;
@@ -284,8 +295,8 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
     plan->team = kSharedColumnThreads;
     ShareRows(work, columns ? multiprocessors : kRounds * multiprocessors, columns,
               plan);
-    AddLaunch(plan, "SharedRowsBackward", plan->slots, kSharedColumnThreads, 1,
-              team_bytes + held);
+    AddLaunch(plan, "SharedRowsBackward", samples * plan->slots, kSharedColumnThreads,
+              1, team_bytes + held);
     finish(plan->slots / problem.g);
     return;
   }

@@ -136,9 +136,17 @@ Plan MakePlan(const Work& work) {
 
 Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool aligned,
                      bool params) {
-  return PlanSets(problem, aligned, [&](const NormProblem& one, bool one_aligned) {
-    return MakePlan(Work(one, device, one_aligned, true, params));
-  });
+  if (problem.num_elements() == 0) return Plan();
+  // What belongs to one set of parameters runs as often as there are sets.
+  const NormProblem simple = Simplified(problem);
+  const NormProblem one = OfOneSet(simple);
+  if (simple.param_sets > 1) {
+    aligned = aligned && BytesOf(one, Part::kData) % 16 == 0 &&
+              BytesOf(one, Part::kParams) % 16 == 0;
+  }
+  Plan plan = MakePlan(Work(one, device, aligned, true, params));
+  plan.repeats = simple.param_sets;
+  return plan;
 }
 
 }  // namespace cuda

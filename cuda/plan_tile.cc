@@ -102,7 +102,8 @@ void PlanTile(const Work& work, Plan* plan) {
   // Those of each position are written without being summed.
   const bool params = work.params && !problem.per_position;
   const bool lane_params = params && !lines.columns;
-  const int64_t params_of_set = lines.columns ? lines.rows : lines.line;
+  const int64_t params_of_set =
+      problem.param_sets * (lines.columns ? lines.rows : lines.line);
 
   // The fewest slabs of a cluster that fit twice on a multiprocessor and fill the
   // device; else those that come nearest.
@@ -127,13 +128,16 @@ void PlanTile(const Work& work, Plan* plan) {
     // sample leave few partial sums.
     const int64_t most_slots =
         lane_params ? 2 * multiprocessors / blocks_of_slot : kMaxGrid / blocks_of_slot;
-    plan->slots = std::max<int64_t>(1, std::min(lines.outer, most_slots));
+    // A block has one sample only, where each has parameters of its own.
+    plan->slots = problem.param_sets > 1
+                      ? lines.outer
+                      : std::max<int64_t>(1, std::min(lines.outer, most_slots));
     AddLaunch(plan, work.backward ? "TileBackward" : "TileForward",
               plan->slots * blocks_of_slot, threads, static_cast<int>(cluster),
               shared(slabs));
     if (params) {
-      PlanParamSums(work, lines.columns ? units : plan->slots * slabs, params_of_set,
-                    true, plan);
+      const int64_t sets = lines.columns ? units : plan->slots * slabs;
+      PlanParamSums(work, sets / problem.param_sets, params_of_set, true, plan);
     }
   } else {
     plan->variant = Variant::kSplitTile;
@@ -152,8 +156,8 @@ void PlanTile(const Work& work, Plan* plan) {
     AddLaunch(plan, work.backward ? "SplitTileGradient" : "SplitTileNormalize", blocks,
               threads, 1, std::max(tile_bytes, threads * work.compute_bytes));
     if (params) {
-      PlanParamSums(work, lines.columns ? units : lines.outer * plan->slices,
-                    params_of_set, false, plan);
+      const int64_t sets = lines.columns ? units : lines.outer * plan->slices;
+      PlanParamSums(work, sets / problem.param_sets, params_of_set, false, plan);
     }
   }
 }

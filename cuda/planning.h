@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/param_sets.h"
 #include "cuda/plan.h"
 #include "cuda/shared_layout.h"
 #include "cuda/view.h"
@@ -65,22 +64,6 @@ struct Work {
                     device.shared_bytes_per_multiprocessor / 2 - 1024);
   }
 };
-
-// The plan of plan_one(problem, aligned) for what belongs to one set of parameters,
-// which runs as often as there are sets.
-template <class PlanOne>
-Plan PlanSets(const NormProblem& problem, bool aligned, PlanOne&& plan_one) {
-  if (problem.num_elements() == 0) return Plan();
-  const NormProblem simple = Simplified(problem);
-  const NormProblem one = OfOneSet(simple);
-  if (simple.param_sets > 1) {
-    aligned = aligned && BytesOf(one, Part::kData) % 16 == 0 &&
-              BytesOf(one, Part::kParams) % 16 == 0;
-  }
-  Plan plan = plan_one(one, aligned);
-  plan.repeats = simple.param_sets;
-  return plan;
-}
 
 // The memory traffic of a pass.
 struct Traffic {

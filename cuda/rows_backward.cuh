@@ -154,8 +154,22 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
   Pack<T, kWidth>::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
 }
 
-// args.slots teams take the rows in turn; a multiple of G, so that each has rows of one
-// group and one set of columns.
+// The first row of a block's first team. args.slots teams take the rows in turn; a
+// multiple of G, so that each has rows of one group and one set of columns. Where each
+// sample has its own gamma and beta, so many take its rows, those of whole blocks, and
+// successive blocks are of successive samples.
+FUSEDNORM_DEVICE int64_t FirstRow(const Rows& rows, int64_t block, int teams) {
+  if (!rows.by_sample) return block * teams;
+  const int64_t turn = rows.samples.Divide(block);
+  return (block - turn * rows.samples.divisor()) * rows.sets.divisor() + turn * teams;
+}
+// From one row of a block's first team to the next. False: that was the last.
+FUSEDNORM_DEVICE bool NextRow(const NormArgs& args, int64_t* row) {
+  *row += args.slots;
+  return *row < args.rows.count &&
+         (!args.rows.by_sample || args.rows.sets.Remainder(*row) >= args.slots);
+}
+
 template <class T, int kWidth, class Held, class Team>
 FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_offset,
                                        int64_t shared_offset_dy) {
@@ -167,11 +181,13 @@ FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_
   ColumnSums<C, kVectors, kWidth> columns;
   columns.Clear();
 
-  const int64_t first_slot = team.block() * team.teams();
-  const int64_t slot = first_slot + team.team();
-  for (int64_t round = first_slot; round < args.rows.count; round += args.slots) {
-    const int64_t row = round + team.team();
-    const bool active = slot < args.slots && row < args.rows.count;
+  const int64_t slot = team.block() * team.teams() + team.team();
+  int64_t first_row = FirstRow(args.rows, team.block(), team.teams());
+  do {
+    const int64_t row = first_row + team.team();
+    const bool active = args.rows.by_sample
+                            ? args.rows.sets.Remainder(row) >= team.team()
+                            : slot < args.slots && row < args.rows.count;
     const RowAccess<kWidth> access = {team.index(), team.size(),
                                       active ? static_cast<int>(args.rows.length) : 0};
     const int64_t base = row * args.rows.length;
@@ -186,7 +202,7 @@ FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_
                        ? device::Load(static_cast<const C*>(args.mean) + row)
                        : C(0);
     const C rstd = active ? device::Load(static_cast<const C*>(args.rstd) + row) : C(0);
-    const int64_t param = args.rows.g.Remainder(row) * args.rows.k;
+    const int64_t param = FirstParam(args.rows, row);
 
     C plain = 0, with_xhat = 0;
     ReduceHeldRow<T, kWidth>(args, access, held_x, held_dy, param, 0, mean, rstd,
@@ -217,7 +233,7 @@ FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_
                                   by.offset, held_x.Get(j), held_dy.Get(j),
                                   base + access.At(j));
     });
-  }
+  } while (NextRow(args, &first_row));
   team.Finish();
 
   const bool wanted = args.params.gamma != nullptr || args.params.beta != nullptr;
@@ -226,7 +242,7 @@ FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_
   const RowAccess<kWidth> access = {team.index(), team.size(), length};
   if (team.teams() > 1 && args.rows.g.divisor() == 1) {
     columns.WriteOfBlock(args.params, length, access);
-  } else if (slot < args.slots) {
+  } else if (args.rows.by_sample || slot < args.slots) {
     columns.Write(args.params, slot, length, 0, access);
   }
 }

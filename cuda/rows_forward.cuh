@@ -84,7 +84,7 @@ FUSEDNORM_DEVICE void ForwardHeldRows(const ForwardArgs& args, int64_t shared_of
     }
 
     // Only now, since sum and y may lie over x and the residual.
-    const int64_t param = args.rows.g.Remainder(row) * args.rows.k;
+    const int64_t param = FirstParam(args.rows, row);
     ForEachAccess<kVectors>(count, [&](int j) {
       if (!access.Has(j)) return;
       const P pack = held.Get(j);

@@ -30,7 +30,8 @@ SplitRowsSums(const BackwardArgs args) {
   const int64_t begin = slice * args.slice;
   const RowAccess<kWidth> access = {device::Thread(), device::Threads(),
                                     static_cast<int>(RowSlice::Count(args, slice))};
-  for (int64_t row = slot; row < args.rows.count; row += args.slots) {
+  int64_t row = FirstRow(args.rows, slot, 1);
+  do {
     const int64_t base = row * args.rows.length + begin;
     ForEachAccess<kVectors>(kVectors, [&](int j) {
       const int64_t at = base + access.At(j);
@@ -42,7 +43,7 @@ SplitRowsSums(const BackwardArgs args) {
     const C mean =
         args.centred ? device::Load(static_cast<const C*>(args.mean) + row) : C(0);
     const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
-    const int64_t param = args.rows.g.Remainder(row) * args.rows.k;
+    const int64_t param = FirstParam(args.rows, row);
     C plain = 0, with_xhat = 0;
     ReduceHeldRow<T, kWidth>(args, access, held_x, held_dy, param, begin, mean, rstd,
                              &columns, &plain, &with_xhat);
@@ -50,7 +51,7 @@ SplitRowsSums(const BackwardArgs args) {
     if (device::Thread() == 0) {
       StoreSums(args.partial, row * slices + slice, plain, with_xhat);
     }
-  }
+  } while (NextRow(args, &row));
   if (args.rows.mode == ParamMode::kAlong) {
     columns.Write(args.params, slot, args.rows.length, begin, access);
   }
@@ -67,7 +68,7 @@ SplitRowsGradient(const BackwardArgs args) {
   const C mean =
       args.centred ? device::Load(static_cast<const C*>(args.mean) + at.row) : C(0);
   const C rstd = device::Load(static_cast<const C*>(args.rstd) + at.row);
-  const int64_t param = args.rows.g.Remainder(at.row) * args.rows.k;
+  const int64_t param = FirstParam(args.rows, at.row);
 
   C plain = 0, with_xhat = 0;
   for (int64_t s = device::Thread(); s < args.slices.divisor();

@@ -254,7 +254,7 @@ SplitRowsNormalize(const ForwardArgs args) {
   }
 
   const int64_t base = at.row * args.rows.length;
-  const int64_t param = args.rows.g.Remainder(at.row) * args.rows.k;
+  const int64_t param = FirstParam(args.rows, at.row);
   const T* from = static_cast<const T*>(args.residual == nullptr ? args.x : args.sum);
   const int64_t step = int64_t{device::Threads()} * kWidth;
   const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;

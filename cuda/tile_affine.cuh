@@ -13,7 +13,8 @@ FUSEDNORM_DEVICE bool ParamsOfLanes(const Tiles& tiles) {
   return !tiles.columns && !tiles.positions;
 }
 
-// Of a thread's lanes; they change from row to row unless they are the lanes'.
+// Of a thread's lanes; they change from row to row unless they are the lanes'. Where
+// each sample has its own, a block has one `outer` only.
 template <class T, int kWidth>
 class TileAffine {
  public:
@@ -21,13 +22,15 @@ class TileAffine {
   C gamma[kWidth];
   C beta[kWidth];
 
-  FUSEDNORM_DEVICE TileAffine(const NormArgs& args, const Tile<kWidth>& tile) {
+  FUSEDNORM_DEVICE TileAffine(const NormArgs& args, const Tile<kWidth>& tile)
+      : first_(args.tiles.sample.Divide(tile.slot) * args.tiles.params) {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       gamma[e] = 1;
       beta[e] = 0;
       if (!ParamsOfLanes(args.tiles) || !tile.active) continue;
-      const int64_t param = args.tiles.q.Divide(tile.first_lane + tile.lane + e);
+      const int64_t param =
+          first_ + args.tiles.q.Divide(tile.first_lane + tile.lane + e);
       gamma[e] = GammaAt<T>(args.affine, param);
       beta[e] = BetaAt<T>(args.affine, param);
     }
@@ -42,14 +45,20 @@ class TileAffine {
       }
     }
     if (!args.tiles.columns) return;
-    const C row_gamma = GammaAt<T>(affine, row);
-    const C row_beta = BetaAt<T>(affine, row);
+    const C row_gamma = GammaAt<T>(affine, first_ + row);
+    const C row_beta = BetaAt<T>(affine, first_ + row);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       gamma[e] = row_gamma;
       beta[e] = row_beta;
     }
   }
+  FUSEDNORM_DEVICE C GammaOfLane(const NormArgs& args, int64_t lane) const {
+    return GammaAt<T>(args.affine, first_ + args.tiles.q.Divide(lane));
+  }
+
+ private:
+  const int64_t first_;  // parameter of the sample
 };
 
 // dgamma and dbeta of an access at `at`, where each element has its own.

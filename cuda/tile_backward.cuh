@@ -55,8 +55,11 @@ FUSEDNORM_DEVICE void AddRowParam(const Tiles& tiles, const Tile<kWidth>& tile,
   if (to == nullptr) return;
   sum = LaneSum(sum, tiles.lanes / kWidth);
   if (!has || tile.lane != 0) return;
-  const int64_t at =
-      (outer * tiles.lane_blocks.divisor() + tile.lane_block) * tiles.rows + row;
+  const int64_t sample = tiles.sample.Divide(outer);
+  const int64_t set =
+      (outer - sample * tiles.sample.divisor()) * tiles.lane_blocks.divisor() +
+      tile.lane_block;
+  const int64_t at = (set * tiles.samples + sample) * tiles.rows + row;
   device::Store(static_cast<C*>(to) + at, sum);
 }
 
@@ -141,9 +144,8 @@ TileBackward(const BackwardArgs args) {
           sums.Set(2 * lane + 1, sums.Get(2 * lane + 1) + lane_dbeta);
         },
         [&](int lane) {
-          return ParamsOfLanes(tiles)
-                     ? GammaAt<T>(args.affine, tiles.q.Divide(tile.first_lane + lane))
-                     : C(1);
+          return ParamsOfLanes(tiles) ? affine.GammaOfLane(args, tile.first_lane + lane)
+                                      : C(1);
         },
         [&](int group, C plain, C with_xhat) {
           if constexpr (kResident) {
@@ -170,7 +172,8 @@ TileBackward(const BackwardArgs args) {
   if (cluster > 1) device::SyncCluster();
 
   if (!lane_params) return;
-  const int64_t set = tile.slot * tiles.slabs.divisor() + tile.slab;
+  // Those of all slots together, each of which may be a sample's.
+  const int64_t set = tile.slab * tiles.slots + tile.slot;
   for (int lane = device::Thread(); lane < tile.lanes; lane += device::Threads()) {
     const int64_t at = set * tiles.line + tile.first_lane + lane;
     if (args.params.gamma != nullptr) {

@@ -43,6 +43,10 @@ def problems(draw):
         arguments
         | {
             "has_gamma": draw(st.booleans()),
+            # A sample has a block or more: too many for a grid in a terabyte.
+            "per_sample": elements < 1 << 35
+            and not arguments.get("per_position")
+            and draw(st.booleans()),
             "residual": draw(st.booleans()),
             "aligned": draw(st.booleans()),
             "device": draw(st.sampled_from(sorted(DEVICES))),

@@ -192,3 +192,16 @@ def test_parameters_of_each_position_are_read_and_written_once(shape):
         assert "SumParams" not in [each["kernel"] for each in own["launches"]]
         assert own["param_bytes"] == 0
         assert own["least_bytes"] > common["least_bytes"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_samples_with_parameters_of_their_own_share_a_grid(shape):
+    for device in ("h100", "t4"):
+        for direction in ("forward", "backward"):
+            common, own = (
+                plan(shape, "float32", device, direction, per_sample=per_sample)
+                for per_sample in (False, True)
+            )
+            assert own["variant"] == common["variant"]
+            assert own["repeats"] == 1
+            assert own["launches"][0]["blocks"] >= common["launches"][0]["blocks"]

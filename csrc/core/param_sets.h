@@ -1,5 +1,5 @@
 // A problem with several sets of parameters is as many problems with one set each, one
-// after the other in memory. Kernels know only those.
+// after the other in memory. The CPU's kernels and the second order know only those.
 #pragma once
 
 #include <cstdint>

@@ -223,6 +223,30 @@ def test_dx_alone(emulated, norm, shape, device, rng):
     check(emulated, norm, shape, np.float32, rng, device, Options(params=False))
 
 
+# Samples in one grid: several rows or tiles of each, in every variant.
+SAMPLES = [
+    (layer(), (3, 5, 72), SMALL),
+    (layer(), (3, 5, 70), SMALL),
+    # Several blocks a sample, and teams of them without a row; fewer rows than teams.
+    (layer(), (2, 200, 24), SMALL),
+    (layer(), (70, 2, 40), SMALL),
+    (rms(), (2, 9, 400), SMALL),
+    (layer(), (3, 7, 2304), SMALL),
+    (layer(), (2, 3, 9000), CLUSTERS),
+    (layer(), (2, 3, 9000), ROOMY),
+    (layer(), (2, 5, 8200), Device(multiprocessors=8)),
+    (rms(), (2, 3, 9001), SMALL),
+    (group(2), (40, 3, 16), SMALL),
+    (group(25), (2, 9, 400), SMALL),
+    (group(2, 2), (3, 5, 4, 6), SMALL),
+    (group(1), (2, 30, 1500), SMALL),
+    (group(1), (2, 30, 1500), CLUSTERS),
+    (layer(2), (3, 2, 30, 40), SMALL),
+    (layer(2), (2, 3, 200, 24), SMALL),
+    (layer(2), (1, 2, 5, 24), SMALL),
+]
+
+
 @pytest.mark.parametrize(
     "options", [Options(), Options(narrow=True, offset=1)], ids=str
 )
@@ -230,15 +254,54 @@ def test_dx_alone(emulated, norm, shape, device, rng):
     ("norm", "shape", "device"),
     [
         *((norm, (3, *shape[1:]), device) for norm, shape, device in VARIANTS),
-        # Several rows of a sample, and samples whose parameters are not aligned.
-        (layer(), (3, 5, 72), SMALL),
-        (layer(), (3, 5, 70), SMALL),
+        *SAMPLES,
     ],
     ids=name_of,
 )
 def test_parameters_of_each_sample(emulated, norm, shape, device, options, rng):
     norm = dataclasses.replace(norm, per_sample=True)
     check(emulated, norm, shape, np.float16, rng, device, options)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "activation", "options"),
+    [
+        (np.float32, "silu", Options(residual=True, statistics=True, order=11)),
+        (DTYPES[2], "gelu", Options(beta=False, order=12)),
+        (np.float64, "none", Options(gamma=False, residual=True)),
+        (np.float32, "tanh", Options(params=False)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("norm", "shape", "device"), SAMPLES, ids=name_of)
+def test_options_with_parameters_of_each_sample(
+    emulated, norm, shape, device, dtype, activation, options, rng
+):
+    norm = dataclasses.replace(norm, per_sample=True, activation=activation)
+    check(emulated, norm, shape, dtype, rng, device, options)
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=name_of)
+def test_parameters_of_each_sample_take_no_launches(emulated, dtype, which):
+    """They take those of the same tensor with one gamma and beta, at most."""
+    found = set()
+    for (norm, shape, device), offset in itertools.product(SAMPLES, (0, 1)):
+        options = Options(offset=offset)
+        of_each = dataclasses.replace(norm, per_sample=True)
+        made, expected = (
+            plan(emulated, each, shape, dtype, device, options, which)
+            for each in (of_each, norm)
+        )
+        names = ("variant", "width", "vectors", "slices", "parts")
+        assert {n: made[n] for n in names} == {n: expected[n] for n in names}
+        # One partial sum of each number is the gradient.
+        assert [*made["kernels"], "SumParams"][: expected["num_launches"]] == (
+            expected["kernels"]
+        )
+        found.add(made["variant"])
+    rows = {"warp_rows", "block_rows", "shared_rows", "split_rows"}
+    assert found == rows | {"tile", "split_tile"}
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])

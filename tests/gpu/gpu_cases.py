@@ -54,6 +54,19 @@ CASES = {
     "one channel a group and one position": (group_norm(-1), (5, 1, 9)),
 }
 
+# With gamma and beta of each sample, which has several rows or tiles.
+SAMPLES = {
+    "rows of 24": (layer_norm(), (30, 90, 24)),
+    "rows of 1600": (layer_norm(), (3, 40, 1600)),
+    "rms rows of 16384": (rms_norm(), (3, 30, 16_384)),
+    "rows of 131072": (layer_norm(), (2, 2, 131_072)),
+    "many samples": (layer_norm(), (5000, 2, 40)),
+    "channels last, odd": (group_norm(3), (3, 35, 33)),
+    "channels last, long": (group_norm(2), (2, 60_001, 12)),
+    "columns": (layer_norm(2), (3, 4, 30, 50)),
+    "long columns": (layer_norm(2), (2, 2, 20_001, 24)),
+}
+
 # Beyond 65,535 groups, which is the limit of two of the three grid dimensions.
 MANY_GROUPS = {
     "rows": (layer_norm(), (200_001, 3)),

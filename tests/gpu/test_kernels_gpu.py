@@ -10,7 +10,15 @@ if reason := gpu_requirements.missing():
 
 import torch
 from fusednorm import _native
-from gpu_cases import CASES, MANY_GROUPS, ODD_SIZES, group_norm, layer_norm, rms_norm
+from gpu_cases import (
+    CASES,
+    MANY_GROUPS,
+    ODD_SIZES,
+    SAMPLES,
+    group_norm,
+    layer_norm,
+    rms_norm,
+)
 from gpu_checks import check
 from gpu_runs import misaligned, problem_data, run, tensors
 from torch_reference import ACTIVATIONS, to_numpy
@@ -45,9 +53,9 @@ def test_everything_at_once(case, dtype, generator):
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:3], **ids)
-@pytest.mark.parametrize("kind", THREE_KINDS)
-def test_parameters_of_each_sample(kind, dtype, generator):
-    norm, shape = THREE_KINDS[kind]
+@pytest.mark.parametrize("case", THREE_KINDS | SAMPLES)
+def test_parameters_of_each_sample(case, dtype, generator):
+    norm, shape = (THREE_KINDS | SAMPLES)[case]
     norm = dataclasses.replace(norm, activation="silu", per_sample=True)
     check(norm, problem_data(norm, shape, dtype, generator))
 

@@ -21,6 +21,7 @@ NORMS = {
     "layer": (Norm("layer_norm", (-1,), activation="leaky_relu"), (7, 19)),
     "columns": (Norm("layer_norm", (1,), activation="gelu"), (3, 8, 5)),
     "rms": (Norm("rms_norm", (-1,), zero_centered=True), (6, 11)),
+    "samples": (Norm("layer_norm", (2,), per_sample=True), (3, 2, 8, 5)),
     "positions": (Norm("group_norm", (1,), 2, per_position=True), (2, 6, 5)),
 }
 
