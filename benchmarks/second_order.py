@@ -59,8 +59,12 @@ def inputs_of(case: Case, rng: np.random.Generator) -> dict[str, Any]:
     x, gamma = normal(case.shape), normal([channels])
     forward = getattr(fusednorm.load_op_library(), f"fusednorm_{case.kind}")
     centred = case.kind != "rms_norm"
-    beta = {"beta": []} if centred else {}
-    saved = forward(x=x, gamma=[gamma], residual=[], **beta, **case.attributes)
+    absent = {"residual": []}
+    if centred:
+        absent["beta"] = []
+    if case.kind == "group_norm":
+        absent["mask"] = []
+    saved = forward(x=x, gamma=[gamma], **absent, **case.attributes)
     inputs = {
         **{"x": x, "dy": normal(case.shape), "ddx": normal(case.shape)},
         **{"gamma": [gamma], "ddgamma": [normal([channels])]},

@@ -54,6 +54,37 @@ FUSEDNORM_DEVICE void LoadParams(const void* params, bool narrow, int64_t i,
   }
 }
 
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void LoadGamma(const Affine& affine, int64_t i,
+                                typename Number<T>::Compute (&gamma)[kWidth]) {
+  typedef typename Number<T>::Compute Compute;
+  LoadParams<T, kWidth>(affine.gamma, affine.narrow, i, gamma);
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) gamma[e] += Compute(affine.zero_centered);
+}
+
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void StoreParams(void* params, bool narrow, int64_t i,
+                                  const typename Number<T>::Compute (&values)[kWidth],
+                                  bool stream) {
+  typedef typename Number<T>::Compute Compute;
+  if (narrow || sizeof(T) == sizeof(Compute)) {
+    Pack<T, kWidth>::Of(values).StoreTo(static_cast<T*>(params) + i, stream);
+  } else if constexpr (kWidth == 1) {
+    device::Store(static_cast<Compute*>(params) + i, values[0]);
+  } else {
+    constexpr int kStep = kFullWidth<Compute>;
+#pragma unroll
+    for (int step = 0; step < kWidth; step += kStep) {
+      Compute some[kStep];
+#pragma unroll
+      for (int j = 0; j < kStep; ++j) some[j] = values[step + j];
+      Pack<Compute, kStep>::Of(some).StoreTo(static_cast<Compute*>(params) + i + step,
+                                             stream);
+    }
+  }
+}
+
 template <class C, int kWidth>
 struct AffineValues {
   C gamma[kWidth];
@@ -95,9 +126,7 @@ FUSEDNORM_DEVICE void AffineOfRow(const Affine& affine, const Rows& rows, int64_
   if (affine.gamma == nullptr && affine.beta == nullptr) return;
   if (rows.mode == ParamMode::kAlong) {
     if (affine.gamma != nullptr) {
-      LoadParams<T, kWidth>(affine.gamma, affine.narrow, first + i, gamma);
-#pragma unroll
-      for (int e = 0; e < kWidth; ++e) gamma[e] += Compute(affine.zero_centered);
+      LoadGamma<T, kWidth>(affine, first + i, gamma);
     }
     if (affine.beta != nullptr) {
       LoadParams<T, kWidth>(affine.beta, affine.narrow, first + i, beta);
@@ -226,8 +255,8 @@ struct Correction {
 template <class C>
 FUSEDNORM_DEVICE Correction<C> CorrectionOf(const NormArgs& args, C plain, C with_xhat,
                                             C rstd, const void* dmean,
-                                            const void* drstd, int64_t group) {
-  const C inverse_count = static_cast<C>(args.inverse_count);
+                                            const void* drstd, int64_t group,
+                                            C inverse_count) {
   if (drstd != nullptr) {
     with_xhat += device::Load(static_cast<const C*>(drstd) + group) * rstd;
   }

@@ -42,14 +42,27 @@ struct Tiles {
   int64_t line = 1;
   int64_t groups = 1;  // of a line
   int64_t group_lanes = 1;
-  bool columns = false;   // parameters vary with the row, not along the line
-  Divider q;              // a lane's parameter is lane / Q
-  int lanes = 1;          // of a tile
-  Divider lane_blocks;    // tiles of a line
-  Divider parts;          // tiles of one group, where a tile does not hold one
-  Divider slabs;          // pieces that the rows are cut into,
-  int64_t slab_rows = 1;  // of so many rows; the last ones may have fewer or none
-  int64_t slots = 1;      // blocks that share `outer`
+  bool columns = false;    // parameters vary with the row, not along the line
+  bool positions = false;  // they vary with both, as x does; not columns then
+  Divider q;               // a lane's parameter is lane / Q
+  int lanes = 1;           // of a tile
+  Divider lane_blocks;     // tiles of a line
+  Divider parts;           // tiles of one group, where a tile does not hold one
+  Divider slabs;           // pieces that the rows are cut into,
+  int64_t slab_rows = 1;   // of so many rows; the last ones may have fewer or none
+  int64_t slots = 1;       // blocks that share `outer`
+};
+
+// Which positions the statistics are of: bool [samples, P, Q]. See mask.cuh.
+struct Mask {
+  const uint8_t* positions = nullptr;  // null: of all
+  Divider groups;                      // of a sample
+  Divider q;
+  int64_t sample = 1;    // positions of one
+  int64_t channels = 1;  // elements that a group has at each
+  // In backward: how many of each piece of a sample, compute type [samples, pieces].
+  void* counts = nullptr;
+  Divider pieces;
 };
 
 // Common to all passes.
@@ -78,12 +91,15 @@ struct ForwardArgs : NormArgs {
   void* mean = nullptr;
   void* rstd = nullptr;
   void* partial = nullptr;  // compute type, split variants
+  Mask mask;                // split variants
 };
 
 // The second stage of dgamma and dbeta: `sets` partial sums of `lanes` values, `q`
 // neighbours of which belong to one parameter.
 struct ParamSums {
-  void* gamma = nullptr;  // partial sums, compute type [sets, lanes]; null: not wanted
+  // Partial sums, compute type [sets, lanes]; null: not wanted; dgamma and dbeta
+  // themselves where there is nothing to add up.
+  void* gamma = nullptr;
   void* beta = nullptr;
   void* dgamma = nullptr;
   void* dbeta = nullptr;
@@ -108,6 +124,7 @@ struct BackwardArgs : GradientArgs {
   const void* dsum = nullptr;
   const void* dmean = nullptr;
   void* dx = nullptr;
+  Mask mask;  // split variants
 };
 
 // d_gamma has the place of dgamma in `params`.

@@ -3,6 +3,7 @@
 
 #include "cuda/block_rows.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/mask.cuh"
 #include "cuda/param_sums.cuh"
 #include "cuda/plan_rows.h"
 #include "cuda/runs.cuh"
@@ -64,10 +65,14 @@ Status BackwardOf(const BackwardArgs& args, const Plan& plan, Stream stream) {
   }
   FUSEDNORM_RETURN_IF_ERROR(device::Launch(first, plan.launches[0], stream, args));
   if (plan.num_launches == 1) return Status();
-  if (second != nullptr) {
-    return device::Launch(second, plan.launches[1], stream, args);
+  if (second == nullptr) {
+    return device::Launch(SumParamsKernel<T>, plan.launches[1], stream, args.params);
   }
-  return device::Launch(SumParamsKernel<T>, plan.launches[1], stream, args.params);
+  if (plan.num_launches == 3) {
+    FUSEDNORM_RETURN_IF_ERROR(
+        device::Launch(CountMask<T>, plan.launches[1], stream, args));
+  }
+  return device::Launch(second, plan.launches[plan.num_launches - 1], stream, args);
 }
 
 }  // namespace cuda

@@ -6,6 +6,7 @@
 #include "cuda/plan_rows.h"
 #include "cuda/shared_rows.cuh"
 #include "cuda/split_rows_forward.cuh"
+#include "cuda/split_tile_forward.cuh"
 #include "cuda/tile_forward.cuh"
 #include "cuda/warp_rows.cuh"
 

@@ -40,6 +40,9 @@ Status Launch(void (*kernel)(Args), const cuda::Launch& launch, Stream stream,
   // What a kernel gets without asking.
   constexpr int64_t kFreeSharedBytes = 48 << 10;
   constexpr int kFreeCluster = 8;
+  if (launch.blocks > kMaxGrid) {
+    return Status::Internal(Describe(launch) + ": more blocks than a grid may have");
+  }
   const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t error = cudaSuccess;
   if (launch.shared_bytes > kFreeSharedBytes) {

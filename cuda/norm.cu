@@ -6,6 +6,7 @@
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "cuda/norm.h"
+#include "cuda/view.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -39,12 +40,14 @@ NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamm
                                : ParamMode::kRuns;
 
   Tiles& tiles = args.tiles;
+  const bool columns = !problem.reduces_q;
   tiles.outer = problem.n;
-  tiles.columns = !problem.reduces_q;
-  tiles.rows = tiles.columns ? problem.k : problem.p;
-  tiles.line = tiles.columns ? problem.q : problem.g * problem.k * problem.q;
-  tiles.groups = tiles.columns ? problem.q : problem.g;
-  tiles.group_lanes = tiles.columns ? 1 : problem.k * problem.q;
+  tiles.rows = columns ? problem.k : problem.p;
+  tiles.line = columns ? problem.q : problem.g * problem.k * problem.q;
+  tiles.groups = columns ? problem.q : problem.g;
+  tiles.group_lanes = columns ? 1 : problem.k * problem.q;
+  tiles.columns = columns && !problem.per_position;
+  tiles.positions = problem.per_position;
   tiles.q = Divider(problem.q);
   tiles.lanes = static_cast<int>(plan.lanes);
   tiles.lane_blocks = Divider(plan.lane_blocks);
@@ -60,6 +63,18 @@ NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamm
   args.pieces = Divider(plan.pieces);
   args.piece = plan.piece;
   return args;
+}
+
+Mask MakeMask(const NormProblem& problem, const Plan& plan, const void* positions) {
+  Mask mask;
+  if (!problem.has_mask) return mask;
+  mask.positions = static_cast<const uint8_t*>(positions);
+  mask.groups = Divider(problem.groups_of_mask());
+  mask.q = Divider(problem.mask_q);
+  mask.sample = problem.num_mask() / problem.mask_n;
+  mask.channels = problem.group_size() / mask.sample;
+  mask.pieces = Divider(plan.mask_pieces);
+  return mask;
 }
 
 Status Fill(const NormProblem& problem, void* statistic, Stream stream) {
@@ -131,6 +146,7 @@ Status RunOne(const NormProblem& problem, const ForwardBuffers& buffers,
   args.mean = buffers.mean;
   args.rstd = buffers.rstd;
   args.partial = workspace;
+  args.mask = MakeMask(problem, plan, buffers.mask);
   return RunOf(problem, plan, args, stream, ForwardFloat, ForwardHalf, ForwardBfloat16,
                ForwardDouble);
 }
@@ -155,8 +171,16 @@ Status RunOne(const NormProblem& problem, const BackwardBuffers& buffers,
   args.params = MakeParamSums(problem, plan);
   args.params.dgamma = buffers.dgamma;
   args.params.dbeta = buffers.dbeta;
-  if (buffers.dgamma != nullptr) args.params.gamma = sums;
-  if (buffers.dbeta != nullptr) args.params.beta = sums + plan.param_bytes;
+  // Those of each position are no sums.
+  if (!problem.per_position) {
+    const auto partial = [&](void* gradient, char* of_two_stages) -> void* {
+      return gradient == nullptr || plan.sets == 0 ? gradient : of_two_stages;
+    };
+    args.params.gamma = partial(buffers.dgamma, sums);
+    args.params.beta = partial(buffers.dbeta, sums + plan.param_bytes);
+  }
+  args.mask = MakeMask(problem, plan, buffers.mask);
+  args.mask.counts = sums + 2 * plan.param_bytes;
   return RunOf(problem, plan, args, stream, BackwardFloat, BackwardHalf,
                BackwardBfloat16, BackwardDouble);
 }
@@ -191,9 +215,9 @@ Status RunOne(const NormProblem& problem, const SecondOrderBuffers& buffers,
 template <class Buffers>
 Status RunSets(const NormProblem& problem, const Buffers& buffers, const Plan& plan,
                void* workspace, Stream stream) {
-  const NormProblem merged = Merged(problem);
-  const NormProblem one = OfOneSet(merged);
-  for (int64_t set = 0; set < merged.param_sets; ++set) {
+  const NormProblem simple = Simplified(problem);
+  const NormProblem one = OfOneSet(simple);
+  for (int64_t set = 0; set < simple.param_sets; ++set) {
     FUSEDNORM_RETURN_IF_ERROR(
         RunOne(one, BuffersOf(one, set, buffers), plan, workspace, stream));
   }

@@ -17,7 +17,7 @@ template <class T>
 FUSEDNORM_DEVICE void SumParam(const ParamSums& params, const void* partial, void* to,
                                int64_t block, int64_t blocks) {
   typedef typename Number<T>::Compute C;
-  if (partial == nullptr) return;
+  if (partial == nullptr || partial == to) return;
   const device::Shared<C> shared(0);
   const int lane = device::Thread() % kParamsOfBlock;
   const int warp = device::Thread() / kParamsOfBlock;

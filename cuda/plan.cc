@@ -40,12 +40,19 @@ Traffic TrafficOf(const Work& work) {
   const int64_t params = problem.num_params() *
                          static_cast<int64_t>(SizeOf(problem.param)) *
                          (problem.has_gamma + problem.has_beta);
-  const int64_t read = work.backward ? 2 * tensor : tensor;
+  const int64_t mask = problem.has_mask ? problem.num_mask() : 0;
   const int64_t others = work.backward ? (problem.has_residual ? 2 : 1) * tensor
                                        : (problem.has_residual ? 3 : 1) * tensor;
   const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
-  return {read, others + statistics + params * (work.backward ? 2 : 1),
-          tensors * tensor, 2};
+  // As large as x, parameters count as it does.
+  const bool large = problem.num_params() == problem.num_elements();
+  if (!work.backward) {
+    return {tensor, others + statistics + params + mask,
+            tensors * tensor + (large ? params : 0), 2};
+  }
+  return {2 * tensor + (large ? params : 0) + mask,
+          others + statistics + (large ? params : 2 * params),
+          tensors * tensor + (large ? 2 * params : 0), 2};
 }
 
 Plan MakePlan(const Work& work) {
@@ -69,7 +76,8 @@ Plan MakePlan(const Work& work) {
 void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
   plan->partial_bytes = RoundUp(plan->partial_bytes, 256);
   plan->param_bytes = RoundUp(plan->param_bytes, 256);
-  plan->workspace_bytes = plan->partial_bytes + traffic.param_sums * plan->param_bytes;
+  plan->workspace_bytes =
+      plan->partial_bytes + traffic.param_sums * plan->param_bytes + plan->count_bytes;
   // What all tensors leave of L2 is not worth keeping there.
   plan->stream = traffic.tensors > work.device.l2_bytes;
 
@@ -79,7 +87,7 @@ void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
                      plan->variant == Variant::kSplitRuns ||
                      plan->variant == Variant::kSplitTile;
   if (split) plan->bytes_moved += traffic.read;
-  plan->bytes_moved += 2 * plan->partial_bytes;
+  plan->bytes_moved += 2 * (plan->partial_bytes + plan->count_bytes);
   if (work.params) plan->bytes_moved += 2 * traffic.param_sums * plan->param_bytes;
 
   // Blocks that do not fill the device do not fill the memory's pipes either: 32 KB in
@@ -122,7 +130,7 @@ bool Aligned(const ForwardBuffers& b) {
   return AllAligned(b.x, b.residual, b.gamma, b.beta, b.y, b.sum);
 }
 bool Aligned(const BackwardBuffers& b) {
-  return AllAligned(b.dy, b.x, b.gamma, b.beta, b.dsum, b.dx);
+  return AllAligned(b.dy, b.x, b.gamma, b.beta, b.dsum, b.dx, b.dgamma, b.dbeta);
 }
 bool Aligned(const SecondOrderBuffers& b) {
   return AllAligned(b.dy, b.x, b.gamma, b.ddx, b.ddgamma, b.ddbeta, b.d_dy, b.d_x);

@@ -24,6 +24,8 @@ enum class Variant {
 };
 const char* Name(Variant variant);
 
+constexpr int64_t kMaxGrid = (int64_t{1} << 31) - 1;
+
 // One kernel launch; grids have one dimension.
 struct Launch {
   const char* kernel = nullptr;
@@ -39,10 +41,11 @@ struct Plan {
   int64_t repeats = 1;  // the launches, and what they move: once a set of parameters
   Launch launches[3];
   // Device memory, 256-byte aligned, any content: the groups' partial sums, then those
-  // of dgamma and those of dbeta.
+  // of dgamma and those of dbeta, then the counts of a mask.
   int64_t workspace_bytes = 0;
   int64_t partial_bytes = 0;
   int64_t param_bytes = 0;  // of each of the two, or of d_gamma
+  int64_t count_bytes = 0;
 
   int64_t least_bytes = 0;     // each tensor once
   int64_t bytes_moved = 0;     // device memory traffic of these launches, caches aside
@@ -53,7 +56,7 @@ struct Plan {
   int vectors = 0;      // accesses that a thread keeps in registers; 0: none are kept
   bool stream = false;  // outputs pass L2 by
   int team = 1;         // threads of a row (rows), lanes of a run (runs)
-  int64_t sets = 0;     // of dgamma/dbeta partial sums
+  int64_t sets = 0;     // of dgamma/dbeta partial sums; 0: they are the gradients
   int64_t slices = 1;   // of a row, of its runs, or slabs of a tile's rows
   int64_t slice = 0;    // elements of a row's slice
   int64_t lanes = 0;    // of a tile
@@ -62,6 +65,7 @@ struct Plan {
   int64_t pieces = 1;       // of a run
   int64_t piece = 0;        // elements of one
   int64_t slots = 1;        // teams or blocks that share rows or the batch
+  int64_t mask_pieces = 1;  // that a sample of a mask is counted in
 };
 
 // The data pointers and parameters allow 16-byte accesses.

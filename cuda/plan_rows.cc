@@ -59,7 +59,7 @@ void PlanSplitRowsForward(const Work& work, Plan* plan) {
   plan->slice = RoundUp(CeilDiv(length, std::max<int64_t>(1, std::min(most, wanted))),
                         plan->width);
   plan->slices = CeilDiv(length, plan->slice);
-  plan->partial_bytes = 3 * rows * plan->slices * work.compute_bytes;
+  plan->partial_bytes = kMomentsNumbers * rows * plan->slices * work.compute_bytes;
   const int64_t shared = BlockTeamBytes(work.compute_bytes);
   AddLaunch(plan, "SplitRowsMoments", rows * plan->slices, kThreads, 1, shared);
   AddLaunch(plan, "SplitRowsNormalize", rows * plan->slices, kThreads, 1, shared);
@@ -77,9 +77,7 @@ void ShareRows(const Work& work, int64_t teams, bool columns, Plan* plan) {
 }
 
 void FinishParams(const Work& work, int64_t sets, bool own_kernel, Plan* plan) {
-  plan->sets = sets;
-  plan->param_bytes = sets * work.problem.num_params() * work.compute_bytes;
-  if (own_kernel) AddParamSums(work, plan);
+  PlanParamSums(work, sets, work.problem.num_params(), own_kernel, plan);
 }
 
 // Rows whose gamma and beta change from run to run: channels_first groups.
@@ -99,7 +97,7 @@ void PlanRuns(const Work& work, Plan* plan) {
       ClusterFor(work, rows, CeilDiv(units, teams) * teams * of_unit * plan->team,
                  slot_bytes, threads);
   const int64_t sets = problem.n * plan->pieces;
-  if (cluster > 0) {
+  if (cluster > 0 && !problem.has_mask) {
     const int64_t rounds = CeilDiv(CeilDiv(units, cluster), teams);
     const int64_t shared =
         BlockTeamBytes(work.compute_bytes) + rounds * of_unit * threads * slot_bytes;
@@ -119,6 +117,7 @@ void PlanRuns(const Work& work, Plan* plan) {
   plan->partial_bytes = 2 * rows * plan->slices * work.compute_bytes;
   const int64_t team_bytes = BlockTeamBytes(work.compute_bytes);
   AddLaunch(plan, "RunsSums", rows * plan->slices, threads, 1, team_bytes);
+  AddCountMask(work, plan);
   AddLaunch(plan, "SplitRowsGradient", rows * plan->slices, kBlockThreads, 1,
             std::max(team_bytes, kBlockThreads * work.compute_bytes));
   FinishParams(work, sets, false, plan);
@@ -143,6 +142,7 @@ void PlanSplitRowsBackward(const Work& work, bool columns, Plan* plan) {
   plan->partial_bytes = 2 * rows * plan->slices * work.compute_bytes;
   const int64_t shared = BlockTeamBytes(work.compute_bytes);
   AddLaunch(plan, "SplitRowsSums", plan->slots * plan->slices, threads, 1, shared);
+  AddCountMask(work, plan);
   AddLaunch(plan, "SplitRowsGradient", rows * plan->slices, threads, 1,
             std::max(shared, threads * work.compute_bytes));
   if (columns) FinishParams(work, plan->slots / problem.g, false, plan);
@@ -165,6 +165,7 @@ void PlanRowsForward(const Work& work, Plan* plan) {
   const int64_t rows = Rows(work.problem), length = Length(work.problem);
   const int64_t multiprocessors = work.device.multiprocessors;
   plan->width = work.Width(length);
+  if (work.problem.has_mask) return PlanSplitRowsForward(work, plan);
   const bool wide = plan->width > 1;
   const int64_t accesses = length / plan->width;
 
@@ -216,9 +217,12 @@ void PlanRowsBackward(const Work& work, Plan* plan) {
   // One gamma a row, whose gradient is a sum that is needed anyway.
   const bool constant = !along && problem.k == 1;
   const bool columns = along && work.params;
-  if (work.params && !along && !constant) return PlanRuns(work, plan);
+  if (work.params && !along && (!constant || problem.has_mask)) {
+    return PlanRuns(work, plan);
+  }
 
   plan->width = work.Width(length);
+  if (problem.has_mask) return PlanSplitRowsBackward(work, columns, plan);
   const bool wide = plan->width > 1;
   const int64_t accesses = length / plan->width;
   const int column_vectors = ColumnVectors(work.element_bytes, plan->width);

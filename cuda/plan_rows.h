@@ -1,4 +1,5 @@
-// The plans of problems whose groups are contiguous rows (P = 1).
+// The plans of problems whose groups are contiguous rows (P = 1). Rows with a mask are
+// always split.
 #pragma once
 
 #include "cuda/planning.h"

@@ -99,7 +99,10 @@ void PlanTile(const Work& work, Plan* plan) {
     return tile_bytes + CeilDiv(CeilDiv(lines.rows, slabs), thread_rows) * held;
   };
   const int64_t units = lines.outer * plan->lane_blocks;
-  const bool lane_params = work.params && !lines.columns;
+  // Those of each position are written without being summed.
+  const bool params = work.params && !problem.per_position;
+  const bool lane_params = params && !lines.columns;
+  const int64_t params_of_set = lines.columns ? lines.rows : lines.line;
 
   // The fewest slabs of a cluster that fit twice on a multiprocessor and fill the
   // device; else those that come nearest.
@@ -115,7 +118,7 @@ void PlanTile(const Work& work, Plan* plan) {
   }
   const int64_t tensor = problem.num_elements() * work.element_bytes;
   const bool filled = units * plan->parts * slabs >= kFilled * multiprocessors;
-  if (slabs > 0 && (filled || tensor < kSplitBytes)) {
+  if (slabs > 0 && (filled || tensor < kSplitBytes) && !problem.has_mask) {
     plan->variant = Variant::kTile;
     plan->slices = slabs;
     const int64_t cluster = plan->parts * slabs;
@@ -128,9 +131,9 @@ void PlanTile(const Work& work, Plan* plan) {
     AddLaunch(plan, work.backward ? "TileBackward" : "TileForward",
               plan->slots * blocks_of_slot, threads, static_cast<int>(cluster),
               shared(slabs));
-    if (work.params) {
-      plan->sets = lines.columns ? units : plan->slots * slabs;
-      AddParamSums(work, plan);
+    if (params) {
+      PlanParamSums(work, lines.columns ? units : plan->slots * slabs, params_of_set,
+                    true, plan);
     }
   } else {
     plan->variant = Variant::kSplitTile;
@@ -140,16 +143,19 @@ void PlanTile(const Work& work, Plan* plan) {
     plan->slices = CeilDiv(lines.rows, CeilDiv(lines.rows, plan->slices));
     plan->slots = lines.outer;
     const int64_t blocks = units * plan->parts * plan->slices;
-    plan->partial_bytes = (work.backward ? 2 : 3) * lines.outer * plan->slices *
-                          plan->parts * lines.groups * work.compute_bytes;
+    plan->partial_bytes = (work.backward ? 2 : kMomentsNumbers) * lines.outer *
+                          plan->slices * plan->parts * lines.groups *
+                          work.compute_bytes;
     AddLaunch(plan, work.backward ? "TileSums" : "SplitTileMoments", blocks, threads, 1,
               tile_bytes);
+    if (work.backward) AddCountMask(work, plan);
     AddLaunch(plan, work.backward ? "SplitTileGradient" : "SplitTileNormalize", blocks,
               threads, 1, std::max(tile_bytes, threads * work.compute_bytes));
-    if (work.params) plan->sets = lines.columns ? units : lines.outer * plan->slices;
+    if (params) {
+      PlanParamSums(work, lines.columns ? units : lines.outer * plan->slices,
+                    params_of_set, false, plan);
+    }
   }
-  plan->param_bytes =
-      plan->sets * work.compute_bytes * (lines.columns ? lines.rows : lines.line);
 }
 
 }  // namespace cuda

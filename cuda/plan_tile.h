@@ -1,4 +1,5 @@
 // The plans of problems whose groups lie across rows: interleaved groups and columns.
+// Tiles with a mask are always split.
 #pragma once
 
 #include "cuda/planning.h"

@@ -6,6 +6,8 @@
 
 #include "core/param_sets.h"
 #include "cuda/plan.h"
+#include "cuda/shared_layout.h"
+#include "cuda/view.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -26,7 +28,6 @@ inline int WholeWarps(int64_t work, int most) {
       std::min<int64_t>(most, std::max<int64_t>(2 * kWarp, RoundUp(work, kWarp))));
 }
 
-constexpr int64_t kMaxGrid = (int64_t{1} << 31) - 1;
 // Rounds of a persistent grid: enough that its last one is short against the rest.
 constexpr int64_t kRounds = 32;
 
@@ -70,14 +71,14 @@ struct Work {
 template <class PlanOne>
 Plan PlanSets(const NormProblem& problem, bool aligned, PlanOne&& plan_one) {
   if (problem.num_elements() == 0) return Plan();
-  const NormProblem merged = Merged(problem);
-  const NormProblem one = OfOneSet(merged);
-  if (merged.param_sets > 1) {
+  const NormProblem simple = Simplified(problem);
+  const NormProblem one = OfOneSet(simple);
+  if (simple.param_sets > 1) {
     aligned = aligned && BytesOf(one, Part::kData) % 16 == 0 &&
               BytesOf(one, Part::kParams) % 16 == 0;
   }
   Plan plan = plan_one(one, aligned);
-  plan.repeats = merged.param_sets;
+  plan.repeats = simple.param_sets;
   return plan;
 }
 
@@ -85,7 +86,7 @@ Plan PlanSets(const NormProblem& problem, bool aligned, PlanOne&& plan_one) {
 struct Traffic {
   int64_t read;        // of tensors that a second kernel reads again
   int64_t other;       // of everything else
-  int64_t tensors;     // all of them, of which L2 may keep some
+  int64_t tensors;     // all large ones, of which L2 may keep some
   int64_t param_sums;  // gradients of parameters, of which there are partial sums
 };
 
@@ -104,6 +105,34 @@ inline void AddParamSums(const Work& work, Plan* plan) {
   const int64_t blocks = std::min(CeilDiv(work.problem.num_params(), 32),
                                   kRounds * work.device.multiprocessors);
   AddLaunch(plan, "SumParams", blocks, kThreads, 1, kThreads * work.compute_bytes);
+}
+
+// Partial sums of dgamma and dbeta: `sets` of `size` numbers. One set of numbers as
+// dgamma has them is dgamma.
+inline void PlanParamSums(const Work& work, int64_t sets, int64_t size, bool own_kernel,
+                          Plan* plan) {
+  const NormProblem& problem = work.problem;
+  if (sets == 1 && size == problem.num_params() &&
+      problem.param == ComputeType(problem.data)) {
+    return;
+  }
+  plan->sets = sets;
+  plan->param_bytes = sets * size * work.compute_bytes;
+  if (own_kernel) AddParamSums(work, plan);
+}
+
+// Counts what a mask leaves of each sample, for the kernel that comes after. In pieces,
+// so that one long sample is not the work of one block.
+inline void AddCountMask(const Work& work, Plan* plan) {
+  constexpr int kThreads = 256;
+  constexpr int64_t kPiece = 8 << 10, kMostPieces = 64;
+  const NormProblem& problem = work.problem;
+  if (!problem.has_mask) return;
+  plan->mask_pieces =
+      std::min(kMostPieces, CeilDiv(problem.num_mask() / problem.mask_n, kPiece));
+  const int64_t blocks = problem.mask_n * plan->mask_pieces;
+  plan->count_bytes = blocks * work.compute_bytes;
+  AddLaunch(plan, "CountMask", blocks, kThreads, 1, BlockTeamBytes(work.compute_bytes));
 }
 
 }  // namespace cuda

@@ -4,6 +4,7 @@
 
 #include "cuda/affine.cuh"
 #include "cuda/held_row.cuh"
+#include "cuda/mask.cuh"
 #include "cuda/team.cuh"
 
 namespace fusednorm {
@@ -120,7 +121,8 @@ FUSEDNORM_DEVICE void ReduceHeldRow(const BackwardArgs& args,
   });
 }
 
-// dx of the elements of one access at `at` of the tensor.
+// dx of the elements of one access at `at` of the tensor. The group's sums reach those
+// whose bit in `kept` is set.
 template <class T, int kWidth, class Stat>
 FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
                                     const Stat& rstd,
@@ -128,7 +130,8 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
                                     const typename Number<T>::Compute (&beta)[kWidth],
                                     const Stat& plain, const Stat& with_xhat,
                                     const Stat& offset, const Pack<T, kWidth>& x,
-                                    const Pack<T, kWidth>& dy, int64_t at) {
+                                    const Pack<T, kWidth>& dy, int64_t at,
+                                    uint32_t kept = ~uint32_t{0}) {
   typedef typename Number<T>::Compute C;
   C xhat[kWidth], dz[kWidth];
   x.Get(xhat);
@@ -142,10 +145,11 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
   other.Get(dsum);
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
-    dz[e] =
-        dsum[e] +
-        At(rstd, e) * (dz[e] * gamma[e] - At(plain, e) - xhat[e] * At(with_xhat, e)) +
-        At(offset, e);
+    const bool has = Has(kept, e);
+    const C of_plain = has ? At(plain, e) : C(0);
+    const C of_xhat = has ? xhat[e] * At(with_xhat, e) : C(0);
+    dz[e] = dsum[e] + At(rstd, e) * (dz[e] * gamma[e] - of_plain - of_xhat) +
+            (has ? At(offset, e) : C(0));
   }
   Pack<T, kWidth>::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
 }
@@ -203,7 +207,8 @@ FUSEDNORM_DEVICE void BackwardHeldRows(const BackwardArgs& args, int64_t shared_
     }
     if (!active) continue;
     const Correction<C> by =
-        CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, row);
+        CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, row,
+                        static_cast<C>(args.inverse_count));
     ForEachAccess<kVectors>(kVectors, [&](int j) {
       if (!access.Has(j)) return;
       C gamma[kWidth], beta[kWidth];

@@ -126,7 +126,8 @@ RunsBackward(const BackwardArgs args) {
     }
   } else {
     const Correction<C> by =
-        CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, row);
+        CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, row,
+                        static_cast<C>(args.inverse_count));
     units.ForEach(
         args, [&](int64_t, int64_t run, int64_t begin, int64_t end, int round) {
           if (end == 0) return;

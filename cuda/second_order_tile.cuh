@@ -110,10 +110,9 @@ SecondOrderTileGradient(const SecondOrderArgs args) {
       const bool valid = group < tile.groups;
       SecondOrderSums<C> sums = {};
       if (valid) {
-        ForEachPartial(tiles, tile, outer, group, member, team,
-                       [&](int64_t i, int64_t) {
-                         Add(LoadSecondOrderSums<C>(args.partial, i), &sums);
-                       });
+        ForEachPartial(tiles, tile, outer, group, member, team, [&](int64_t i) {
+          Add(LoadSecondOrderSums<C>(args.partial, i), &sums);
+        });
       }
       LaneSums(&sums, team);
       if (!valid || member != 0) continue;

@@ -1,5 +1,5 @@
-// The sizes of what kernels keep in shared memory: for the kernels, which use it, and
-// the plan, which asks for it.
+// The sizes of what kernels keep in shared memory, and of what they leave in the
+// workspace: for the kernels, which use it, and the plan, which asks for it.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@ namespace fusednorm {
 namespace cuda {
 
 constexpr int kMaxWarps = 32;
+constexpr int kMomentsNumbers = 4;  // of each partial moments (moments.cuh)
 
 // BlockTeam: two sums of each warp and of the block, twice, so that one barrier a sum
 // is enough.

@@ -1,8 +1,9 @@
-// Backward of rows that fit on no chip, or too few to fill the device: the first kernel
-// sums slices of rows, and the columns of dgamma and dbeta; the second adds up and
-// writes dx, dgamma and dbeta.
+// Backward of rows that fit on no chip, or too few to fill the device, or with a mask:
+// the first kernel sums slices of rows, and the columns of dgamma and dbeta; the second
+// adds up and writes dx, dgamma and dbeta.
 #pragma once
 
+#include "cuda/mask.cuh"
 #include "cuda/param_sums.cuh"
 #include "cuda/plan_rows.h"
 #include "cuda/rows_backward.cuh"
@@ -83,11 +84,13 @@ SplitRowsGradient(const BackwardArgs args) {
     with_xhat *= gamma;
   }
   const Correction<C> by =
-      CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, at.row);
+      CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, at.row,
+                      InverseCount<C>(args, at.row));
 
   const int64_t base = at.row * args.rows.length;
   const int64_t step = int64_t{device::Threads()} * kWidth;
   const int64_t first = at.begin + int64_t{device::Thread()} * kWidth;
+  const int64_t sample = args.mask.groups.Divide(at.row);
 #pragma unroll 2
   for (int64_t i = first; i < at.end; i += step) {
     C gamma[kWidth], beta[kWidth];
@@ -95,7 +98,8 @@ SplitRowsGradient(const BackwardArgs args) {
     const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + base + i);
     AffineOfRow<T, kWidth>(args.affine, args.rows, param, i, gamma, beta);
     WriteGradient<T, kWidth, C>(args, mean, rstd, gamma, beta, by.plain, by.with_xhat,
-                                by.offset, x, dy, base + i);
+                                by.offset, x, dy, base + i,
+                                Kept<kWidth>(args.mask, sample, i));
   }
   SumParams<T>(args.params);
 }

@@ -1,9 +1,11 @@
-// Forward of rows that fit on no chip, or too few to fill the device: the first kernel
-// writes the moments of slices, the second joins them in a fixed order and normalizes.
+// Forward of rows that fit on no chip, or too few to fill the device, or with a mask:
+// the first kernel writes the moments of slices, the second joins them in a fixed order
+// and normalizes.
 #pragma once
 
 #include "cuda/affine.cuh"
 #include "cuda/held_row.cuh"
+#include "cuda/mask.cuh"
 #include "cuda/moments.cuh"
 #include "cuda/plan_rows.h"
 
@@ -34,7 +36,7 @@ class ThreadMoments {
  public:
   typedef typename Number<T>::Compute C;
 
-  FUSEDNORM_DEVICE explicit ThreadMoments(C near) : all_{near, 0, 0} {}
+  FUSEDNORM_DEVICE explicit ThreadMoments(C near) : all_{near, 0, 0, 0} {}
 
   // Absent packs are zero.
   FUSEDNORM_DEVICE void Add(const Pack<T, kWidth> (&packs)[kSplitBatch], int valid,
@@ -71,23 +73,49 @@ class ThreadMoments {
         squares += d * d;
       }
     }
-    const C total = count_ + count;
-    const C away = mean - all_.mean;
-    all_.squares += squares + away * away * (count_ * (count / total));
-    all_.mean += away * (count / total);
-    count_ = total;
+    AddBatch(mean, squares, count);
+  }
+
+  // Of the elements that a mask leaves (mask.cuh), around the first of them all.
+  FUSEDNORM_DEVICE void AddKept(const Pack<T, kWidth>& pack, uint32_t kept) {
+    C values[kWidth];
+    pack.Get(values);
+    C sum = 0, count = 0;
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      if (!Has(kept, e)) continue;
+      if (all_.count + count == C(0)) all_.near = values[e];
+      sum += values[e] - all_.near;
+      count += C(1);
+    }
+    if (count == C(0)) return;
+    const C mean = sum / count;
+    C squares = 0;
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      if (!Has(kept, e)) continue;
+      const C d = (values[e] - all_.near) - mean;
+      squares += d * d;
+    }
+    AddBatch(mean, squares, count);
   }
 
   FUSEDNORM_DEVICE const Moments<C>& moments() const { return all_; }
-  FUSEDNORM_DEVICE C count() const { return count_; }
 
  private:
+  FUSEDNORM_DEVICE void AddBatch(C mean, C squares, C count) {
+    const C total = all_.count + count;
+    const C away = mean - all_.mean;
+    all_.squares += squares + away * away * (all_.count * (count / total));
+    all_.mean += away * (count / total);
+    all_.count = total;
+  }
+
   Moments<C> all_;
-  C count_ = 0;
 };
 
 template <class T, int kWidth>
-FUSEDNORM_KERNEL(kBlockThreads, 1)
+FUSEDNORM_KERNEL(kBlockThreads, 2)
 SplitRowsMoments(const ForwardArgs args) {
   typedef typename Number<T>::Compute C;
   typedef Pack<T, kWidth> P;
@@ -124,8 +152,9 @@ SplitRowsMoments(const ForwardArgs args) {
 
   int64_t i = at.begin + int64_t{device::Thread()} * kWidth;
   int valid = load(i);
+  const bool masked = args.mask.positions != nullptr;
   C near = 0;
-  if (args.centred) {
+  if (args.centred && !masked) {
     // What the block reads first has a mean that is near that of the row, even if the
     // very first element is far from it.
     C sum = 0, count = static_cast<C>(valid * kWidth);
@@ -142,16 +171,33 @@ SplitRowsMoments(const ForwardArgs args) {
   }
   ThreadMoments<T, kWidth> mine(near);
   while (valid > 0) {
-    mine.Add(packs, valid, args.centred);
+    if (masked) {
+      const int64_t sample = args.mask.groups.Divide(at.row);
+#pragma unroll
+      for (int j = 0; j < kSplitBatch; ++j) {
+        if (j >= valid) continue;
+        mine.AddKept(packs[j], Kept<kWidth>(args.mask, sample, i + j * step));
+      }
+    } else {
+      mine.Add(packs, valid, args.centred);
+    }
     i += kSplitBatch * step;
     valid = load(i);
   }
-  const Moments<C> joined =
-      Join(mine.moments(), mine.count(), static_cast<C>(at.end - at.begin),
-           args.centred, [&](C value) {
-             team.Sum(&value);
-             return value;
-           });
+  Moments<C> part = mine.moments();
+  C total = static_cast<C>(at.end - at.begin);
+  if (masked) {
+    Centre<C> centre;
+    centre.Add(part);
+    team.Sum(&centre.sum, &centre.parts);
+    part = Around(centre.Value(), part);
+    total = part.count;
+    team.Sum(&total);
+  }
+  const Moments<C> joined = Join(part, total, args.centred, [&](C value) {
+    team.Sum(&value);
+    return value;
+  });
   if (device::Thread() == 0) {
     StoreMoments(args.partial, at.row * args.slices.divisor() + at.slice, joined);
   }
@@ -168,7 +214,21 @@ SplitRowsNormalize(const ForwardArgs args) {
 
   const int64_t slices = args.slices.divisor();
   const int64_t first_slice = at.row * slices;
-  const C near = LoadMoments<C>(args.partial, first_slice).near;
+  C near = LoadMoments<C>(args.partial, first_slice).near;
+  C inverse_count = static_cast<C>(args.inverse_count);
+  if (args.mask.positions != nullptr) {
+    Centre<C> centre;
+    C count = 0;
+    for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
+      const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
+      centre.Add(part);
+      count += part.count;
+    }
+    team.Sum(&centre.sum, &centre.parts);
+    team.Sum(&count);
+    near = centre.Value();
+    inverse_count = Inverse(count);
+  }
   const auto sum_up = [&](C value) {
     team.Sum(&value);
     return value;
@@ -176,17 +236,14 @@ SplitRowsNormalize(const ForwardArgs args) {
   C sum = 0;
   for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
     const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
-    const C count = static_cast<C>(RowSlice::Count(args, s));
-    sum += count * ((part.near - near) + part.mean);
+    sum += part.count * ((part.near - near) + part.mean);
   }
-  const C inverse_count = static_cast<C>(args.inverse_count);
   const C away = args.centred ? sum_up(sum) * inverse_count : C(0);
   C squares = 0;
   for (int64_t s = device::Thread(); s < slices; s += device::Threads()) {
     const Moments<C> part = LoadMoments<C>(args.partial, first_slice + s);
-    const C count = static_cast<C>(RowSlice::Count(args, s));
     const C d = (part.near - near) + part.mean - away;
-    squares += part.squares + count * d * d;
+    squares += part.squares + part.count * d * d;
   }
   squares = sum_up(squares);
   const C mean = near + away;

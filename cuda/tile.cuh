@@ -4,10 +4,10 @@
 //
 // Interleaved groups (channels_last): a group is `group_lanes` lanes wide, and a tile
 // holds several groups, or a part of a wide one. Columns (one axis in the middle is
-// reduced): a group is one lane wide, and gamma and beta belong to the row.
+// reduced): a group is one lane wide.
 #pragma once
 
-#include "cuda/affine.cuh"
+#include "cuda/args.h"
 #include "cuda/device.cuh"
 #include "cuda/held_row.cuh"
 #include "cuda/moments.cuh"
@@ -33,8 +33,7 @@ struct Tile {
   int lane;         // the thread's first, in the tile
   int thread_row;
   int thread_rows;
-  bool whole_groups;  // groups are not cut into parts
-  bool active;        // the thread has lanes
+  bool active;  // the thread has lanes
 
   FUSEDNORM_DEVICE Tile(const Tiles& tiles, int64_t block) {
     const int64_t slab_block = tiles.parts.Divide(block);
@@ -43,7 +42,7 @@ struct Tile {
     slab = slab_block - unit * tiles.slabs.divisor();
     slot = tiles.lane_blocks.Divide(unit);
     lane_block = unit - slot * tiles.lane_blocks.divisor();
-    whole_groups = tiles.parts.divisor() == 1;
+    const bool whole_groups = tiles.parts.divisor() == 1;
     int64_t end;
     if (whole_groups) {
       first_lane = lane_block * tiles.lanes;
@@ -241,37 +240,6 @@ struct NoWeight {
   FUSEDNORM_DEVICE C operator()(int) const { return 1; }
 };
 
-// gamma and beta of a thread's lanes, or of a row where groups are columns.
-template <class T, int kWidth>
-class TileAffine {
- public:
-  typedef typename Number<T>::Compute C;
-  C gamma[kWidth];
-  C beta[kWidth];
-
-  FUSEDNORM_DEVICE TileAffine(const NormArgs& args, const Tile<kWidth>& tile) {
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      gamma[e] = 1;
-      beta[e] = 0;
-      if (args.tiles.columns || !tile.active) continue;
-      const int64_t param = args.tiles.q.Divide(tile.first_lane + tile.lane + e);
-      gamma[e] = GammaAt<T>(args.affine, param);
-      beta[e] = BetaAt<T>(args.affine, param);
-    }
-  }
-  FUSEDNORM_DEVICE void SetRow(const NormArgs& args, int64_t row) {
-    if (!args.tiles.columns) return;
-    const C row_gamma = GammaAt<T>(args.affine, row);
-    const C row_beta = BetaAt<T>(args.affine, row);
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      gamma[e] = row_gamma;
-      beta[e] = row_beta;
-    }
-  }
-};
-
 // The two results of a thread's lanes.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void LaneResults(const TileShared<C>& shared, const Tile<kWidth>& tile,
@@ -287,23 +255,15 @@ FUSEDNORM_DEVICE void LaneResults(const TileShared<C>& shared, const Tile<kWidth
 }
 
 // Joins what the tiles of a group have left in args' partial sums: calls
-// function(index of the partial, rows * lanes that it stands for) for those of `group`
-// that the caller takes, member of a team of lanes.
+// function(index of the partial) for those of `group` that the caller takes, member of
+// a team of lanes.
 template <int kWidth, class Function>
 FUSEDNORM_DEVICE void ForEachPartial(const Tiles& tiles, const Tile<kWidth>& tile,
                                      int64_t outer, int group, int member, int team,
                                      const Function& function) {
   const int64_t partials = tiles.slabs.divisor() * tiles.parts.divisor();
   for (int64_t i = member; i < partials; i += team) {
-    const int64_t slab = tiles.parts.Divide(i);
-    const int64_t part = i - slab * tiles.parts.divisor();
-    const int64_t rows = Tile<kWidth>::SlabRows(tiles, slab);
-    const int64_t left = tiles.group_lanes - part * tiles.lanes;
-    const int64_t lanes = tile.whole_groups    ? tiles.group_lanes
-                          : left < tiles.lanes ? left
-                                               : tiles.lanes;
-    function((outer * partials + i) * tiles.groups + tile.first_group + group,
-             rows * lanes);
+    function((outer * partials + i) * tiles.groups + tile.first_group + group);
   }
 }
 

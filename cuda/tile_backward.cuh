@@ -1,11 +1,12 @@
 // Backward of tiles: x and dy held in shared memory and read once, or summed first and
 // dx written by a second kernel. dgamma and dbeta come from the sums of lanes, for
-// columns from the sums of rows.
+// columns from the sums of rows; those of each position are written at once.
 #pragma once
 
+#include "cuda/mask.cuh"
 #include "cuda/param_sums.cuh"
 #include "cuda/rows_backward.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/tile_affine.cuh"
 
 namespace fusednorm {
 namespace cuda {
@@ -28,16 +29,16 @@ FUSEDNORM_DEVICE void LoadStatistics(const GradientArgs& args, const Tile<kWidth
 // Turns the sums of the lanes' groups into what they contribute to dx.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void CorrectLanes(const BackwardArgs& args, const Tile<kWidth>& tile,
-                                   int64_t outer, const C (&rstd)[kWidth],
-                                   C (&plain)[kWidth], C (&with_xhat)[kWidth],
-                                   C (&offset)[kWidth]) {
+                                   int64_t outer, C inverse_count,
+                                   const C (&rstd)[kWidth], C (&plain)[kWidth],
+                                   C (&with_xhat)[kWidth], C (&offset)[kWidth]) {
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
     offset[e] = 0;
     if (!tile.active) continue;
-    const Correction<C> by =
-        CorrectionOf<C>(args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
-                        tile.Statistic(args.tiles, outer, tile.GroupOf(tile.lane + e)));
+    const Correction<C> by = CorrectionOf<C>(
+        args, plain[e], with_xhat[e], rstd[e], args.dmean, args.drstd,
+        tile.Statistic(args.tiles, outer, tile.GroupOf(tile.lane + e)), inverse_count);
     plain[e] = by.plain;
     with_xhat[e] = by.with_xhat;
     offset[e] = by.offset;
@@ -107,18 +108,20 @@ TileBackward(const BackwardArgs args) {
           held.Set(slot(round, 0), x.stored);
           held.Set(slot(round, 1), dy.stored);
         }
-        affine.SetRow(args, row);
+        affine.SetRow(args, row, at);
         C xhat[kWidth], dz[kWidth];
         x.Get(xhat);
         dy.Get(dz);
         Differentiate(args, mean, rstd, affine.gamma, affine.beta, xhat, dz);
+        if (tiles.positions) {
+          StoreParamGradients<T, kWidth>(args.params, at, xhat, dz, args.stream);
+        }
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
           row_dbeta += dz[e];
           row_dgamma += dz[e] * xhat[e];
-          // Of columns gamma is the row's and goes in here; else it is the lane's and
-          // waits for the sum.
-          const C term = tiles.columns ? dz[e] * affine.gamma[e] : dz[e];
+          // gamma of a lane waits for the sum.
+          const C term = ParamsOfLanes(tiles) ? dz[e] : dz[e] * affine.gamma[e];
           dbeta[e] += term;
           dgamma[e] += term * xhat[e];
         }
@@ -138,9 +141,9 @@ TileBackward(const BackwardArgs args) {
           sums.Set(2 * lane + 1, sums.Get(2 * lane + 1) + lane_dbeta);
         },
         [&](int lane) {
-          return tiles.columns
-                     ? C(1)
-                     : GammaAt<T>(args.affine, tiles.q.Divide(tile.first_lane + lane));
+          return ParamsOfLanes(tiles)
+                     ? GammaAt<T>(args.affine, tiles.q.Divide(tile.first_lane + lane))
+                     : C(1);
         },
         [&](int group, C plain, C with_xhat) {
           if constexpr (kResident) {
@@ -153,13 +156,14 @@ TileBackward(const BackwardArgs args) {
     if constexpr (kResident) {
       C plain[kWidth], with_xhat[kWidth], offset[kWidth];
       LaneResults(shared, tile, plain, with_xhat);
-      CorrectLanes(args, tile, outer, rstd, plain, with_xhat, offset);
+      CorrectLanes(args, tile, outer, static_cast<C>(args.inverse_count), rstd, plain,
+                   with_xhat, offset);
       tile.ForEachRow([&](int64_t row, int round) {
-        affine.SetRow(args, row);
+        const int64_t at = tile.Offset(tiles, outer, row);
+        affine.SetRow(args, row, at);
         WriteGradient<T, kWidth>(args, mean, rstd, affine.gamma, affine.beta, plain,
                                  with_xhat, offset, P{held.Get(slot(round, 0))},
-                                 P{held.Get(slot(round, 1))},
-                                 tile.Offset(tiles, outer, row));
+                                 P{held.Get(slot(round, 1))}, at);
       });
     }
   }
@@ -198,7 +202,7 @@ SplitTileGradient(const BackwardArgs args) {
     const bool valid = group < tile.groups;
     C plain = 0, with_xhat = 0;
     if (valid) {
-      ForEachPartial(tiles, tile, outer, group, member, team, [&](int64_t i, int64_t) {
+      ForEachPartial(tiles, tile, outer, group, member, team, [&](int64_t i) {
         const SumPair<C> sums = LoadSums<C>(args.partial, i);
         plain += sums.plain;
         with_xhat += sums.with_xhat;
@@ -213,15 +217,19 @@ SplitTileGradient(const BackwardArgs args) {
   C mean[kWidth], rstd[kWidth], plain[kWidth], with_xhat[kWidth], offset[kWidth];
   LoadStatistics(args, tile, outer, mean, rstd);
   LaneResults(shared, tile, plain, with_xhat);
-  CorrectLanes(args, tile, outer, rstd, plain, with_xhat, offset);
+  // All groups of a tile are of one sample.
+  const C inverse_count = InverseCount<C>(args, outer * tiles.groups);
+  CorrectLanes(args, tile, outer, inverse_count, rstd, plain, with_xhat, offset);
   TileAffine<T, kWidth> affine(args, tile);
   tile.ForEachRow([&](int64_t row, int) {
     const int64_t at = tile.Offset(tiles, outer, row);
     const P x = P::LoadFrom(static_cast<const T*>(args.x) + at);
     const P dy = P::LoadFrom(static_cast<const T*>(args.dy) + at);
-    affine.SetRow(args, row);
+    affine.SetRow(args, row, at);
+    const uint32_t kept =
+        Kept<kWidth>(args.mask, outer * tiles.rows + row, tile.first_lane + tile.lane);
     WriteGradient<T, kWidth>(args, mean, rstd, affine.gamma, affine.beta, plain,
-                             with_xhat, offset, x, dy, at);
+                             with_xhat, offset, x, dy, at, kept);
   });
   SumParams<T>(args.params);
 }

@@ -6,7 +6,7 @@ from fusednorm.bench.shapes import SHAPES
 __all__ = ["SHAPES", "plan"]
 
 
-def plan(shape, dtype, device, direction):
+def plan(shape, dtype, device, direction, **options):
     """Returns the plan of one of `SHAPES`, with gamma and, where there is one, beta."""
     return _native.plan(
         shape.op,
@@ -20,4 +20,5 @@ def plan(shape, dtype, device, direction):
         has_beta=shape.op != "rms_norm",
         device=device,
         direction=direction,
+        **options,
     )

@@ -198,6 +198,8 @@ def test_the_generated_wrappers_and_their_rounding(dtype, rng):
         lists = {"gamma": [], "residual": [residual]}
         if function != "rms_norm":
             lists["beta"] = []
+        if function == "group_norm":
+            lists["mask"] = []
         name = f"fusednorm_{function}"
         got = getattr(_composition, name)(x=x, **lists, **options)
         op = getattr(fusednorm.load_op_library(), name)(x=x, **lists, **options)

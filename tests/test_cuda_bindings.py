@@ -70,7 +70,7 @@ def test_ops_have_kernels_for_every_device_and_type(op, suffix):
     )
 
 
-@pytest.mark.parametrize("name", ["x", "gamma", "beta", "residual"])
+@pytest.mark.parametrize("name", ["x", "gamma", "beta", "residual", "mask"])
 @pytest.mark.parametrize(
     ("given", "error", "came"),
     [
@@ -105,7 +105,8 @@ def test_forward_takes_nothing_that_is_not_on_a_device(name, given, error, came)
 
 
 @pytest.mark.parametrize(
-    "name", ["dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd"]
+    "name",
+    ["dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd", "mask"],
 )
 def test_backward_takes_nothing_that_is_not_on_a_device(name):
     arguments = dict.fromkeys(["dy", "x", "mean", "rstd"], Claims(2)) | {name: X}
@@ -255,6 +256,21 @@ def test_an_array_need_not_be_a_tuple():
             {"direction": "second_order", "activation": "silu"},
             ValueError,
             "activation must be none for the second order, got silu",
+        ),
+        (
+            {"direction": "second_order", "has_mask": True},
+            ValueError,
+            "per_position and mask must be absent for the second order",
+        ),
+        (
+            {"op": "layer_norm", "has_mask": True},
+            ValueError,
+            "mask must be absent: only group_norm has statistics of several positions",
+        ),
+        (
+            {"per_sample": True, "per_position": True},
+            ValueError,
+            "per_sample and per_position must not both be true",
         ),
         ({"groups": 5}, ValueError, "groups"),
         (

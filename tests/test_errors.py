@@ -449,7 +449,7 @@ def test_ops_check_beta_when_they_run():
 # ---------------------------------------------------------------- raw ops
 
 RAW = {
-    "group_norm": {"groups": 2, "axis": -1, "beta": []},
+    "group_norm": {"groups": 2, "axis": -1, "beta": [], "mask": []},
     "layer_norm": {"axes": [-1], "beta": []},
     "rms_norm": {"axes": [-1]},
 }
@@ -518,6 +518,26 @@ RAW_CASES = table(
     ),
     (RAW, {"residual": [zeros(2, 4)]}, "residual must have shape [2,3,4], got [2,4]"),
     (RAW, {"residual": [X, X]}, "residual must be 0 or 1 tensors"),
+    (
+        ["group_norm"],
+        {"mask": [zeros(2, 4, dtype=tf.bool)]},
+        "mask must have shape [2,3], got [2,4]",
+    ),
+    (
+        ["group_norm"],
+        {"mask": [zeros(2, 3, dtype=tf.bool)] * 2},
+        "mask must be 0 or 1 tensors",
+    ),
+    (
+        RAW,
+        {"gamma": [zeros(2, 3, 5)], "per_position": True},
+        "gamma must have shape [2,3,4], got [2,3,5]",
+    ),
+    (
+        RAW,
+        {"per_sample": True, "per_position": True},
+        "per_sample and per_position must not both be true",
+    ),
     (RAW, {"S": tf.float64}, STATISTICS.format("float32", "float32", "float64")),
     (
         RAW,

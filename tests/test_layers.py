@@ -511,8 +511,30 @@ def test_passes_masks_on(kind, rng):
     masked = layer(keras.layers.Masking()(x))
     # The pooling layer averages over the steps that the mask leaves.
     pooled = keras.layers.GlobalAveragePooling1D()(masked)
-    expected = np.asarray(layer(x))[:, :3].mean(axis=1)
+    counted = x.any(-1)
+    given = {"mask": counted} if hasattr(layer, "use_mask") else {}
+    expected = np.asarray(layer(x, **given))[:, :3].mean(axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=AGREE)
+
+
+@pytest.mark.parametrize("axis", [-1, 2, [-1]])
+def test_ragged_tensors(axis, rng):
+    """Rows of any length: LayerNormalization takes what tf_keras's does."""
+    values = data(rng, (5, 8))
+    x = tf.RaggedTensor.from_row_lengths(values, [2, 0, 3])
+    layer = built(fusednorm.LayerNormalization(axis, activation="relu"), (3, 1, 8), rng)
+    y = layer(x)
+    np.testing.assert_array_equal(y.row_lengths(), x.row_lengths())
+    assert share_of_bound(layer, values[None], y.flat_values[None]) <= 1
+
+
+def test_ragged_axes_are_not_normalized(rng):
+    x = tf.RaggedTensor.from_row_lengths(data(rng, (5, 8)), [2, 0, 3])
+    layer = fusednorm.LayerNormalization(1)
+    layer.build((3, 4, 8))
+    message = r"`axis` must name axes of a ragged tensor after.*axis=1.*\(3, None, 8\)"
+    with pytest.raises(ValueError, match=message):
+        layer(x)
 
 
 @every_layer

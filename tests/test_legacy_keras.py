@@ -12,7 +12,7 @@ import tensorflow as tf
 MODULES = (
     ("test_layers", "test_layer_residual"),
     ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
-    ("test_convert",),
+    ("test_convert", "test_masks"),
 )
 
 

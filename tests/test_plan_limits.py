@@ -23,7 +23,13 @@ def problems(draw):
         elements *= size
     op = draw(st.sampled_from(["group_norm", "layer_norm", "rms_norm"]))
     first = draw(st.integers(1, len(shape) - 1))
-    arguments = {"axes": [first], "groups": 0}
+    direction = draw(st.sampled_from(["forward", "backward", "second_order"]))
+    arguments = {"axes": [first], "groups": 0, "direction": direction}
+    if direction != "second_order":
+        arguments["per_position"] = draw(st.booleans())
+        # Kernels of masked groups have a block for each, or for a few.
+        if op == "group_norm" and shape[0] * shape[first] < 1 << 31:
+            arguments["has_mask"] = draw(st.booleans())
     if op == "group_norm":
         channels = shape[first]
         divisors = [g for g in (1, 2, 3, 4, 5, 8, 16, 32, 100) if channels % g == 0]
@@ -38,7 +44,6 @@ def problems(draw):
         | {
             "has_gamma": draw(st.booleans()),
             "residual": draw(st.booleans()),
-            "direction": draw(st.sampled_from(["forward", "backward", "second_order"])),
             "aligned": draw(st.booleans()),
             "device": draw(st.sampled_from(sorted(DEVICES))),
         },

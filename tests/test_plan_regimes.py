@@ -167,3 +167,28 @@ def test_every_regime_is_among_them():
     }
     variants = {"warp_rows", "block_rows", "shared_rows", "split_rows"}
     assert found == variants | {"runs", "split_runs", "tile", "split_tile"}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [shape for shape in SHAPES if shape.op == "group_norm"],
+    ids=lambda shape: shape.name,
+)
+def test_masks_are_for_kernels_that_split(shape):
+    for direction in ("forward", "backward"):
+        made = plan(shape, "bfloat16", "h100", direction, has_mask=True)
+        assert made["variant"].startswith("split_")
+        kernels = [launch["kernel"] for launch in made["launches"]]
+        assert ("CountMask" in kernels) == (direction == "backward")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_parameters_of_each_position_are_read_and_written_once(shape):
+    for device in ("h100", "t4"):
+        common, own = (
+            plan(shape, "float32", device, "backward", per_position=per_position)
+            for per_position in (False, True)
+        )
+        assert "SumParams" not in [each["kernel"] for each in own["launches"]]
+        assert own["param_bytes"] == 0
+        assert own["least_bytes"] > common["least_bytes"]

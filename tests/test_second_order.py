@@ -516,7 +516,7 @@ def test_only_what_is_needed_is_computed(rng):
     rows, parameters = tf.ones(3, tf.float64), tf.ones(4, tf.float64)
     given = {
         **{"epsilon": 1e-3, "epsilon_low": 0.0, "zero_centered": False, "axes": [1]},
-        **{"per_sample": False},
+        **{"per_sample": False, "per_position": False},
         **{"num_gamma": 1, "num_beta": 1, "num_residual": 0, "activation": b"silu"},
     }
     op = types.SimpleNamespace(

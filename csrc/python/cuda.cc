@@ -27,6 +27,7 @@ struct NamedArray {
   const char* name;
   const py::object& array;
   bool optional = true;  // may be None
+  bool is_mask = false;
 };
 
 // The tensors of a call: all on one device, which is current meanwhile.
@@ -49,8 +50,9 @@ class Tensors {
     ThrowIfError(current_.Enter(device_));
     for (const NamedArray& input : inputs) {
       if (input.array.is_none()) continue;
-      inputs_.emplace_back(input.name,
-                           DeviceTensor::Import(input.name, input.array, stream_));
+      const auto import =
+          input.is_mask ? &DeviceTensor::ImportMask : &DeviceTensor::Import;
+      inputs_.emplace_back(input.name, import(input.name, input.array, stream_));
     }
   }
 
@@ -66,6 +68,14 @@ class Tensors {
     const DeviceTensor* tensor = Find(name);
     if (tensor == nullptr) return nullptr;
     CheckArray(name, tensor->shape(), tensor->type(), shape, type);
+    return tensor->data();
+  }
+
+  // That of the mask.
+  const void* Mask(const Shape& shape) const {
+    const DeviceTensor* tensor = Find("mask");
+    if (tensor == nullptr) return nullptr;
+    CheckShape("mask", tensor->shape(), shape);
     return tensor->data();
   }
 
@@ -153,20 +163,25 @@ class Tensors {
   py::list results_;
 };
 
-Operands OperandsOf(const Tensors& tensors, const char* beta, bool has_residual) {
+Operands OperandsOf(const Tensors& tensors, const char* beta, bool has_residual,
+                    bool has_mask) {
   const DeviceTensor& x = tensors.Get("x");
-  return {x.shape(), x.type(), tensors.TypeOf("gamma"), tensors.TypeOf(beta),
-          has_residual};
+  return {x.shape(),    x.type(), tensors.TypeOf("gamma"), tensors.TypeOf(beta),
+          has_residual, has_mask};
 }
 
 py::tuple Forward(const Spec& spec, const Target& target, const py::object& x,
                   const py::object& gamma, const py::object& beta,
-                  const py::object& residual) {
-  Tensors tensors(
-      target,
-      {{"x", x, false}, {"gamma", gamma}, {"beta", beta}, {"residual", residual}},
-      {"y", "sum", "mean", "rstd"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, "beta", !residual.is_none()));
+                  const py::object& residual, const py::object& mask) {
+  Tensors tensors(target,
+                  {{"x", x, false},
+                   {"gamma", gamma},
+                   {"beta", beta},
+                   {"residual", residual},
+                   {"mask", mask, true, true}},
+                  {"y", "sum", "mean", "rstd"});
+  const Resolved call =
+      Resolve(spec, OperandsOf(tensors, "beta", !residual.is_none(), !mask.is_none()));
   const NormProblem& problem = call.problem;
   const Shape& shape = tensors.Get("x").shape();
   const DataType compute = ComputeType(problem.data);
@@ -176,6 +191,7 @@ py::tuple Forward(const Spec& spec, const Target& target, const py::object& x,
   buffers.residual = tensors.Input("residual", shape, problem.data);
   buffers.gamma = tensors.Input("gamma", call.params, problem.param);
   buffers.beta = tensors.Input("beta", call.params, problem.param);
+  buffers.mask = tensors.Mask(call.mask);
   buffers.y = tensors.Output(true, shape, problem.data);
   buffers.sum = tensors.Output(problem.has_residual, shape, problem.data);
   buffers.mean = tensors.Output(problem.centred, call.statistics, compute);
@@ -187,7 +203,8 @@ py::tuple Backward(const Spec& spec, const Target& target, bool params,
                    const py::object& dy, const py::object& x, const py::object& mean,
                    const py::object& rstd, const py::object& gamma,
                    const py::object& beta, const py::object& dsum,
-                   const py::object& dmean, const py::object& drstd) {
+                   const py::object& dmean, const py::object& drstd,
+                   const py::object& mask) {
   Tensors tensors(target,
                   {{"x", x, false},
                    {"dy", dy, false},
@@ -197,9 +214,11 @@ py::tuple Backward(const Spec& spec, const Target& target, bool params,
                    {"beta", beta},
                    {"dsum", dsum},
                    {"dmean", dmean},
-                   {"drstd", drstd}},
+                   {"drstd", drstd},
+                   {"mask", mask, true, true}},
                   {"dx", "dgamma", "dbeta"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, "beta", !dsum.is_none()));
+  const Resolved call =
+      Resolve(spec, OperandsOf(tensors, "beta", !dsum.is_none(), !mask.is_none()));
   const NormProblem& problem = call.problem;
   for (const char* name : {"mean", "dmean"}) {
     if (!problem.centred && tensors.TypeOf(name)) {
@@ -220,6 +239,7 @@ py::tuple Backward(const Spec& spec, const Target& target, bool params,
   buffers.dsum = tensors.Input("dsum", shape, problem.data);
   buffers.dmean = tensors.Input("dmean", call.statistics, compute);
   buffers.drstd = tensors.Input("drstd", call.statistics, compute);
+  buffers.mask = tensors.Mask(call.mask);
   buffers.dx = tensors.Output(true, shape, problem.data);
   buffers.dgamma =
       tensors.Output(params && problem.has_gamma, call.params, problem.param);
@@ -246,7 +266,7 @@ py::tuple SecondOrder(const Spec& spec, const Target& target, bool params,
                    {"ddbeta", ddbeta},
                    {"drstd", drstd}},
                   {"d_dy", "d_x", "d_gamma", "d_dmean", "d_drstd"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, "ddbeta", false));
+  const Resolved call = Resolve(spec, OperandsOf(tensors, "ddbeta", false, false));
   const NormProblem& problem = call.problem;
   CheckMean(problem, !mean.is_none());
   const Shape& shape = tensors.Get("x").shape();
@@ -342,23 +362,26 @@ void DefineCuda(py::module_& m) {
          const py::object& beta, const py::object& residual,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
          const std::string& activation, bool zero_centered, bool per_sample,
-         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return Forward(
-            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
-            {stream, out}, x, gamma, beta, residual);
+         bool per_position, const py::object& mask, std::optional<uintptr_t> stream,
+         const std::optional<py::sequence>& out) {
+        return Forward({op, axes, groups, epsilon, activation, zero_centered,
+                        per_sample, per_position},
+                       {stream, out}, x, gamma, beta, residual, mask);
       },
       py::arg("op"), py::arg("x"), py::arg("gamma") = py::none(),
       py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::kw_only(),
       py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
       py::arg("activation") = "none", py::arg("zero_centered") = false,
-      py::arg("per_sample") = false, py::arg("stream") = py::none(),
+      py::arg("per_sample") = false, py::arg("per_position") = false,
+      py::arg("mask") = py::none(), py::arg("stream") = py::none(),
       py::arg("out") = py::none(),
       R"doc(Normalizes x on its CUDA device. Returns before the result is there.
 
 Args:
-    op, axes, groups, epsilon, activation, zero_centered: as in _native.forward.
-    x, gamma, beta, residual: as there, but contiguous tensors of anything that speaks
-        DLPack (PyTorch, CuPy, JAX), all on one device.
+    op, axes, groups, epsilon, activation, zero_centered, per_sample, per_position: as
+        in _native.forward.
+    x, gamma, beta, residual, mask: as there, but contiguous tensors of anything that
+        speaks DLPack (PyTorch, CuPy, JAX), all on one device; mask of bool or uint8.
     stream: address of the cudaStream_t to run on, a stream of that device; None or 0
         is the legacy default stream. DLPack does not say which stream a framework is
         using: pass torch.cuda.current_stream().cuda_stream, or
@@ -383,11 +406,12 @@ Raises:
          const py::object& beta, const py::object& dsum, const py::object& dmean,
          const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
          double epsilon, const std::string& activation, bool zero_centered,
-         bool per_sample, bool params, std::optional<uintptr_t> stream,
-         const std::optional<py::sequence>& out) {
-        return Backward(
-            {op, axes, groups, epsilon, activation, zero_centered, per_sample},
-            {stream, out}, params, dy, x, mean, rstd, gamma, beta, dsum, dmean, drstd);
+         bool per_sample, bool per_position, const py::object& mask, bool params,
+         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
+        return Backward({op, axes, groups, epsilon, activation, zero_centered,
+                         per_sample, per_position},
+                        {stream, out}, params, dy, x, mean, rstd, gamma, beta, dsum,
+                        dmean, drstd, mask);
       },
       py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
       py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
@@ -395,12 +419,13 @@ Raises:
       py::arg("drstd") = py::none(), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon"), py::arg("activation") = "none",
       py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("per_position") = false, py::arg("mask") = py::none(),
       py::arg("params") = true, py::arg("stream") = py::none(),
       py::arg("out") = py::none(),
       R"doc(Gradients of forward, on the CUDA device of x.
 
 Args:
-    dy, x, mean, rstd, gamma, beta, dsum, dmean, drstd: as in _native.backward, as
+    dy, x, mean, rstd, gamma, beta, dsum, dmean, drstd, mask: as in _native.backward, as
         tensors that forward takes.
     params: also the gradients of gamma and beta.
     stream: as in forward.

@@ -139,14 +139,13 @@ dlpack::Type ToDlpackType(DataType type) {
   return {};
 }
 
-DataType FromDlpackType(const std::string& argument, const dlpack::Type& type) {
-  for (const TypeEntry& entry : kTypes) {
-    const dlpack::Type& known = entry.dlpack;
-    if (known.code == type.code && known.bits == type.bits &&
-        known.lanes == type.lanes) {
-      return entry.type;
-    }
-  }
+constexpr dlpack::Type kMaskTypes[] = {{dlpack::kBool, 8, 1}, {dlpack::kUInt, 8, 1}};
+
+bool Same(const dlpack::Type& a, const dlpack::Type& b) {
+  return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
+}
+
+std::string NameOf(const dlpack::Type& type) {
   static constexpr const char* kNames[] = {"int",    "uint",    "float", "opaque",
                                            "bfloat", "complex", "bool"};
   std::string name = type.code < std::size(kNames)
@@ -154,7 +153,22 @@ DataType FromDlpackType(const std::string& argument, const dlpack::Type& type) {
                          : "type " + std::to_string(type.code) + " of bits ";
   name += std::to_string(type.bits);
   if (type.lanes != 1) name += "x" + std::to_string(type.lanes);
-  return DataTypeFromName(argument, name);  // throws
+  return name;
+}
+
+DataType FromDlpackType(const std::string& argument, const dlpack::Type& type) {
+  for (const TypeEntry& entry : kTypes) {
+    if (Same(entry.dlpack, type)) return entry.type;
+  }
+  return DataTypeFromName(argument, NameOf(type));  // throws
+}
+
+void CheckMaskType(const std::string& argument, const dlpack::Type& type) {
+  for (const dlpack::Type& known : kMaskTypes) {
+    if (Same(known, type)) return;
+  }
+  throw py::value_error(argument + " must have dtype bool or uint8, got " +
+                        NameOf(type));
 }
 
 std::string DeviceName(int type) {
@@ -206,6 +220,25 @@ DeviceTensor DeviceTensor::Import(const std::string& argument, const py::object&
     tensor.MakeReadyFor(stream);
     return tensor;
   }
+  dlpack::Type type;
+  DeviceTensor result = Receive(argument, array, stream, &type);
+  result.type_ = FromDlpackType(argument, type);
+  return result;
+}
+
+DeviceTensor DeviceTensor::ImportMask(const std::string& argument,
+                                      const py::object& array, cuda::Stream stream) {
+  if (py::isinstance<DeviceTensor>(array)) {
+    CheckMaskType(argument, ToDlpackType(array.cast<const DeviceTensor&>().type()));
+  }
+  dlpack::Type type;
+  DeviceTensor result = Receive(argument, array, stream, &type);
+  CheckMaskType(argument, type);
+  return result;
+}
+
+DeviceTensor DeviceTensor::Receive(const std::string& argument, const py::object& array,
+                                   cuda::Stream stream, dlpack::Type* type) {
   const auto address = reinterpret_cast<uintptr_t>(stream);
   const py::int_ stream_argument(address == 0 ? kLegacyDefaultStream : address);
   const py::object dlpack = array.attr("__dlpack__");
@@ -239,7 +272,7 @@ DeviceTensor DeviceTensor::Import(const std::string& argument, const py::object&
   CheckDevice(argument, from->device.device_type);
   result.device_ = from->device.device_id;
   result.shape_.assign(from->shape, from->shape + from->ndim);
-  result.type_ = FromDlpackType(argument, from->dtype);
+  *type = from->dtype;
   CheckDense(argument, result.shape_, from->strides);
   result.data_ = static_cast<char*>(from->data) + from->byte_offset;
   return result;

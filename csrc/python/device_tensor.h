@@ -36,6 +36,9 @@ class DeviceTensor {
   // tensor of another Import is taken as it is: whoever made it chose the stream.
   static DeviceTensor Import(const std::string& argument, const py::object& array,
                              cuda::Stream stream);
+  // The same of bools or bytes. type() says nothing of them.
+  static DeviceTensor ImportMask(const std::string& argument, const py::object& array,
+                                 cuda::Stream stream);
   // New memory on the current device, which is `device`.
   static DeviceTensor New(const Shape& shape, DataType type, int device,
                           cuda::Stream stream);
@@ -57,6 +60,9 @@ class DeviceTensor {
   py::tuple ToDlpackDevice() const;
 
  private:
+  // What DLPack says, but for the type, which it leaves to the caller.
+  static DeviceTensor Receive(const std::string& argument, const py::object& array,
+                              cuda::Stream stream, dlpack::Type* type);
   // Makes work on the stream wait for the work that fills this tensor.
   void MakeReadyFor(cuda::Stream stream) const;
 

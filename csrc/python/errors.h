@@ -42,13 +42,17 @@ inline DataType DataTypeFromName(const std::string& argument, const std::string&
       argument + " must have dtype float16, bfloat16, float32 or float64, got " + name);
 }
 
+inline void CheckShape(const std::string& argument, const Shape& shape,
+                       const Shape& expected) {
+  if (shape == expected) return;
+  throw py::value_error(argument + " must have shape " + ToString(expected) + ", got " +
+                        ToString(shape));
+}
+
 inline void CheckArray(const std::string& argument, const Shape& shape,
                        const std::string& type, const Shape& expected_shape,
                        const std::string& expected_type) {
-  if (shape != expected_shape) {
-    throw py::value_error(argument + " must have shape " + ToString(expected_shape) +
-                          ", got " + ToString(shape));
-  }
+  CheckShape(argument, shape, expected_shape);
   if (type != expected_type) {
     throw py::value_error(argument + " must have dtype " + expected_type + ", got " +
                           type);

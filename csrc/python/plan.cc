@@ -56,6 +56,7 @@ py::dict ToDict(const cuda::Plan& plan) {
   fields["workspace_bytes"] = plan.workspace_bytes;
   fields["partial_bytes"] = plan.partial_bytes;
   fields["param_bytes"] = plan.param_bytes;
+  fields["count_bytes"] = plan.count_bytes;
   fields["least_bytes"] = plan.least_bytes;
   fields["bytes_moved"] = plan.bytes_moved;
   fields["predicted_share"] = plan.predicted_share;
@@ -72,6 +73,7 @@ py::dict ToDict(const cuda::Plan& plan) {
   fields["pieces"] = plan.pieces;
   fields["piece"] = plan.piece;
   fields["slots"] = plan.slots;
+  fields["mask_pieces"] = plan.mask_pieces;
   return fields;
 }
 
@@ -102,32 +104,35 @@ void DefinePlan(py::module_& m) {
       [](const std::string& op, const Shape& shape, const std::string& dtype,
          const std::vector<int64_t>& axes, int64_t groups, double epsilon,
          const std::string& activation, bool zero_centered, bool per_sample,
-         bool has_gamma, bool has_beta, bool residual, const std::string& param_dtype,
-         const DeviceArgument& device, const std::string& direction, bool aligned,
-         bool params) {
+         bool per_position, bool has_gamma, bool has_beta, bool has_mask, bool residual,
+         const std::string& param_dtype, const DeviceArgument& device,
+         const std::string& direction, bool aligned, bool params) {
         const DataType data = DataTypeFromName("x", dtype);
         const DataType param = param_dtype == "auto"
                                    ? ComputeType(data)
                                    : DataTypeFromName("param_dtype", param_dtype);
-        Operands operands{shape, data, std::nullopt, std::nullopt, residual};
+        Operands operands{shape, data, std::nullopt, std::nullopt, residual, has_mask};
         if (has_gamma) operands.gamma = param;
         if (has_beta) operands.beta = param;
-        return Plan({op, axes, groups, epsilon, activation, zero_centered, per_sample},
+        return Plan({op, axes, groups, epsilon, activation, zero_centered, per_sample,
+                     per_position},
                     operands, device, direction, aligned, params);
       },
       py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
       py::arg("zero_centered") = false, py::arg("per_sample") = false,
-      py::arg("has_gamma") = false, py::arg("has_beta") = false,
+      py::arg("per_position") = false, py::arg("has_gamma") = false,
+      py::arg("has_beta") = false, py::arg("has_mask") = false,
       py::arg("residual") = false, py::arg("param_dtype") = "auto", py::arg("device"),
       py::arg("direction") = "forward", py::arg("aligned") = true,
       py::arg("params") = true,
       R"doc(How the CUDA kernels would run a problem.
 
 Args:
-    op, axes, groups, epsilon, activation, zero_centered, per_sample: as in forward.
+    op, axes, groups, epsilon, activation, zero_centered, per_sample, per_position: as
+        in forward.
     shape, dtype: of x.
-    has_gamma, has_beta, residual: which of them there are.
+    has_gamma, has_beta, has_mask, residual: which of them there are.
     param_dtype: dtype of gamma and beta; "auto" is float32, for float64 x float64.
     device: a name from known_devices(), or a dict with the same fields as its values.
     direction: "forward", "backward" or, without activation, "second_order".

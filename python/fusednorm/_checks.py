@@ -6,6 +6,7 @@ the shapes are known. What is unknown until a graph runs, the ops check.
 
 from __future__ import annotations
 
+import enum
 import math
 import operator
 from collections.abc import Sequence
@@ -242,6 +243,22 @@ def normalized_axes(
     return tuple(axes), contiguous
 
 
+def uniform_axes(axis: int | Sequence[int], x: tf.RaggedTensor) -> list[int]:
+    """Returns the axes of a ragged tensor, from the end, as its flat values have them.
+
+    Rows of any length are normalized one by one; a row whose length is normalized over
+    has no weights to match.
+    """
+    rank = x.shape.rank
+    axes, _ = normalized_axes(axis, rank)
+    if axes[0] <= x.ragged_rank:
+        raise ValueError(
+            "Argument `axis` must name axes of a ragged tensor after its ragged ones. "
+            f"Received: axis={_plain(axis)}, shape={as_tuple(x.shape)}"
+        )
+    return [each - rank for each in axes]
+
+
 def one_tensor(shape: Any) -> None:
     """Checks that what a layer is built for is the shape of one tensor."""
     if isinstance(shape, tf.TensorShape) or (
@@ -271,12 +288,23 @@ def _compatible(shape: Shape, expected: Shape) -> bool:
     )
 
 
-def per_sample(parameters: dict[str, Any], rank: int) -> bool:
-    """Returns whether gamma and beta, as far as they are there, are of each sample.
+class ParametersOf(enum.Enum):
+    """What gamma and beta may differ between."""
+
+    ALL = enum.auto()  # Nothing: they are the same for all samples.
+    SAMPLE = enum.auto()
+    POSITION = enum.auto()
+
+
+def parameters_of(
+    parameters: dict[str, Any], rank: int, rank_of_x: int | None
+) -> ParametersOf:
+    """Returns what gamma and beta, as far as they are there, are given for.
 
     Args:
         parameters: Name -> gamma or beta, or `None`.
         rank: Theirs if they are the same for all samples.
+        rank_of_x: That of the data; `None` if it is unknown.
     """
 
     def rank_of(value: Any) -> int | None:
@@ -285,13 +313,20 @@ def per_sample(parameters: dict[str, Any], rank: int) -> bool:
         return np.ndim(value)
 
     given = {name: rank_of(v) for name, v in parameters.items() if v is not None}
-    of_sample = [each == rank + 1 for each in given.values()]
-    if any(of_sample) and not all(of_sample):
+    kinds = set()
+    for each in given.values():
+        if each == rank + 1:
+            kinds.add(ParametersOf.SAMPLE)
+        elif each is not None and each > rank and each == (rank_of_x or each):
+            kinds.add(ParametersOf.POSITION)
+        else:
+            kinds.add(ParametersOf.ALL)
+    if len(kinds) > 1:
         raise ValueError(
-            "Arguments `gamma` and `beta` must both be given for each sample, or both "
-            f"for all. Received: ranks {given}"
+            "Arguments `gamma` and `beta` must both be given for each sample, both for "
+            f"each position, or both for all. Received: ranks {given}"
         )
-    return any(of_sample)
+    return kinds.pop() if kinds else ParametersOf.ALL
 
 
 def batch_left_out(axis: Any, axes: Sequence[int]) -> None:
@@ -308,7 +343,7 @@ def parameter(
     value: Any,
     x: tf.Tensor,
     expected: Shape | None,
-    per_sample: bool = False,
+    of: ParametersOf = ParametersOf.ALL,
 ) -> tf.Tensor | tf.Variable:
     """Returns gamma or beta as a tensor of an allowed dtype and shape.
 
@@ -332,9 +367,58 @@ def parameter(
             for_all = f", or {as_tuple(expected[1:])} for all samples"
             raise ValueError(
                 f"Argument `{name}` must have shape {as_tuple(expected)}"
-                f"{for_all if per_sample else ''}. Received: shape={as_tuple(shape)}"
+                f"{for_all if of is ParametersOf.SAMPLE else ''}. Received: "
+                f"shape={as_tuple(shape)}"
             )
     return value
+
+
+def mask(value: Any, x: tf.Tensor, axis: int) -> tf.Tensor:
+    """Returns a mask as a tensor of the shape of `x` without the channel axis.
+
+    Args:
+        value: Boolean, with the first axes of `x` but the channel axis; all of them, or
+            as many as it has. Axes of size 1 are broadcast. The channel axis may be
+            there, of size 1.
+        x: The data.
+        axis: The channel axis.
+    """
+    if not isinstance(value, tf.Tensor):
+        value = tf.convert_to_tensor(value)
+    if value.dtype is not tf.bool:
+        raise ValueError(
+            "Argument `mask` must be boolean; convert it, for example with "
+            f"`tf.cast(mask, tf.bool)`. Received: dtype={value.dtype.name}"
+        )
+    shape = static_shape(x)
+    given = static_shape(value)
+    if shape is None or given is None:
+        return value
+    axis %= len(shape)
+    expected = shape[:axis] + shape[axis + 1 :]
+    if len(given) == len(shape) and given[axis] == 1:
+        value = tf.squeeze(value, axis)
+        given = static_shape(value)
+    fits = 0 < len(given) <= len(expected) and all(
+        size in (1, wanted, None) or wanted is None
+        for size, wanted in zip(given, expected, strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            "Argument `mask` must have the shape of `x` without the channel axis, "
+            f"{as_tuple(expected)}, or its first axes. Received: "
+            f"shape={as_tuple(static_shape(value))} (axis={axis} of shape "
+            f"{as_tuple(shape)})"
+        )
+    if len(given) == len(expected) and all(
+        size != 1 or wanted == 1 for size, wanted in zip(given, expected, strict=True)
+    ):
+        return value
+    sizes = tf.shape(x)
+    positions = tf.concat([sizes[:axis], sizes[axis + 1 :]], 0)
+    rest = [1] * (len(expected) - len(given))
+    value = tf.reshape(value, tf.concat([tf.shape(value), rest], 0))
+    return tf.ensure_shape(tf.broadcast_to(value, positions), expected)
 
 
 def residual(value: Any, x: tf.Tensor) -> tf.Tensor:

@@ -29,7 +29,9 @@ def fusednorm_group_norm(
     residual: Tensors,
     groups: int,
     axis: int = -1,
+    mask: Tensors = (),
     per_sample: bool = False,
+    per_position: bool = False,
     name: str = "group_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -40,11 +42,15 @@ def fusednorm_group_norm(
         y, *statistics = _normalize(
             _reshape(x, view),
             reduced=[*range(1, g), *range(g + 1, len(view))],
-            parameter_shape=[
+            parameter_shape=view
+            if per_position
+            else [
                 *([view[0], *[1] * (g - 1)] if per_sample else []),
                 *view[g : g + 2],
                 *[1] * (len(view) - g - 2),
             ],
+            # One number in place of those of G and K.
+            mask=[tf.reshape(m, [*view[:g], 1, 1, *view[g + 2 :]]) for m in mask],
             gamma=gamma,
             beta=beta,
             **options,
@@ -60,6 +66,7 @@ def fusednorm_layer_norm(
     residual: Tensors,
     axes: Sequence[int],
     per_sample: bool = False,
+    per_position: bool = False,
     name: str = "layer_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -69,7 +76,7 @@ def fusednorm_layer_norm(
         y, *statistics = _normalize(
             x,
             reduced=list(axes),
-            parameter_shape=_axes_parameter_shape(x, axes, per_sample),
+            parameter_shape=_axes_parameter_shape(x, axes, per_sample, per_position),
             gamma=gamma,
             beta=beta,
             **options,
@@ -84,6 +91,7 @@ def fusednorm_rms_norm(
     residual: Tensors,
     axes: Sequence[int],
     per_sample: bool = False,
+    per_position: bool = False,
     name: str = "rms_norm",
     **options: Any,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
@@ -93,7 +101,7 @@ def fusednorm_rms_norm(
         y, rstd = _normalize(
             x,
             reduced=list(axes),
-            parameter_shape=_axes_parameter_shape(x, axes, per_sample),
+            parameter_shape=_axes_parameter_shape(x, axes, per_sample, per_position),
             gamma=gamma,
             beta=[],
             centred=False,
@@ -132,7 +140,12 @@ def gradient(
 
     def outputs() -> list[tf.Tensor]:
         y, _, *statistics = _NORMS[kind](
-            x=x, residual=[], S=inputs["rstd"].dtype, **parameters, **attributes
+            x=x,
+            residual=[],
+            S=inputs["rstd"].dtype,
+            **({"mask": inputs["mask"]} if "mask" in inputs else {}),
+            **parameters,
+            **attributes,
         )
         return [y, *statistics]
 
@@ -207,6 +220,7 @@ def _normalize(
     parameter_shape: Sizes | tf.Tensor,
     gamma: Tensors,
     beta: Tensors,
+    mask: Tensors = (),
     centred: bool = True,
     epsilon: float = 1e-3,
     epsilon_low: float = 0.0,
@@ -214,18 +228,39 @@ def _normalize(
     zero_centered: bool = False,
     S: tf.DType = tf.float32,  # noqa: N803 (the op's name for it)
 ) -> tuple[tf.Tensor, ...]:
-    """Normalizes over the axes `reduced`; returns y, the mean if centred, and rstd."""
+    """Normalizes over the axes `reduced`; returns y, the mean if centred, and rstd.
 
-    def mean_of(values: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(values, reduced, keepdims=True)
-
+    `mask` broadcasts against the data, and has no axes of its own besides those.
+    """
     deviation = tf.cast(x, S)
+    if mask:
+        counted = tf.broadcast_to(mask[0], tf.shape(x))
+        count = tf.reduce_sum(tf.cast(counted, S), reduced, keepdims=True)
+        zero = tf.zeros([], S)
+
+        def mean_of(values: tf.Tensor) -> tf.Tensor:
+            # Not by multiplication: what is masked may be infinite or not a number.
+            total = tf.reduce_sum(tf.where(counted, values, zero), reduced, True)
+            return total / tf.maximum(count, 1)
+
+        def least_of(values: tf.Tensor) -> tf.Tensor:
+            values = tf.where(counted, values, values.dtype.max)
+            return tf.where(count > 0, tf.reduce_min(values, reduced, True), zero)
+
+    else:
+
+        def mean_of(values: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(values, reduced, keepdims=True)
+
+        def least_of(values: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_min(values, reduced, keepdims=True)
+
     statistics = []
     if centred:
         # A number near the mean, which is the mean exactly where the group is
         # constant; the mean of the deviations from it is then nearly free of rounding.
         # Where the mean is taken from does not change it, hence no gradient.
-        least = tf.reduce_min(deviation, reduced, keepdims=True)
+        least = least_of(deviation)
         near = tf.stop_gradient(least + mean_of(deviation - least))
         deviation -= near
         correction = mean_of(deviation)
@@ -281,9 +316,11 @@ def _group_view(x: tf.Tensor, groups: int, axis: int) -> tuple[Sizes, int]:
 
 
 def _axes_parameter_shape(
-    x: tf.Tensor, axes: Sequence[int], per_sample: bool
+    x: tf.Tensor, axes: Sequence[int], per_sample: bool, per_position: bool
 ) -> Sizes | tf.Tensor:
     """Returns the shape in which parameters of the axes broadcast against `x`."""
+    if per_position:
+        return x.shape.as_list() if x.shape.is_fully_defined() else tf.shape(x)
     rank = x.shape.rank
     if rank is None and (per_sample or axes[-1] >= 0):
         shape, rank = tf.shape(x), tf.rank(x)

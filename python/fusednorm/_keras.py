@@ -90,9 +90,14 @@ else:
 
 def pass_mask(source: Any, target: Any) -> None:
     """Gives `target` the mask of `source`, as Keras does for a layer's first output."""
-    mask = getattr(source, "_keras_mask", None)
+    mask = mask_of(source)
     if mask is not None:
         target._keras_mask = mask
+
+
+def mask_of(x: Any) -> Any:
+    """Returns the mask that Keras has attached to a tensor, if any."""
+    return getattr(x, "_keras_mask", None)
 
 
 def value(weight: Any) -> Any:

@@ -18,19 +18,31 @@ KINDS = {
     "Fusednorm>RMSNorm": "rms_norm",
 }
 
-_FORWARD = ("x", "gamma", "beta", "residual")
-_BACKWARD = ("dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd")
+_FORWARD = ("x", "gamma", "beta", "residual", "mask")
+_BACKWARD = (
+    *("dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd"),
+    "mask",
+)
 _SECOND_ORDER = (
     *("dy", "x", "mean", "rstd", "gamma", "drstd"),
     *("ddx", "ddgamma", "ddbeta"),
 )
-_ONLY_CENTRED = ("beta", "mean", "dmean", "ddbeta")
+# Inputs that not all kinds have -> the kinds that have them.
+_CENTRED = ("group_norm", "layer_norm")
+_ONLY_OF = {
+    "beta": _CENTRED,
+    "mean": _CENTRED,
+    "dmean": _CENTRED,
+    "ddbeta": _CENTRED,
+    "mask": ("group_norm",),
+}
 # Inputs that are lists -> the attribute with their length.
 _LENGTHS = {
     "gamma": "num_gamma",
     "beta": "num_beta",
     "residual": "num_residual",
     "dsum": "num_residual",
+    "mask": "num_mask",
     "ddgamma": "num_ddgamma",
     "ddbeta": "num_ddbeta",
 }
@@ -43,8 +55,8 @@ def kind_of(op: Any) -> str:
 
 def _names(op: Any) -> list[str]:
     names = (_FORWARD, _BACKWARD, _SECOND_ORDER)[op.type.count("Grad")]
-    centred = kind_of(op) != "rms_norm"
-    return [name for name in names if centred or name not in _ONLY_CENTRED]
+    kind = kind_of(op)
+    return [name for name in names if kind in _ONLY_OF.get(name, (kind,))]
 
 
 def input_names(op: Any) -> list[str]:
@@ -75,11 +87,14 @@ def named_inputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
 def attributes(op: Any) -> dict[str, Any]:
     """Returns the attributes that the ops of all orders have in common.
 
-    Those of the second order have no activation.
+    Those of the second order have no activation and no parameters per position.
     """
     own = ("groups", "axis") if kind_of(op) == "group_norm" else ("axes",)
     common = ("epsilon", "epsilon_low", "zero_centered", "per_sample")
     values = {name: op.get_attr(name) for name in (*common, *own)}
     if op.type.endswith("GradGrad"):
         return values
-    return values | {"activation": tf.compat.as_str(op.get_attr("activation"))}
+    return values | {
+        "activation": tf.compat.as_str(op.get_attr("activation")),
+        "per_position": op.get_attr("per_position"),
+    }

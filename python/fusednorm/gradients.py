@@ -31,6 +31,7 @@ def _gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
     kind = kind_of(op)
     inputs = named_inputs(op, op.inputs)
     has_residual = bool(inputs.pop("residual"))
+    of_mask = [None for _ in inputs.get("mask", [])]
     outputs = list(op.outputs)
     gradients = [
         tf.zeros_like(output) if gradient is None else gradient
@@ -55,11 +56,13 @@ def _gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor]:
         **attributes(op),
     )
     flat = [gradient for each in parameter_gradients for gradient in each]
-    return [dx, *flat, *([dx] if has_residual else [])]
+    return [dx, *flat, *([dx] if has_residual else []), *of_mask]
 
 
 def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
-    """Calls the second-order op of a gradient op; with an activation, composes it.
+    """Calls the second-order op of a gradient op, or composes what it has no kernel of.
+
+    That is, anything with an activation, parameters per position or a mask.
 
     The statistics are functions of x. What passes through them is part of the
     gradient of x, and their own gradients are `None`.
@@ -73,10 +76,11 @@ def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | 
         input or the tape has said that it does not need it.
     """
     given = attributes(op)
-    if given.pop("activation") != "none":
+    inputs = named_inputs(op, op.inputs)
+    activation, per_position = given.pop("activation"), given.pop("per_position")
+    if activation != "none" or per_position or inputs.pop("mask", []):
         return _composed_gradient(_composition.gradient, op, output_gradients)
     kind = kind_of(op)
-    inputs = named_inputs(op, op.inputs)
     del inputs["dsum"]
     has_gamma = bool(inputs["gamma"])
     ddx, *rest = output_gradients
@@ -121,7 +125,7 @@ def _composed_gradient(
     needed = [
         index
         for index, name in enumerate(input_names(op))
-        if index not in unneeded and name not in ("mean", "rstd")
+        if index not in unneeded and name not in ("mean", "rstd", "mask")
     ]
     gradients = _composition.differentiate(
         lambda: function(kind_of(op), named_inputs(op, values), attributes(op)),

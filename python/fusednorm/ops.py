@@ -6,9 +6,9 @@ y, s = fusednorm.rms_norm(x, scale, residual=skip)
 y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
 ```
 
-A scale and an offset that come from elsewhere in the model, as in AdaIN, FiLM and
-adaptive layer norm, are given for each sample: `gamma` and `beta` with the batch axis
-in front.
+A scale and an offset that come from elsewhere in the model are given for each sample,
+as in AdaIN, FiLM and adaptive layer norm: `gamma` and `beta` with the batch axis in
+front. Or for each position, as in SPADE: of the shape of `x`.
 
 All of them compute in float32 whatever the data (float64 for float64 data), so
 float16 data neither overflows nor vanishes, and all outputs are differentiable.
@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from fusednorm import _checks
 from fusednorm._activations import activation_name
+from fusednorm._checks import ParametersOf
 from fusednorm._portable import op_wrappers
 
 Outputs = tf.Tensor | tuple[tf.Tensor, ...]
@@ -40,6 +41,7 @@ def group_norm(
     zero_centered: bool = False,
     activation: Any = None,
     residual: Any = None,
+    mask: Any = None,
     return_stats: bool = False,
 ) -> Outputs:
     """Group normalization (Wu & He, 2018), fused.
@@ -55,8 +57,9 @@ def group_norm(
         x: Floating-point tensor of rank 2 or more, `[N, ...]`, float16, bfloat16,
             float32 or float64. With the channels last or first it is read as it
             lies; so it is with the channel axis anywhere between.
-        gamma: Optional scale per channel, of shape `[C]`, or per sample and channel,
-            `[N, C]`; float32 or the dtype of `x`.
+        gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
+            `[N, C]`; or per position, of the shape of `x`. float32 or the dtype of
+            `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         groups: Number of groups, which must divide the number of channels; -1 for
             one group per channel.
@@ -70,6 +73,10 @@ def group_norm(
             `"tanh"` and `"sigmoid"`, or the Keras function of that name.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
+        mask: Optional boolean tensor of the shape of `x` without the channel axis, or
+            of its first axes: the statistics are of the positions where it is true.
+            All positions are normalized by them. A sample without any has mean 0 and
+            variance 0.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each group.
 
@@ -106,9 +113,12 @@ def group_norm(
         residual,
         return_stats,
         zero_centered=bool(zero_centered),
-        per_sample=_checks.per_sample({"gamma": gamma, "beta": beta}, 1),
+        parameters_of=_checks.parameters_of(
+            {"gamma": gamma, "beta": beta}, 1, x.shape.rank
+        ),
         groups=groups,
         axis=axis,
+        mask=[] if mask is None else [_checks.mask(mask, x, axis)],
     )
 
 
@@ -122,6 +132,7 @@ def instance_norm(
     zero_centered: bool = False,
     activation: Any = None,
     residual: Any = None,
+    mask: Any = None,
     return_stats: bool = False,
 ) -> Outputs:
     """Instance normalization (Ulyanov et al., 2016), fused.
@@ -131,8 +142,9 @@ def instance_norm(
 
     Args:
         x: Floating-point tensor of rank 2 or more, `[N, ...]`.
-        gamma: Optional scale per channel, of shape `[C]`, or per sample and channel,
-            `[N, C]`; float32 or the dtype of `x`.
+        gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
+            `[N, C]`; or per position, of the shape of `x`. float32 or the dtype of
+            `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
         epsilon: Added to the variance, to avoid dividing by zero. Defaults to
@@ -142,6 +154,8 @@ def instance_norm(
         activation: Applied to the result; see `fusednorm.group_norm`.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
+        mask: Optional boolean tensor of the positions that the statistics are of; see
+            `fusednorm.group_norm`.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each channel.
 
@@ -175,6 +189,7 @@ def instance_norm(
         zero_centered=zero_centered,
         activation=activation,
         residual=residual,
+        mask=mask,
         return_stats=return_stats,
     )
 
@@ -207,8 +222,9 @@ def layer_norm(
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
-            dimensions of `x` in increasing order of their axes as its shape; or for
-            each sample, with axis 0 of `x` before them. float32 or the dtype of `x`.
+            dimensions of `x` in increasing order of their axes as its shape; for each
+            sample, with axis 0 of `x` before them; or for each position, of the shape
+            of `x`. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The axis or axes to normalize over, in any order. Defaults to `-1`.
         epsilon: Added to the variance, to avoid dividing by zero. Defaults to
@@ -278,8 +294,9 @@ def rms_norm(
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
-            dimensions of `x` in increasing order of their axes as its shape; or for
-            each sample, with axis 0 of `x` before them. float32 or the dtype of `x`.
+            dimensions of `x` in increasing order of their axes as its shape; for each
+            sample, with axis 0 of `x` before them; or for each position, of the shape
+            of `x`. float32 or the dtype of `x`.
         axis: The axis or axes to normalize over, in any order; one contiguous run is
             fast, see `fusednorm.layer_norm`. Defaults to `-1`.
         epsilon: Added to the mean square, to avoid dividing by zero. Defaults to
@@ -341,8 +358,8 @@ def _over_axes(
     shape = _checks.static_shape(x)
     rank = None if shape is None else len(shape)
     axes, contiguous = _checks.normalized_axes(axis, rank)
-    per_sample = _checks.per_sample(parameters, len(axes))
-    if per_sample:
+    parameters_of = _checks.parameters_of(parameters, len(axes), rank)
+    if parameters_of is ParametersOf.SAMPLE:
         _checks.batch_left_out(axis, axes)
     order = None
     parameter_shape = None if shape is None else [shape[each] for each in axes]
@@ -358,7 +375,7 @@ def _over_axes(
         activation,
         residual,
         return_stats,
-        per_sample=per_sample,
+        parameters_of=parameters_of,
         order=order,
         axes=list(axes),
         **attributes,
@@ -375,7 +392,7 @@ def _fused(
     residual: Any,
     return_stats: bool,
     *,
-    per_sample: bool,
+    parameters_of: ParametersOf,
     order: list[int] | None = None,
     **attributes: Any,
 ) -> Outputs:
@@ -385,15 +402,15 @@ def _fused(
         kind: "group_norm", "layer_norm" or "rms_norm".
         x: The checked data.
         parameters: Name -> gamma or beta, or `None`.
-        parameter_shape: What their shape must be, as far as it is known, unless they
-            are given for each sample.
+        parameter_shape: What their shape must be, as far as it is known, where they
+            are the same for all samples.
         epsilon: As the user gave it; so are the next three.
         activation: See `epsilon`.
         residual: See `epsilon`.
         return_stats: See `epsilon`.
-        per_sample: Whether the parameters are given for each sample.
+        parameters_of: What the parameters are given for.
         order: Permutation of the axes to call the op under, if any.
-        **attributes: The attributes that only this op has.
+        **attributes: The attributes, and the inputs, that only this op has.
 
     Returns:
         `y`, or a tuple of it with the sum and the statistics.
@@ -403,19 +420,28 @@ def _fused(
     # float64 data meets the epsilon the user wrote and not its float32 rounding.
     epsilon_high = float(np.float32(epsilon))
     residuals = [] if residual is None else [_checks.residual(residual, x)]
-    if per_sample and parameter_shape is not None:
+    per_position = parameters_of is ParametersOf.POSITION
+    if per_position:
+        parameter_shape = _checks.static_shape(x)
+    elif parameters_of is ParametersOf.SAMPLE and parameter_shape is not None:
         parameter_shape = [x.shape[0], *parameter_shape]
-    inputs = _parameter_lists(parameters, x, parameter_shape, per_sample)
+    inputs = _parameter_lists(parameters, x, parameter_shape, parameters_of)
     if order is not None:
         x = tf.transpose(x, order)
         residuals = [tf.transpose(each, order) for each in residuals]
+        if per_position:
+            inputs = {
+                name: [tf.transpose(each, order) for each in values]
+                for name, values in inputs.items()
+            }
     y, sums, *statistics = getattr(op_wrappers(), "fusednorm_" + kind)(
         x=x,
         residual=residuals,
         epsilon=epsilon_high,
         epsilon_low=epsilon - epsilon_high,
         activation=activation_name(activation),
-        per_sample=per_sample,
+        per_sample=parameters_of is ParametersOf.SAMPLE,
+        per_position=per_position,
         S=tf.float64 if x.dtype is tf.float64 else tf.float32,
         name=kind,
         **inputs,
@@ -434,11 +460,11 @@ def _parameter_lists(
     parameters: dict[str, Any],
     x: tf.Tensor,
     shape: list[int | None] | None,
-    per_sample: bool,
+    parameters_of: ParametersOf,
 ) -> dict[str, list[tf.Tensor]]:
     """Returns gamma and beta as lists of at most one tensor, of one dtype."""
     lists = {
-        name: [_checks.parameter(name, value, x, shape, per_sample)]
+        name: [_checks.parameter(name, value, x, shape, parameters_of)]
         if value is not None
         else []
         for name, value in parameters.items()

@@ -89,7 +89,11 @@ def _convert_second_order(loop: Any) -> list[tf.Tensor]:
 
 
 def _has_many_parameters(loop: Any) -> bool:
-    return loop.get_attr("per_sample") or any(
+    if loop.get_attr("per_sample"):
+        return True
+    if not loop.op.type.endswith("GradGrad") and loop.get_attr("per_position"):
+        return True
+    return any(
         value.is_stacked and name in _PARAMETERS
         for name, value in zip(input_names(loop.op), loop.inputs, strict=True)
     )

@@ -16,10 +16,10 @@ namespace cuda {
 
 // What worker.py sends; the same fields in the same order there.
 struct Request {
-  int64_t n, p, g, k, q, param_sets;
+  int64_t n, p, g, k, q, param_sets, mask_n, mask_q;
   double epsilon;
   int32_t reduces_q, centred, data, param, activation;
-  int32_t has_gamma, has_beta, has_residual, zero_centered;
+  int32_t has_gamma, has_beta, has_residual, zero_centered, per_position, has_mask;
   int32_t pass, order;  // 0 forward, 1 backward, 2 second order
   int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
@@ -120,6 +120,8 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   problem.k = request->k;
   problem.q = request->q;
   problem.param_sets = request->param_sets;
+  problem.mask_n = request->mask_n;
+  problem.mask_q = request->mask_q;
   problem.epsilon = request->epsilon;
   problem.reduces_q = request->reduces_q;
   problem.centred = request->centred;
@@ -130,6 +132,8 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   problem.has_beta = request->has_beta;
   problem.has_residual = request->has_residual;
   problem.zero_centered = request->zero_centered;
+  problem.per_position = request->per_position;
+  problem.has_mask = request->has_mask;
 
   Device device;
   device.name = "emulated";
@@ -179,7 +183,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
         PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
     run(buffers, SecondOrder);
   } else if (request->pass == 1) {
-    const Buffers data(arrays, 12, request->offset);
+    const Buffers data(arrays, 13, request->offset);
     BackwardBuffers buffers;
     buffers.dy = data[0];
     buffers.x = data[1];
@@ -190,23 +194,25 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.dsum = data[6];
     buffers.dmean = data[7];
     buffers.drstd = data[8];
-    buffers.dx = data[9];
-    buffers.dgamma = data[10];
-    buffers.dbeta = data[11];
+    buffers.mask = data[9];
+    buffers.dx = data[10];
+    buffers.dgamma = data[11];
+    buffers.dbeta = data[12];
     const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
     plan = PlanBackward(problem, device, Aligned(buffers), params);
     run(buffers, Backward);
   } else {
-    const Buffers data(arrays, 8, request->offset);
+    const Buffers data(arrays, 9, request->offset);
     ForwardBuffers buffers;
     buffers.x = data[0];
     buffers.residual = data[1];
     buffers.gamma = data[2];
     buffers.beta = data[3];
-    buffers.y = data[4];
-    buffers.sum = data[5];
-    buffers.mean = data[6];
-    buffers.rstd = data[7];
+    buffers.mask = data[4];
+    buffers.y = data[5];
+    buffers.sum = data[6];
+    buffers.mean = data[7];
+    buffers.rstd = data[8];
     plan = PlanForward(problem, device, Aligned(buffers));
     run(buffers, Forward);
   }

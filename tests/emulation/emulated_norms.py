@@ -40,6 +40,7 @@ class Options:
     gamma: bool = True
     beta: bool = True
     narrow: bool = False  # parameters of the data's type
+    mask: bool = False  # statistics are of some positions only
     statistics: bool = False  # gradients reach mean and rstd
     params: bool = True  # dgamma and dbeta are wanted
     offset: int = 0  # elements from the next multiple of 16 bytes
@@ -83,7 +84,11 @@ def request(norm, shape, dtype, device, options, which):
         "has_beta": options.beta and norm.centred,
         "has_residual": options.residual,
         "zero_centered": norm.zero_centered,
+        "per_position": norm.per_position,
+        "has_mask": options.mask,
         "param_sets": shape[0] if norm.per_sample else 1,
+        "mask_n": dims["n"] if options.mask else 1,
+        "mask_q": dims["q"] if options.mask else 1,
         "pass": PASSES.index(which),
         "order": options.order,
         "offset": options.offset,
@@ -134,6 +139,19 @@ def nan(shape, dtype, wanted=True):
     return np.full(shape, np.nan, dtype) if wanted else None
 
 
+def draw_mask(norm, shape, rng):
+    """Returns which positions the statistics are of: some; of the last sample, none.
+
+    The first half of each sample's is hidden, as padding is: whole slices.
+    """
+    channel = reference.sorted_axes(norm, len(shape))[0]
+    mask = rng.random(shape[:channel] + shape[channel + 1 :]) < 0.6
+    hidden = mask.reshape(shape[0], -1)
+    hidden[:, : hidden.shape[1] // 2] = False
+    hidden[-1] = False
+    return mask
+
+
 def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
     """Returns random inputs of forward and backward."""
     parameter_shape = reference.parameter_shape(norm, shape)
@@ -153,6 +171,7 @@ def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
         if options.gamma
         else None,
         "beta": normal(parameter_shape, param_dtype, with_beta),
+        "mask": draw_mask(norm, shape, rng) if options.mask else None,
         "dy": normal(shape, dtype),
         "dsum": normal(shape, dtype, options.residual),
         "dmean": normal(groups, wide(dtype), options.statistics and norm.centred),
@@ -168,7 +187,7 @@ def forward(emulated, norm, data, device, options, places=None):
     return call(
         emulated,
         request(norm, x.shape, x.dtype, device, options, "forward"),
-        {name: data[name] for name in ("x", "residual", "gamma", "beta")},
+        {name: data[name] for name in ("x", "residual", "gamma", "beta", "mask")},
         {
             "y": nan(x.shape, x.dtype),
             "sum": nan(x.shape, x.dtype, options.residual),
@@ -193,7 +212,7 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
             "mean": outputs["mean"],
             "rstd": outputs["rstd"],
             **{name: data[name] for name in ("gamma", "beta", "dsum")},
-            **{name: data[name] for name in ("dmean", "drstd")},
+            **{name: data[name] for name in ("dmean", "drstd", "mask")},
         },
         {
             "dx": nan(x.shape, x.dtype),
@@ -203,23 +222,6 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
         {"dy", "x", "dsum", "dx"},
         places or {},
     )
-
-
-def of_statistics(norm, of, data, shape, unit):
-    """Returns what dmean and drstd add to dx, and how far that may be off."""
-    if data["drstd"] is None:
-        return 0, 0
-    viewed, reduced, _ = reference.view(norm, shape)
-    kept = [1 if i in reduced else n for i, n in enumerate(viewed)]
-    count = math.prod(viewed[i] for i in reduced)
-    scale = data["drstd"].reshape(kept).astype(reference.WIDE) * of.rstd**2 / count
-    added = -scale * of.xhat
-    error = np.abs(scale) * bounds.of_xhat(norm, of, unit)
-    if data["dmean"] is not None:
-        added = added + data["dmean"].reshape(kept).astype(reference.WIDE) / count
-    # Two factors of rstd, and a handful of roundings.
-    error = error + (2 * bounds.RSTD + 4) * unit * np.abs(added)
-    return tuple(np.broadcast_to(a, viewed).reshape(shape) for a in (added, error))
 
 
 def check(
@@ -243,15 +245,17 @@ def check(
     second, gradients = backward(emulated, norm, data, outputs, device, options)
 
     of = reference.forward(
-        norm, data["x"], data["gamma"], data["beta"], data["residual"]
+        norm,
+        *(data[name] for name in ("x", "gamma", "beta", "residual", "mask")),
     )
     dsum = 0.0 if data["dsum"] is None else data["dsum"].astype(reference.WIDE)
     unit = bounds.PRECISIONS[dtype].compute
-    added, error = of_statistics(norm, of, data, shape, unit)
-    exact = reference.backward(norm, of, data["dy"], dsum + added)
+    of_statistics = (data["dmean"], data["drstd"])
+    exact = reference.backward(norm, of, data["dy"], dsum, *of_statistics)
     param_dtype = dtype if options.narrow else wide(dtype)
-    dx, dgamma, dbeta = bounds.backward(norm, of, exact, data["dy"], dtype, param_dtype)
-    dx = dx + error
+    dx, dgamma, dbeta = bounds.backward(
+        norm, of, exact, data["dy"], dtype, param_dtype, *of_statistics
+    )
     held = {
         "y": (bounds.forward(norm, of, dtype), outputs["y"], of.y),
         "rstd": (bounds.of_rstd(norm, of, unit), outputs["rstd"], of.rstd),

@@ -10,7 +10,7 @@ from emulated_norms import SMALL, Options, call, forward, nan, request, wide
 def draw(norm, shape, dtype, options, rng, **data):
     """Returns random inputs, but for mean and rstd."""
     data = emulated_norms.draw(norm, shape, dtype, options, rng, **data)
-    del data["residual"], data["dsum"], data["dmean"]
+    del data["residual"], data["dsum"], data["dmean"], data["mask"]
     data["ddbeta"] = data.pop("beta")  # gamma and beta say which parameters there are
     data["ddx"] = rng.normal(size=shape).astype(dtype)
     data["ddgamma"] = None
@@ -22,7 +22,7 @@ def draw(norm, shape, dtype, options, rng, **data):
 
 def saved(emulated, norm, data, device, options):
     """Returns what forward leaves for the other passes."""
-    given = {**data, "beta": None, "residual": None}
+    given = {**data, "beta": None, "residual": None, "mask": None}
     return forward(emulated, norm, given, device, options)[1]
 
 

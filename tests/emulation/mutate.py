@@ -41,13 +41,19 @@ def barriers(file, count, text="device::SyncBlock();"):
 
 TESTS = [
     Path(__file__).with_name(name)
-    for name in ("test_kernels.py", "test_emulated_second_order.py")
+    for name in (
+        "test_kernels.py",
+        "test_emulated_second_order.py",
+        "test_emulated_positions.py",
+    )
 ]
 
 TEAM, TILE = "team.cuh", "tile.cuh"
 FORWARD, BACKWARD = "rows_forward.cuh", "rows_backward.cuh"
 SPLIT, SPLIT_BACK = "split_rows_forward.cuh", "split_rows_backward.cuh"
 TILE_FORWARD, TILE_BACK = "tile_forward.cuh", "tile_backward.cuh"
+SPLIT_TILE, TILE_AFFINE = "split_tile_forward.cuh", "tile_affine.cuh"
+MASK, MOMENTS = "mask.cuh", "moments.cuh"
 RUNS, AFFINE, PARAMS = "runs.cuh", "affine.cuh", "param_sums.cuh"
 SECOND, SECOND_ROWS = "second_order_sums.cuh", "second_order_rows.cuh"
 FORMULA = "../csrc/core/second_order.h"
@@ -116,14 +122,14 @@ MUTANTS = [
     # Terms.
     Mutant(FORWARD, "mean += sum * inverse_count;", ""),
     Mutant(FORWARD, "- shift;", "- C(0);"),
-    Mutant(BACKWARD, "- xhat[e] * At(with_xhat, e)", ""),
+    Mutant(BACKWARD, "xhat[e] * At(with_xhat, e)", "C(0)"),
     Mutant(BACKWARD, "dsum[e] +", ""),
     Mutant(BACKWARD, "columns->beta[j][e] += dz[e];", ""),
     Mutant(BACKWARD, "plain *= gamma;", ""),
-    Mutant(SPLIT, "part.squares + count * d * d", "part.squares"),
+    Mutant(SPLIT, "part.squares + part.count * d * d", "part.squares"),
     Mutant(SPLIT_BACK, "with_xhat *= gamma;", ""),
-    Mutant(TILE_FORWARD, "if (count > C(0)) squares[e] += count * d * d;", ""),
-    Mutant(TILE_FORWARD, "static_cast<C>(count) * d * d", "0"),
+    Mutant(SPLIT_TILE, "if (count[e] > C(0)) squares[e] += count[e] * d * d;", ""),
+    Mutant(SPLIT_TILE, "part.squares + part.count * d * d", "part.squares"),
     Mutant(TILE_BACK, "row_dbeta += dz[e];", ""),
     Mutant(AFFINE, "+ Compute(affine.zero_centered)", ""),
     Mutant(AFFINE, "gamma[e] += Compute(affine.zero_centered)", ""),
@@ -131,7 +137,7 @@ MUTANTS = [
     Mutant(
         AFFINE, "args.centred ? plain * inverse_count : C(0)", "plain * inverse_count"
     ),
-    Mutant("moments.cuh", "part.squares + count * away * away", "part.squares"),
+    Mutant(MOMENTS, "part.squares + part.count * away * away", "part.squares"),
     Mutant(FORMULA, "C(2) * slope", "slope"),
     Mutant(FORMULA, "- u * a -", "-"),
     Mutant(FORMULA, "dy * (ddgamma - group.of_a * gamma)", "dy * ddgamma"),
@@ -139,6 +145,24 @@ MUTANTS = [
     Mutant(SECOND_ROWS, "columns[j][e] += terms[e];", "columns[j][e] = terms[e];"),
     Mutant(SECOND_RUNS, "Add(Weighted<C>(of_run, by.gamma, by.ddgamma), &sums)", ""),
     Mutant(SECOND_TILE, "of_row += terms[e];", ""),
+    # Masks, and parameters of each position.
+    Mutant(MASK, "column + 1 == q ? 0 : column + 1", "column + 1"),
+    Mutant(MASK, "mask.positions + position * q", "mask.positions"),
+    Mutant(MASK, "count > C(0) ? C(1) / count : C(0)", "C(1) / count"),
+    Mutant(MASK, "count * static_cast<C>(mask.channels)", "count"),
+    Mutant(MASK, "mask.groups.Divide(group) * pieces", "0"),
+    Mutant(MASK, "piece < pieces; ++piece", "piece < 1; ++piece"),
+    Mutant(MOMENTS, "if (part.count == C(0)) return;", ""),
+    Mutant(SPLIT, "near = centre.Value();", ""),
+    Mutant(SPLIT, "if (all_.count + count == C(0)) all_.near = values[e];", ""),
+    Mutant(SPLIT_TILE, "near = centre.Value();", ""),
+    Mutant(SPLIT_TILE, "if (count[e] == C(0)) near[e] = values[e];", ""),
+    Mutant(SPLIT_TILE, "inverse_count = Inverse(LaneSum(count, team));", ""),
+    Mutant(BACKWARD, "has ? At(plain, e) : C(0)", "At(plain, e)"),
+    Mutant(BACKWARD, "has ? At(offset, e) : C(0)", "At(offset, e)"),
+    Mutant(TILE_AFFINE, "!tiles.columns && !tiles.positions", "!tiles.columns"),
+    Mutant(TILE_AFFINE, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];"),
+    Mutant(PARAMS, " || partial == to", ""),
 ]
 
 

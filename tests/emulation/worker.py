@@ -15,11 +15,13 @@ class Request(ctypes.Structure):
     """As in emulate.cc."""
 
     _fields_ = [
-        *((name, I64) for name in ("n", "p", "g", "k", "q", "param_sets")),
+        *((name, I64) for name in ("n", "p", "g", "k", "q")),
+        *((name, I64) for name in ("param_sets", "mask_n", "mask_q")),
         ("epsilon", ctypes.c_double),
         *((name, I32) for name in ("reduces_q", "centred", "data", "param")),
         *((name, I32) for name in ("activation", "has_gamma", "has_beta")),
         *((name, I32) for name in ("has_residual", "zero_centered")),
+        *((name, I32) for name in ("per_position", "has_mask")),
         *((name, I32) for name in ("pass", "order")),
         ("offset", I64),
         *((name, I32) for name in ("multiprocessors", "max_cluster")),

@@ -32,6 +32,7 @@ def problem_data(
     gamma=True,
     beta=True,
     residual=False,
+    mask=False,
     statistics_gradients=False,
     param_dtype=None,
 ):
@@ -50,6 +51,14 @@ def problem_data(
         kind = on_torch.compute_dtype(dtype)
         return random(statistics, kind, generator, scale=max(1.0, size**0.5))
 
+    def of_positions():
+        # Some of each sample's, but of the last one none.
+        axis = norm.axes[0] % len(shape)
+        of_mask = shape[:axis] + shape[axis + 1 :]
+        drawn = torch.rand(of_mask, device=generator.device, generator=generator)
+        drawn[-1] = 1
+        return drawn < 0.6
+
     return SimpleNamespace(
         x=data(0.5),
         dy=data(),
@@ -58,6 +67,7 @@ def problem_data(
         if beta and norm.centred
         else None,
         residual=data() if residual else None,
+        mask=of_positions() if mask else None,
         dsum=data() if residual else None,
         dmean=of_statistics() if statistics_gradients and norm.centred else None,
         drstd=of_statistics() if statistics_gradients else None,
@@ -67,7 +77,13 @@ def problem_data(
 def run(norm, data, stream=None):
     """Returns the outputs of forward and of backward."""
     out = on_torch.forward(
-        norm, data.x, data.gamma, data.beta, data.residual, stream=stream
+        norm,
+        data.x,
+        data.gamma,
+        data.beta,
+        data.residual,
+        mask=data.mask,
+        stream=stream,
     )
     gradients = on_torch.backward(
         norm,
@@ -80,6 +96,7 @@ def run(norm, data, stream=None):
         dsum=data.dsum,
         dmean=data.dmean,
         drstd=data.drstd,
+        mask=data.mask,
         stream=stream,
     )
     return SimpleNamespace(**vars(out), **vars(gradients))
@@ -96,7 +113,9 @@ def shares_of_bounds(norm, data, got):
     # float64 needs a reference that is wider than what is judged.
     if dtype == torch.float64:
         return _against_numpy(norm, data, got)
-    of = torch_reference.forward(norm, data.x, data.gamma, data.beta, data.residual)
+    of = torch_reference.forward(
+        norm, data.x, data.gamma, data.beta, data.residual, data.mask
+    )
     gradients = torch_reference.backward(
         norm, of, data.dy, data.dsum, data.dmean, data.drstd
     )
@@ -131,11 +150,11 @@ def shares_of_bounds(norm, data, got):
 def _against_numpy(norm, data, got):
     assert data.dmean is None, "reference.py has no gradients of the statistics"
     assert data.drstd is None, "reference.py has no gradients of the statistics"
-    x, gamma, beta, residual, dy = (
+    x, gamma, beta, residual, mask, dy = (
         torch_reference.to_numpy(each)
-        for each in (data.x, data.gamma, data.beta, data.residual, data.dy)
+        for each in (data.x, data.gamma, data.beta, data.residual, data.mask, data.dy)
     )
-    of = reference.forward(norm, x, gamma, beta, residual)
+    of = reference.forward(norm, x, gamma, beta, residual, mask)
     dsum = 0.0 if data.dsum is None else torch_reference.to_numpy(data.dsum)
     gradients = reference.backward(norm, of, dy, dsum)
     limits = bounds.backward(norm, of, gradients, dy, x.dtype, np.float64)

@@ -34,6 +34,7 @@ def _options(norm, stream):
         "activation": norm.activation,
         "zero_centered": norm.zero_centered,
         "per_sample": norm.per_sample,
+        "per_position": norm.per_position,
         "stream": stream.cuda_stream,
     }
 
@@ -67,7 +68,9 @@ def new_backward(x, gamma=None, beta=None):
     )
 
 
-def forward(norm, x, gamma=None, beta=None, residual=None, *, out=None, stream=None):
+def forward(
+    norm, x, gamma=None, beta=None, residual=None, *, mask=None, out=None, stream=None
+):
     """Enqueues the forward pass and returns its outputs: y, sum, mean, rstd."""
     out = out or new_forward(norm, x, residual)
     _native.cuda.forward(
@@ -76,6 +79,7 @@ def forward(norm, x, gamma=None, beta=None, residual=None, *, out=None, stream=N
         gamma,
         beta,
         residual,
+        mask=mask,
         out=(out.y, out.sum, out.mean, out.rstd),
         **_options(norm, stream),
     )
@@ -94,6 +98,7 @@ def backward(
     dsum=None,
     dmean=None,
     drstd=None,
+    mask=None,
     params=True,
     out=None,
     stream=None,
@@ -111,6 +116,7 @@ def backward(
         dsum,
         dmean,
         drstd,
+        mask=mask,
         params=params,
         out=(out.dx, out.dgamma, out.dbeta),
         **_options(norm, stream),
@@ -131,7 +137,7 @@ def second_order(norm, data, mean, rstd, *, out=None, stream=None):
         d_drstd=_filled_like(rstd),
     )
     options = _options(norm, stream)
-    del options["activation"]
+    del options["activation"], options["per_position"]
     _native.cuda.second_order(
         norm.op,
         data.dy,
@@ -152,7 +158,7 @@ def second_order(norm, data, mean, rstd, *, out=None, stream=None):
 def plan(norm, shape, dtype, *, backward, device=None, **options):
     """Returns the plan of a problem on a device: the current one, or as _native has it.
 
-    The options are has_gamma, has_beta, residual, aligned and params.
+    The options are has_gamma, has_beta, has_mask, residual, aligned and params.
     """
     if device is None:
         device = _native.cuda.devices()[torch.cuda.current_device()]
@@ -167,6 +173,7 @@ def plan(norm, shape, dtype, *, backward, device=None, **options):
         activation=norm.activation,
         zero_centered=norm.zero_centered,
         per_sample=norm.per_sample,
+        per_position=norm.per_position,
         device=device,
         direction="backward" if backward else "forward",
         **(has | options),

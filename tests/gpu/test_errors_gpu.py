@@ -40,6 +40,15 @@ def test_inputs(change, name, data):
 
 
 @pytest.mark.parametrize("change", CHANGES)
+def test_masks(change, generator):
+    norm = group_norm(2)
+    data = problem_data(norm, (2, 5, 8), torch.float32, generator, mask=True)
+    data.mask = CHANGES[change](data.mask)
+    with pytest.raises((ValueError, TypeError), match="mask"):
+        run(norm, data)
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["y", "sum", "mean", "rstd"])
 def test_outputs_of_forward(name, change, data):
     out = on_torch.new_forward(NORM, data.x, data.residual)

@@ -52,6 +52,26 @@ def test_parameters_of_each_sample(kind, dtype, generator):
     check(norm, problem_data(norm, shape, dtype, generator))
 
 
+@pytest.mark.parametrize("dtype", DTYPES[:3], **ids)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c][0].op == "group_norm"])
+def test_parameters_of_each_position(case, masked, dtype, generator):
+    norm, shape = CASES[case]
+    norm = dataclasses.replace(norm, activation="silu", per_position=True)
+    check(norm, problem_data(norm, shape, dtype, generator, mask=masked))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, **ids)
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c][0].op == "group_norm"])
+def test_masks(case, dtype, generator):
+    norm, shape = CASES[case]
+    data = problem_data(norm, shape, dtype, generator, residual=True, mask=True)
+    check(norm, data)
+    # A byte for each says the same.
+    data.mask = data.mask.to(torch.uint8)
+    check(norm, data)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], **ids)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", THREE_KINDS)

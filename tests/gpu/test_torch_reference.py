@@ -21,28 +21,37 @@ NORMS = {
     "layer": (Norm("layer_norm", (-1,), activation="leaky_relu"), (7, 19)),
     "columns": (Norm("layer_norm", (1,), activation="gelu"), (3, 8, 5)),
     "rms": (Norm("rms_norm", (-1,), zero_centered=True), (6, 11)),
+    "positions": (Norm("group_norm", (1,), 2, per_position=True), (2, 6, 5)),
 }
 
 
-@pytest.mark.parametrize("name", NORMS)
-def test_same_values_and_bounds(name):
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [*((name, False) for name in NORMS), ("group", True), ("positions", True)],
+)
+def test_same_values_and_bounds(name, masked):
     norm, shape = NORMS[name]
     rng = np.random.default_rng(4)
-    parameters = [shape[axis] for axis in norm.axes]
+    parameters = reference.parameter_shape(norm, shape)
     x, residual, dy, dsum = (
         rng.normal(size=shape).astype(np.float32) for _ in range(4)
     )
     gamma = rng.uniform(0.5, 2, parameters).astype(np.float32)
     beta = rng.normal(size=parameters).astype(np.float32) if norm.centred else None
 
-    of = reference.forward(norm, x, gamma, beta, residual)
+    mask = None
+    if masked:
+        mask = rng.random(np.delete(shape, norm.axes)) < 0.5
+        mask[-1] = False
+
+    of = reference.forward(norm, x, gamma, beta, residual, mask)
     gradients = reference.backward(norm, of, dy, dsum)
     tensors = [
         None if each is None else torch.from_numpy(each)
-        for each in (x, gamma, beta, residual, dy, dsum)
+        for each in (x, gamma, beta, residual, mask, dy, dsum)
     ]
-    got = torch_reference.forward(norm, *tensors[:4])
-    got_gradients = torch_reference.backward(norm, got, tensors[4], tensors[5])
+    got = torch_reference.forward(norm, *tensors[:5])
+    got_gradients = torch_reference.backward(norm, got, *tensors[5:])
 
     pairs = [(got.y, of.y), (got.mean, of.mean), (got.rstd, of.rstd)]
     pairs += [
@@ -56,7 +65,7 @@ def test_same_values_and_bounds(name):
         ),
         *zip(
             torch_reference.backward_bound(
-                norm, got, got_gradients, tensors[4], torch.float32
+                norm, got, got_gradients, tensors[5], torch.float32
             ),
             bounds.backward(norm, of, gradients, dy, np.float32),
             strict=True,

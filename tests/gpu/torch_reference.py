@@ -4,6 +4,7 @@ The formulas and the constants of the bounds are those of the two modules beside
 are derived and explained there. Works on any device.
 """
 
+import math
 from types import SimpleNamespace
 
 import bounds
@@ -53,7 +54,17 @@ def derivative(activation, z):
         return torch.autograd.grad(ACTIVATIONS[activation](leaf).sum(), leaf)[0]
 
 
-def forward(norm, x, gamma=None, beta=None, residual=None):
+def weights_of(norm, shape, mask):
+    """Returns what each element counts in a mean of its group: 1 / count or 0."""
+    viewed, reduced, _ = reference.view(norm, shape)
+    if mask is None:
+        return 1 / max(1, math.prod(viewed[i] for i in reduced))
+    counted = mask.unsqueeze(reference.sorted_axes(norm, len(shape))[0])
+    counted = counted.expand(shape).reshape(viewed).to(WIDE)
+    return counted / counted.sum(reduced, keepdim=True).clamp(min=1)
+
+
+def forward(norm, x, gamma=None, beta=None, residual=None, mask=None):
     """Returns the outputs for `x` in float64; statistics keep their axes."""
     total = x if residual is None else x + residual
     shape, reduced, parameter_axes = reference.view(norm, tuple(x.shape))
@@ -62,18 +73,27 @@ def forward(norm, x, gamma=None, beta=None, residual=None):
     g = torch.ones(broadcast, dtype=WIDE, device=x.device)
     if gamma is not None:
         g = gamma.to(WIDE).reshape(broadcast) + (1 if norm.zero_centered else 0)
-    mean = s.mean(reduced, keepdim=True)
+    weights = weights_of(norm, tuple(x.shape), mask)
+
+    def mean_of(values):
+        if mask is None:
+            return values.mean(reduced, keepdim=True)
+        # Not by multiplication alone: what is masked may not be a number.
+        counted = torch.where(weights > 0, values, 0)
+        return (weights * counted).sum(reduced, keepdim=True)
+
+    mean = mean_of(s)
     if not norm.centred:
         mean = torch.zeros_like(mean)
     centred = s - mean
-    rstd = (centred.square().mean(reduced, keepdim=True) + norm.epsilon).rsqrt()
+    rstd = (mean_of(centred.square()) + norm.epsilon).rsqrt()
     xhat = centred.mul_(rstd)
     z = xhat * g
     if beta is not None:
         z += beta.to(WIDE).reshape(broadcast)
     y = ACTIVATIONS[norm.activation](z).reshape(x.shape)
     return SimpleNamespace(
-        y=y, sum=total, mean=mean, rstd=rstd, xhat=xhat, z=z, gamma=g
+        y=y, sum=total, mean=mean, rstd=rstd, xhat=xhat, z=z, gamma=g, weights=weights
     )
 
 
@@ -84,14 +104,13 @@ def backward(norm, of, dy, dsum=None, dmean=None, drstd=None):
     if norm.activation != "none":
         dz = dz * derivative(norm.activation, of.z)
     dxhat = dz * of.gamma
-    with_xhat = (dxhat * of.xhat).mean(reduced, keepdim=True)
-    plain = dxhat.mean(reduced, keepdim=True) if norm.centred else 0
+    with_xhat = of.weights * (dxhat * of.xhat).sum(reduced, keepdim=True)
+    plain = of.weights * dxhat.sum(reduced, keepdim=True) if norm.centred else 0
     dx = of.rstd * (dxhat - plain - of.xhat * with_xhat)
-    size = dz.numel() // max(1, of.rstd.numel())
     if dmean is not None:
-        dx += dmean.to(WIDE).reshape(of.mean.shape) / size
+        dx += of.weights * dmean.to(WIDE).reshape(of.mean.shape)
     if drstd is not None:
-        scale = drstd.to(WIDE).reshape(of.rstd.shape) * of.rstd.square() / size
+        scale = of.weights * drstd.to(WIDE).reshape(of.rstd.shape) * of.rstd.square()
         dx -= scale * of.xhat
     dx = dx.reshape(dy.shape)
     if dsum is not None:
@@ -162,19 +181,20 @@ def backward_bound(
     error_terms = of.gamma.abs() * error_dz + unit * terms
 
     def mean(values):
-        return values.mean(reduced, keepdim=True)
+        return of.weights * values.sum(reduced, keepdim=True)
 
-    size = gradients.dz.numel() // max(1, of.rstd.numel())
     plain = error_plain = torch.zeros_like(of.rstd)
     with_xhat = mean(terms * xhat)
     error_with_xhat = mean(error_terms * xhat + terms * error_xhat)
     if drstd is not None:
-        with_xhat += drstd.to(WIDE).abs().reshape(of.rstd.shape) * of.rstd / size
+        size = drstd.to(WIDE).abs().reshape(of.rstd.shape)
+        with_xhat += of.weights * size * of.rstd
     if norm.centred:
         plain = mean(terms)
         error_plain = mean(error_terms)
         if dmean is not None:
-            plain += dmean.to(WIDE).abs().reshape(of.rstd.shape) / (of.rstd * size)
+            size = dmean.to(WIDE).abs().reshape(of.rstd.shape)
+            plain += of.weights * size / of.rstd
         error_plain += bounds.SUMS * unit * plain
     error_with_xhat += bounds.SUMS * unit * with_xhat
     inside = terms + plain + xhat * with_xhat

@@ -44,6 +44,7 @@ MOST_THREADS = {
     "Tile": 256,
     "SplitTile": 256,
     "SumParams": 256,
+    "CountMask": 256,
     "SecondOrder": 256,
 }
 

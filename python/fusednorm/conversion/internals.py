@@ -8,6 +8,7 @@ layers, layers that are shared, variables, the optimizer's slots for them, callb
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,12 +55,14 @@ class Snapshot:
     cls: type
     attributes: dict[str, Any]
     autocast: list[bool]
+    calls: list[Any]  # In graphs; of Keras 3.
 
     @classmethod
     def of(cls, layer: Layer) -> Snapshot:
         """Takes a snapshot."""
         autocast = [getattr(weight, "_autocast", False) for weight in layer.weights]
-        return cls(layer, type(layer), dict(vars(layer)), autocast)
+        calls = [] if LEGACY else [node.arguments for node in layer._inbound_nodes]
+        return cls(layer, type(layer), dict(vars(layer)), autocast, calls)
 
     def restore(self) -> None:
         """Makes the layer what it was."""
@@ -68,6 +71,9 @@ class Snapshot:
         vars(self.layer).update(self.attributes)
         for weight, autocast in zip(self.layer.weights, self.autocast, strict=True):
             _set_autocast(weight, autocast)
+        # Of as many calls as there were, in a graph that may have more by now.
+        for node, call in zip(self.layer._inbound_nodes, self.calls, strict=False):
+            node.arguments = call
 
 
 def twin(layer: Layer, cls: type, config: dict[str, Any]) -> Layer:
@@ -103,6 +109,17 @@ def become(layer: Layer, model: Layer) -> None:
             vars(layer)[name] = list(value) if isinstance(value, list) else value
     for weight, like in zip(layer.weights, model.weights, strict=True):
         _set_autocast(weight, getattr(like, "_autocast", False))
+    if not LEGACY and not layer._call_has_mask_arg:
+        _call_without_mask(layer)
+
+
+def _call_without_mask(layer: Layer) -> None:
+    """Takes the mask out of a layer's calls in graphs, where Keras has noted it."""
+    for node in layer._inbound_nodes:
+        call = node.arguments
+        if "mask" in call.kwargs:
+            kwargs = {name: v for name, v in call.kwargs.items() if name != "mask"}
+            node.arguments = type(call)(*call.args, **kwargs)
 
 
 def _set_autocast(weight: Any, autocast: bool) -> None:
@@ -147,9 +164,15 @@ def _layer_of(node: Any) -> Layer:
     return node.layer if LEGACY else node.operation
 
 
-def inputs_of(node: Any) -> list[Any]:
-    """Returns the symbolic tensors that a call in a graph takes."""
-    return node.keras_inputs if LEGACY else node.arguments.keras_tensors
+def argument(layer: Layer, node: Any, name: str) -> Any:
+    """Returns an argument of a layer's call in a graph, `None` if it is not given."""
+    args, kwargs = (
+        (node.call_args, node.call_kwargs)
+        if LEGACY
+        else (node.arguments.args, node.arguments.kwargs)
+    )
+    signature = inspect.signature(type(layer).call)
+    return signature.bind_partial(layer, *args, **kwargs).arguments.get(name)
 
 
 def consumers(layer: Layer) -> list[Any]:

@@ -78,8 +78,12 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
     """
     known = arguments(theirs)
     for name, value in config.items():
-        # Keras's layers are portable.
-        if name not in known and value not in (None, False) and name != "portable":
+        # Keras's layers are portable, and without masks `use_mask` says nothing.
+        if (
+            name not in known
+            and value not in (None, False)
+            and name not in ("portable", "use_mask")
+        ):
             raise ValueError(f"Keras's layer has no {name}={value!r}")
     return {name: value for name, value in config.items() if name in known}
 

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from fusednorm._keras import LEGACY
 from fusednorm.conversion import names
+from fusednorm.layers import GroupNormalization
 
 _suspended = contextvars.ContextVar("fusednorm.patch_keras.suspended", default=False)
 _lock = threading.Lock()
+# What our arguments are where Keras's layer, which does not have them, is meant.
+_MEANT = {"use_mask": LEGACY}
 _active = 0
 
 
@@ -111,6 +115,8 @@ def _maker(theirs: type, ours: type) -> Any:
     def make(cls: type, *args: Any, **kwargs: Any) -> Any:
         if cls is theirs and not _suspended.get():
             with contextlib.suppress(TypeError, ValueError):
+                if ours is GroupNormalization:
+                    kwargs = _MEANT | kwargs
                 return _drop_in(theirs, ours)(*args, **kwargs)
         return super(theirs, cls).__new__(cls, *args, **kwargs)
 
@@ -126,7 +132,7 @@ def _drop_in(theirs: type, ours: type) -> type:
         return {
             name: value
             for name, value in ours.get_config(self).items()
-            if name in known or value not in (None, False)
+            if name in known or value not in (None, False, _MEANT.get(name))
         }
 
     # Of the module that Keras writes into files for its own layers, and registered

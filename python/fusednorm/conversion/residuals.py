@@ -53,7 +53,10 @@ def sums(places: list[Place]) -> Iterator[tuple[Place, Place, Layer]]:
 
 def has_residual(norm: Layer) -> bool:
     """Tells whether a norm is called with a residual in any graph."""
-    return any(len(internals.inputs_of(node)) == 2 for node in norm._inbound_nodes)
+    return any(
+        internals.argument(norm, node, "residual") is not None
+        for node in norm._inbound_nodes
+    )
 
 
 def _takes_residual(norm: Layer) -> bool:

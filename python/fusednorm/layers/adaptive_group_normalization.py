@@ -44,6 +44,8 @@ class AdaptiveGroupNormalization(Normalization):
             default.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
+        use_mask: Whether the statistics leave out masked positions of the data; see
+            `fusednorm.GroupNormalization`. Defaults to `True`.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`.
 
@@ -78,6 +80,7 @@ class AdaptiveGroupNormalization(Normalization):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         activation: Any = None,
+        use_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         groups = _checks.groups(groups)
@@ -93,6 +96,7 @@ class AdaptiveGroupNormalization(Normalization):
             **kwargs,
         )
         self.groups = groups
+        self.use_mask = bool(use_mask)
         self.center = center
         self.scale = scale
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -120,9 +124,10 @@ class AdaptiveGroupNormalization(Normalization):
         self.projection.build(condition)
         super().build(input_shape)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, mask: Any = None) -> Any:
         """Normalizes the first of `inputs`, scaled and shifted by the second."""
         data, condition = _pair("tensors", inputs)
+        mask = self._counted(data, self.compute_mask(inputs, mask))
         projected = self.projection(condition)
         channels = projected.shape[-1] // (self.scale + self.center)
         gamma = projected[:, :channels] if self.scale else None
@@ -138,6 +143,7 @@ class AdaptiveGroupNormalization(Normalization):
                 epsilon=self.epsilon,
                 zero_centered=True,
                 activation=self.activation,
+                mask=mask,
             )
         return self._results(data, y)
 
@@ -156,6 +162,7 @@ class AdaptiveGroupNormalization(Normalization):
         return {
             **super().get_config(),
             "groups": self.groups,
+            "use_mask": self.use_mask,
             "center": self.center,
             "scale": self.scale,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -97,6 +97,13 @@ class Normalization(_keras.Layer):
             residual = tf.cast(residual, dtype)
         return [x, residual, *(_matching(weight, x) for weight in weights)]
 
+    def _counted(self, inputs: Any, mask: Any) -> Any:
+        """Returns the mask of the positions that count in the statistics, if any."""
+        if not self.use_mask:
+            return None
+        # Keras gives it only to layers that are called with one tensor.
+        return _keras.mask_of(inputs) if mask is None else mask
+
     def _ops(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the layer calls the functional API."""
         return _portable.portable() if self.portable else contextlib.nullcontext()

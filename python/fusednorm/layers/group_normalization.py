@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import keras
+from fusednorm._keras import LEGACY, keras
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -59,6 +59,10 @@ class GroupNormalization(AffineNormalization):
         activation: Activation applied to the output within the same op: one of
             `"relu"`, `"leaky_relu"`, `"silu"`, `"gelu"`, `"gelu_tanh"`, `"tanh"`
             and `"sigmoid"`, or the Keras function of that name. None by default.
+        use_mask: Whether the statistics leave out masked positions, as those of
+            tf_keras's layer do and those of Keras 3's do not. Defaults to `True`; to
+            `False` where a configuration does not say, which is then one of Keras 3
+            or of Addons (in tf_keras: to `True`).
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
             `portable=True`, to run as plain TensorFlow ops: see `fusednorm.portable`.
 
@@ -73,6 +77,10 @@ class GroupNormalization(AffineNormalization):
             layer then returns two tensors, `y, s = layer(x, residual=skip)`: the
             normalized sum, and the sum `s = x + skip` for the next skip connection.
             Both come in the layer's compute dtype and with the mask of `inputs`.
+        mask: Optional boolean tensor, of the shape of `inputs` without the channel
+            axis or of its first axes, `(batch, time)` say: only positions where it is
+            true count in the statistics. All are normalized. By default the mask that
+            comes with `inputs`, from an `Embedding` or a `Masking` layer.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -102,6 +110,7 @@ class GroupNormalization(AffineNormalization):
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
         activation: Any = None,
+        use_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         groups = _checks.groups(groups)
@@ -120,6 +129,7 @@ class GroupNormalization(AffineNormalization):
             **kwargs,
         )
         self.groups = groups
+        self.use_mask = bool(use_mask)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weights and fixes the rank and channels of the input."""
@@ -132,15 +142,16 @@ class GroupNormalization(AffineNormalization):
         channels = _checks.channels(self.groups, self.axis, input_shape)
         return _checks.known([channels], self.axis, input_shape)
 
-    def call(self, inputs: Any, residual: Any = None) -> Any:
+    def call(self, inputs: Any, residual: Any = None, mask: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        mask = self._counted(inputs, mask)
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
-        return self._results(inputs, self._norm(x, gamma, beta, residual))
+        return self._results(inputs, self._norm(x, gamma, beta, residual, mask))
 
     def _norm(
-        self, x: Any, gamma: Any, beta: Any, residual: Any, **options: Any
+        self, x: Any, gamma: Any, beta: Any, residual: Any, mask: Any, **options: Any
     ) -> ops.Outputs:
         """Returns the outputs of the op."""
         with self._ops():
@@ -153,6 +164,7 @@ class GroupNormalization(AffineNormalization):
                 epsilon=self.epsilon,
                 activation=self.activation,
                 residual=residual,
+                mask=mask,
                 **options,
             )
 
@@ -161,6 +173,12 @@ class GroupNormalization(AffineNormalization):
         _checks.channels(self.groups, self.axis, input_shape)
         return input_shape
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> GroupNormalization:
+        """Makes the layer from its configuration, or from that of Keras's layer."""
+        return super().from_config({"use_mask": LEGACY, **config})
+
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
-        return {**super().get_config(), "groups": self.groups}
+        config = super().get_config()
+        return {**config, "groups": self.groups, "use_mask": self.use_mask}

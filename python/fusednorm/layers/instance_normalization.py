@@ -52,10 +52,11 @@ class InstanceNormalization(GroupNormalization):
             ones are updated; PyTorch's `momentum`, and 1 minus what Keras's
             `BatchNormalization` calls `momentum`, which is why it has neither name.
             Defaults to 0.1.
-        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
-            `portable`, see `fusednorm.portable`. Also `groups`, which TensorFlow
-            Addons took and overwrote, is accepted and ignored; with a warning if it
-            is not -1 or `None`.
+        **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), `use_mask`,
+            see `fusednorm.GroupNormalization`, and `portable`, see
+            `fusednorm.portable`. Also `groups`, which TensorFlow Addons took and
+            overwrote, is accepted and ignored; with a warning if it is not -1 or
+            `None`.
 
     Input shape: Arbitrary, of rank 2 or more: `(batch, ...)` with the channels on
         `axis`, whose dimension must be known.
@@ -69,6 +70,8 @@ class InstanceNormalization(GroupNormalization):
             `fusednorm.GroupNormalization`.
         training: Whether to update the running statistics, or to normalize with
             them; without effect where there are none.
+        mask: Optional boolean tensor of the positions that count in the statistics, the
+            running ones too; see `fusednorm.GroupNormalization`.
 
     Running statistics: with `track_running_stats=True` the layer has two more weights,
         `running_mean` (zeros at first) and `running_var` (ones), of shape
@@ -166,23 +169,41 @@ class InstanceNormalization(GroupNormalization):
         self.running_mean = running("running_mean", "zeros")
         self.running_var = running("running_var", "ones")
 
-    def call(self, inputs: Any, residual: Any = None, training: Any = None) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        residual: Any = None,
+        training: Any = None,
+        mask: Any = None,
+    ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
         if not self.track_running_stats:
-            return super().call(inputs, residual)
+            return super().call(inputs, residual, mask)
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
-        norm = self._normalize if training and self.trainable else self._apply
-        return self._results(inputs, norm(x, gamma, beta, residual))
+        if training and self.trainable:
+            mask = self._counted(inputs, mask)
+            outputs = self._normalize(x, gamma, beta, residual, mask)
+        else:
+            outputs = self._apply(x, gamma, beta, residual)
+        return self._results(inputs, outputs)
 
-    def _normalize(self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any) -> Any:
+    def _normalize(
+        self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any, mask: Any
+    ) -> Any:
         """Normalizes with the statistics of each sample, and tracks them."""
-        outputs = self._norm(x, gamma, beta, residual, return_stats=True)
-        mean, variance = running_statistics.of_batch(x, *outputs[-2:], self.epsilon)
+        if mask is not None:
+            mask = _checks.mask(mask, x, self.axis)
+        outputs = self._norm(x, gamma, beta, residual, mask, return_stats=True)
+        mean, variance, samples = running_statistics.of_batch(
+            x, *outputs[-2:], self.epsilon, mask
+        )
         for weight, new in ((self.running_mean, mean), (self.running_var, variance)):
             old = _keras.value(weight)
-            weight.assign(running_statistics.updated(old, new, self.update_rate, x))
+            weight.assign(
+                running_statistics.updated(old, new, self.update_rate, samples)
+            )
         return outputs[0] if residual is None else outputs[:2]
 
     def _apply(self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any) -> Any:

@@ -133,28 +133,36 @@ class LayerNormalization(AffineNormalization):
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        if isinstance(inputs, tf.RaggedTensor) and residual is None:
+            axis = _checks.uniform_axes(self.axis, inputs)
+            return inputs.with_flat_values(
+                self._normalize(inputs.flat_values, None, axis)
+            )
+        return self._normalize(inputs, residual, self.axis)
+
+    def _normalize(self, inputs: Any, residual: Any, axis: Any) -> Any:
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
         if self.rms_scaling:
             total = x if residual is None else x + residual
-            y = self._scaled(total, gamma)
+            y = self._scaled(total, gamma, axis)
             return self._results(inputs, y if residual is None else (y, total))
         with self._ops():
             outputs = ops.layer_norm(
                 x,
                 gamma,
                 beta,
-                axis=self.axis,
+                axis=axis,
                 epsilon=self.epsilon,
                 activation=self.activation,
                 residual=residual,
             )
         return self._results(inputs, outputs)
 
-    def _scaled(self, x: tf.Tensor, gamma: Any) -> tf.Tensor:
+    def _scaled(self, x: tf.Tensor, gamma: Any, axis: Any) -> tf.Tensor:
         """Returns what Keras computes for `rms_scaling=True`."""
-        axes, _ = _checks.normalized_axes(self.axis, x.shape.rank)
+        axes, _ = _checks.normalized_axes(axis, x.shape.rank)
         with self._ops():
             _, _, rstd = ops.layer_norm(
                 x, axis=axes, epsilon=self.epsilon, return_stats=True

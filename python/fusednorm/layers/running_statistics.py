@@ -11,8 +11,12 @@ from fusednorm._activations import activation_name, apply_activation
 
 
 def of_batch(
-    x: tf.Tensor, mean: tf.Tensor, rstd: tf.Tensor, epsilon: float
-) -> tuple[tf.Tensor, tf.Tensor]:
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    rstd: tf.Tensor,
+    epsilon: float,
+    mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the mean over the samples of their means and unbiased variances.
 
     Args:
@@ -21,21 +25,36 @@ def of_batch(
         rstd: As `mean`.
         epsilon: What `rstd` has in it. Taking it out leaves a variance that is off by
             roundings of `epsilon`: as little as whoever adds `epsilon` again can see.
+        mask: The positions of each sample that count, as the op takes it; a sample
+            without any does not count.
+
+    Returns:
+        The mean, the variance, and how many samples count.
     """
-    _checks.positions(_checks.static_shape(x), mean.shape[-1])
-    positions = tf.size(x, tf.int64) // tf.maximum(tf.size(mean, tf.int64), 1)
+    if mask is None:
+        _checks.positions(_checks.static_shape(x), mean.shape[-1])
+        positions = tf.size(x, tf.int64) // tf.maximum(tf.size(mean, tf.int64), 1)
+        counts = tf.fill(tf.shape(mean)[:1], tf.cast(positions, rstd.dtype))
+    else:
+        counts = tf.reduce_sum(tf.cast(mask, rstd.dtype), range(1, mask.shape.rank))
+    counts = counts[:, tf.newaxis]
+    samples = tf.reduce_sum(tf.cast(counts > 0, rstd.dtype))
+
+    def mean_of(values: tf.Tensor) -> tf.Tensor:
+        values = tf.where(counts > 0, values, tf.zeros([], values.dtype))
+        return tf.reduce_sum(values, 0) / tf.maximum(samples, 1)
+
     deviation = tf.math.divide_no_nan(tf.ones_like(rstd), rstd)
     variance = tf.nn.relu(tf.square(deviation) - epsilon)
     # Of one position, where that shows only now: the variance stays 0.
-    count = tf.cast(positions, rstd.dtype)
-    variance *= count / tf.maximum(count - 1, 1)
-    return tf.reduce_mean(mean, 0), tf.reduce_mean(variance, 0)
+    variance *= counts / tf.maximum(counts - 1, 1)
+    return mean_of(mean), mean_of(variance), samples
 
 
-def updated(old: Any, new: tf.Tensor, rate: float, x: tf.Tensor) -> tf.Tensor:
-    """Returns the running statistic after `new`, which came of `x`."""
+def updated(old: Any, new: tf.Tensor, rate: float, samples: tf.Tensor) -> tf.Tensor:
+    """Returns the running statistic after `new`, which came of so many samples."""
     new = (1 - rate) * old + rate * tf.cast(new, old.dtype)
-    return tf.where(tf.size(x, tf.int64) > 0, new, old)
+    return tf.where(samples > 0, new, old)
 
 
 def normalize(
