@@ -36,7 +36,7 @@ MASKED = {
     "no samples": ("group_norm", (0, 3, 4), [-1], 2),
 }
 SLICED = {
-    "sliced lanes": ("group_norm", (1, 14_000, 10), [-1], 5),
+    "sliced lanes": ("group_norm", (1, 400, 350), [-1], 70),
     "sliced chunks": ("group_norm", (1, 220, 1200), [-1], 2),
     "sliced channels first": ("group_norm", (1, 2, 70_001), [1], 1),
 }
@@ -53,7 +53,7 @@ UNMASKED = {
 }
 SLICED_UNMASKED = {
     "sliced rows": ("layer_norm", (1, 140_001), [-1], 0),
-    "sliced columns": ("layer_norm", (1, 1700, 80), [1], 0),
+    "sliced columns": ("layer_norm", (1, 300, 900), [1], 0),
 }
 PATHS = MASKED | SLICED | UNMASKED | SLICED_UNMASKED
 

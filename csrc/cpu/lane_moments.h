@@ -21,17 +21,32 @@ class LaneMoments {
     }
   }
 
-  // Rows of the first `lanes` lanes. Only the last may be shorter than those before.
+  // Rows of the first `lanes` lanes, as many of these until Flush. Only the last row
+  // may be shorter than those before.
   void Add(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     for (int64_t row = 0; row < rows;) {
-      // At most as many as there are already; the first few are read twice.
-      const int64_t most = rows_ == 0 ? kFirstRows : Min(rows_, kRowsPerFlush);
-      const int64_t count = Min(most, rows - row);
-      AddBlock(x + row * stride, count, stride, lanes);
+      const Storage* const from = x + row * stride;
+      if (left_ == 0) {
+        // At most as many as there are already; the first few are read twice.
+        left_ = rows_ == 0 ? Min(kFirstRows, rows - row) : Min(rows_, kRowsPerFlush);
+        if (rows_ == 0 && centred_) Recentre(from, left_, stride, lanes);
+      }
+      const int64_t count = Min(left_, rows - row);
+      AddRows(from, count, stride, lanes);
       row += count;
+      left_ -= count;
+      if (left_ == 0) Flush();
     }
   }
 
+  // Joins what was added last to the moments.
+  void Flush() {
+    if (block_rows_ == 0) return;
+    Fold(block_rows_, block_lanes_);
+    block_rows_ = left_ = 0;
+  }
+
+  // After Flush.
   FUSEDNORM_INLINE Moments At(int64_t lane) const {
     const int64_t rows = lane < last_lanes_ ? rows_ : rows_ - last_rows_;
     return {static_cast<double>(rows), mean_[lane], deviations_[lane]};
@@ -42,8 +57,7 @@ class LaneMoments {
   typedef ScalarData<Vec> Scalars;
   static constexpr int64_t kFirstRows = 16;
 
-  void AddBlock(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
-    if (rows_ == 0 && centred_) Recentre(x, rows, stride, lanes);
+  void AddRows(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     for (int64_t row = 0; row < rows; ++row) {
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const V d =
@@ -52,7 +66,8 @@ class LaneMoments {
         AddTo<Vec>(squares_ + i, d * d, width);
       });
     }
-    Fold(rows, lanes);
+    block_rows_ += rows;
+    block_lanes_ = lanes;
   }
 
   void Recentre(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
@@ -71,7 +86,6 @@ class LaneMoments {
     }
   }
 
-  // Joins the sums to the moments.
   void Fold(int64_t rows, int64_t lanes) {
     const double per_row = 1.0 / rows;
     const double share = static_cast<double>(rows) / (rows_ + rows);
@@ -100,6 +114,8 @@ class LaneMoments {
   const Scalar* const origin_;
   int64_t rows_ = 0;
   int64_t last_rows_ = 0, last_lanes_ = 0;
+  int64_t block_rows_ = 0, block_lanes_ = 0;  // in the sums
+  int64_t left_ = 0;                          // rows until they are joined
   Scalar shift_[kMaxLanes], sum_[kMaxLanes], squares_[kMaxLanes];
   double mean_[kMaxLanes], deviations_[kMaxLanes];
 };

@@ -74,10 +74,11 @@ class Lanes {
                   LanesOfRow(unit));
     }
     if (whole_end < end) {
+      moments.Flush();
       moments.Add(from + whole_end * part_.stride, 1, part_.stride,
                   elements - whole_end * part_.stride);
     }
-    JoinLanes(unit, moments, of_groups);
+    JoinLanes(unit, &moments, of_groups);
   }
 
   void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,
@@ -216,13 +217,13 @@ class Lanes {
  protected:
   // From the moments of the lanes to those of their groups: their common mean first, so
   // that no lane needs a division.
-  void JoinLanes(int64_t unit, const LaneMoments<Data>& moments,
-                 Moments* of_groups) const {
+  void JoinLanes(int64_t unit, LaneMoments<Data>* moments, Moments* of_groups) const {
+    moments->Flush();
     const int64_t groups = NumGroups(unit);
     for (int64_t group = 0; group < groups; ++group) of_groups[group] = {};
     GroupAdder<Scalar, 2> adder(groups);
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      const Moments of_lane = moments.At(lane);
+      const Moments of_lane = moments->At(lane);
       of_groups[group].count += of_lane.count;
       adder.Add(0, group, of_lane.count * of_lane.mean, &of_groups[group].mean);
     });
@@ -231,7 +232,7 @@ class Lanes {
       if (of_group.count > 0) of_group.mean /= of_group.count;
     }
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t) {
-      const Moments of_lane = moments.At(lane);
+      const Moments of_lane = moments->At(lane);
       const double delta = of_lane.mean - of_groups[group].mean;
       adder.Add(1, group, of_lane.squares + of_lane.count * delta * delta,
                 &of_groups[group].squares);

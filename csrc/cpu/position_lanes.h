@@ -56,7 +56,7 @@ class PositionLanes : public Lanes<Data> {
       }
       row += run;
     }
-    Alike::JoinLanes(unit, moments, of_groups);
+    Alike::JoinLanes(unit, &moments, of_groups);
   }
 
   void Normalize(int64_t unit, int64_t slice, const Storage* x, const Scalar* mean,

@@ -31,6 +31,18 @@ class PositionMask {
     return run;
   }
 
+  // Copies those of `count` elements that the mask does not hide, and returns how many.
+  template <class Storage>
+  static FUSEDNORM_INLINE int64_t Pack(const uint8_t* mask, const Storage* from,
+                                       int64_t count, Storage* to) {
+    int64_t packed = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      to[packed] = from[i];
+      packed += mask[i] != 0;
+    }
+    return packed;
+  }
+
   // The first position that the group's statistics are of, or -1.
   int64_t First(int64_t group) const {
     if (!exists()) return 0;

@@ -16,7 +16,10 @@ class PositionRows : public Rows<Data> {
   template <class Buffers>
   PositionRows(const NormProblem& problem, const Partition& part,
                const Buffers& buffers)
-      : Alike(problem, part), mask_(problem, buffers.mask), params_(problem, buffers) {}
+      : Alike(problem, part),
+        mixed_segments_(Segments<Data, Along>::For(problem.activation)),
+        mask_(problem, buffers.mask),
+        params_(problem, buffers) {}
 
   FUSEDNORM_INLINE int64_t UnitsTogether(int64_t) const { return kMostTogether; }
 
@@ -45,10 +48,16 @@ class PositionRows : public Rows<Data> {
                   Moments* of_group) const {
     RunMoments<Data> moments(problem_.centred,
                              problem_.centred ? Origin(FirstElement(unit, x), 0) : 0);
-    ForEachMaskRun(unit, slice,
-                   [&](int64_t offset, int64_t, int64_t count, bool hidden) {
-                     if (!hidden) moments.Add(x + offset, count);
-                   });
+    ForEachMaskRun(unit, slice, [&](const MaskRun& run) {
+      if (run.mixed != nullptr) {
+        Storage counted[kPart];
+        const int64_t count =
+            PositionMask::Pack(run.mixed, x + run.offset, run.count, counted);
+        moments.Add(counted, count);
+      } else if (!run.hidden) {
+        moments.Add(x + run.offset, run.count);
+      }
+    });
     *of_group = moments.Total();
   }
 
@@ -103,30 +112,36 @@ class PositionRows : public Rows<Data> {
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
                      KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
-    typedef Operand<Vec> Op;
-    const Correction<Vec, Same> counted = {Same<Vec>(of_group->plain),
-                                           Same<Vec>(of_group->xhat),
-                                           Op::Same(of_group->offset)};
-    const Correction<Vec, Same> none = {Same<Vec>(0), Same<Vec>(0), Op::Same(0)};
-    const auto write = [&](int64_t offset, int64_t count, bool hidden,
-                           const Transform<Vec, Same>& by) {
-      segments_.WriteGradient(in, kept.Next(offset, count), offset, dx, count, by,
-                              hidden ? none : counted, 0, writes);
+    const GroupCorrection<Scalar> none = {};
+    const auto write = [&](const MaskRun& run, const Transform<Vec, Same>& by) {
+      Scalar* const kept_dz = kept.Next(run.offset, run.count);
+      if (run.mixed != nullptr) {
+        const MixedRun mixed(run, by, *of_group);
+        mixed_segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count,
+                                      mixed.by(), mixed.correction(), 0, writes);
+        return;
+      }
+      const GroupCorrection<Scalar>& of_run = run.hidden ? none : *of_group;
+      const Correction<Vec, Same> correction = {Same<Vec>(of_run.plain),
+                                                Same<Vec>(of_run.xhat),
+                                                Operand<Vec>::Same(of_run.offset)};
+      segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count, by, correction, 0,
+                              writes);
     };
     Converted memory;
-    ForEachMaskRun(
-        unit, slice, [&](int64_t begin, int64_t inside, int64_t run, bool hidden) {
-          if (params_.exist()) {
-            ForEachPart(begin, run, [&](int64_t offset, int64_t count) {
-              write(offset, count, hidden,
-                    OwnTransformAt(unit, offset, count, in.mean, in.rstd, &memory));
-            });
-          } else {
-            const int64_t param = Alike::FirstParam(unit) + inside / problem_.q;
-            write(begin, run, hidden,
-                  Alike::TransformAt(unit, param, in.mean, in.rstd, in.params));
-          }
+    ForEachMaskRun(unit, slice, [&](const MaskRun& run) {
+      if (params_.exist()) {
+        ForEachPart(run.offset, run.count, [&](int64_t offset, int64_t count) {
+          MaskRun part = run;
+          part.offset = offset;
+          part.count = count;
+          write(part, OwnTransformAt(unit, offset, count, in.mean, in.rstd, &memory));
         });
+      } else {
+        const int64_t param = Alike::FirstParam(unit) + run.inside / problem_.q;
+        write(run, Alike::TransformAt(unit, param, in.mean, in.rstd, in.params));
+      }
+    });
   }
 
  private:
@@ -148,29 +163,72 @@ class PositionRows : public Rows<Data> {
     }
   }
 
-  // function(offset in the tensor, position in the chunk, count, whether the mask hides
-  // it) over contiguous runs, of one channel where the mask differs along Q.
+  // A contiguous run, of one channel where the mask differs along Q.
+  struct MaskRun {
+    int64_t offset;  // in the tensor
+    int64_t inside;  // position in the chunk
+    int64_t count;
+    bool hidden;           // by the mask, as a whole;
+    const uint8_t* mixed;  // else the mask, if it hides some of at most kPart elements
+  };
+
   template <class Function>
   FUSEDNORM_INLINE void ForEachMaskRun(int64_t unit, int64_t slice,
                                        Function&& function) const {
+    constexpr int64_t kShort = 16;  // a run of its own costs more than its elements
     const int64_t columns = problem_.mask_q;
     const int64_t base = Alike::Base(unit);
     Alike::ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {
-      if (!mask_.exists()) return function(offset, inside, count, false);
+      if (!mask_.exists())
+        return function(MaskRun{offset, inside, count, false, nullptr});
       const uint8_t* const of_chunk =
           mask_.Of(unit) + (offset - base) / Alike::stride_ * columns;
-      if (columns == 1) return function(offset, inside, count, of_chunk[0] == 0);
+      if (columns == 1) {
+        return function(MaskRun{offset, inside, count, of_chunk[0] == 0, nullptr});
+      }
       while (count > 0) {
         const int64_t column = inside % columns;
         const uint8_t* const mask = of_chunk + column;
-        const int64_t run = PositionMask::RunLength(mask, Min(columns - column, count));
-        function(offset, inside, run, mask[0] == 0);
+        const int64_t most = Min(columns - column, count);
+        int64_t run = PositionMask::RunLength(mask, most);
+        const bool mixed = run < Min(most, kShort);
+        if (mixed) run = Min(most, kPart);
+        function(MaskRun{offset, inside, run, !mixed && mask[0] == 0,
+                         mixed ? mask : nullptr});
         offset += run;
         inside += run;
         count -= run;
       }
     });
   }
+
+  // A run along which the correction is one of the group or none: what lanes take,
+  // written out element by element.
+  class MixedRun {
+   public:
+    MixedRun(const MaskRun& run, const Transform<Vec, Same>& by,
+             const GroupCorrection<Scalar>& of_group)
+        : gamma_(by.gamma), beta_(by.beta) {
+      for (int64_t i = 0; i < run.count; ++i) {
+        const bool hidden = run.mixed[i] == 0;
+        mean_[i] = by.mean.value;
+        rstd_[i] = by.rstd.value;
+        plain_[i] = hidden ? 0 : of_group.plain;
+        xhat_[i] = hidden ? 0 : of_group.xhat;
+        offset_[i] = hidden ? 0 : of_group.offset;
+      }
+    }
+    FUSEDNORM_INLINE Transform<Vec, Along> by() const {
+      return {Along<Vec>(mean_), Along<Vec>(rstd_), gamma_, beta_};
+    }
+    FUSEDNORM_INLINE Correction<Vec, Along> correction() const {
+      return {Along<Vec>(plain_), Along<Vec>(xhat_), Operand<Vec>::Along(offset_)};
+    }
+
+   private:
+    const Operand<Vec> gamma_, beta_;
+    Scalar mean_[kPart], rstd_[kPart], plain_[kPart], xhat_[kPart], offset_[kPart];
+  };
 
   FUSEDNORM_INLINE Transform<Vec, Same> OwnTransformAt(int64_t unit, int64_t offset,
                                                        int64_t count,
@@ -182,6 +240,7 @@ class PositionRows : public Rows<Data> {
             params_.Beta(offset, count, memory->beta)};
   }
 
+  const Segments<Data, Along> mixed_segments_;
   const PositionMask mask_;
   const PositionParams<Data> params_;
 };
