@@ -56,6 +56,25 @@ def test_json(capsys):
         )
 
 
+@pytest.mark.parametrize(
+    ("options", "variant", "directions"),
+    [
+        ("--mask", "split_tile", 2),
+        ("--parameters-of sample", "tile", 3),
+        ("--parameters-of position", "tile", 2),
+    ],
+)
+def test_masks_and_parameters(options, variant, directions, capsys):
+    cli.main([*ARGUMENTS, "--device", "h100", "--json", *options.split()])
+    (entry,) = json.loads(capsys.readouterr().out)
+    plans = [entry[each] for each in explain.DIRECTIONS if each in entry]
+    assert len(plans) == directions
+    cli.main([*ARGUMENTS, "--device", "h100", "--device", "t4", *options.split()])
+    # The second order takes one sample after the other.
+    assert ("2 x " in capsys.readouterr().out) == (options.endswith("sample"))
+    assert [plan["variant"] for plan in plans[:2]] == [variant] * 2
+
+
 def test_instance_norm_is_a_group_per_channel():
     common = {"shape": (2, 64, 64, 32), "devices": ["h100"]}
     assert explain.collect(op="instance_norm", **common) == explain.collect(

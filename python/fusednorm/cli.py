@@ -78,6 +78,15 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
     plan.add_argument("--groups", type=_integer, help="of group_norm")
     plan.add_argument("--activation", default="none")
     plan.add_argument("--residual", action="store_true")
+    plan.add_argument(
+        "--mask", action="store_true", help="statistics of some positions only"
+    )
+    plan.add_argument(
+        "--parameters-of",
+        default="all",
+        choices=explain.PARAMETERS_OF,
+        help="gamma and beta for all samples, for each, or for each position",
+    )
     plan.add_argument("--zero-centered", action="store_true")
     plan.add_argument("--no-gamma", dest="gamma", action="store_false")
     plan.add_argument("--no-beta", dest="beta", action="store_false")

@@ -20,6 +20,9 @@ FALLBACK_DEVICE = "h100"
 # More than the memory of any GPU, and not too many for a grid.
 MAX_ELEMENTS = 2**38
 
+# What gamma and beta may differ between.
+PARAMETERS_OF = ("all", "sample", "position")
+
 # By the names of cuda/plan.h.
 VARIANTS = {
     "empty": "No elements: nothing runs but fills of the small outputs.",
@@ -48,6 +51,8 @@ def collect(
     gamma: bool = True,
     beta: bool = True,
     residual: bool = False,
+    mask: bool = False,
+    parameters_of: str = "all",
     zero_centered: bool = False,
     param_dtype: str = "auto",
     aligned: bool = True,
@@ -65,6 +70,8 @@ def collect(
         gamma: Whether there is one.
         beta: Whether there is one; never with rms_norm.
         residual: Whether one is added first.
+        mask: Whether there is one; only with group_norm and instance_norm.
+        parameters_of: What gamma and beta are given for, one of `PARAMETERS_OF`.
         zero_centered: Whether gamma is stored less one.
         param_dtype: Of gamma and beta; "auto" is float32, for float64 data float64.
         aligned: Whether the tensors start at multiples of 16 bytes.
@@ -91,10 +98,15 @@ def collect(
         "has_gamma": gamma,
         "has_beta": beta and op != "rms_norm",
         "residual": residual,
+        "has_mask": mask,
+        "per_sample": parameters_of == "sample",
+        "per_position": parameters_of == "position",
         "param_dtype": param_dtype,
         "aligned": aligned,
     }
     kernel_op = "group_norm" if op == "instance_norm" else op
+    # What the second order has no kernels for.
+    composed = activation != "none" or mask or parameters_of == "position"
     return [
         {
             "device": device["name"],
@@ -112,7 +124,7 @@ def collect(
                     device["bandwidth"],
                 )
                 for direction in DIRECTIONS
-                if activation == "none" or direction != "second_order"
+                if not composed or direction != "second_order"
             },
         }
         for device in _devices(native, devices)
@@ -192,13 +204,14 @@ def _table(report: list[dict[str, Any]]) -> str:
     for entry in report:
         for direction, plan in _plans(entry):
             moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
+            times = "" if plan["repeats"] == 1 else f"{plan['repeats']:,} x "
             rows.append(
                 (
                     entry["device"],
                     direction,
                     plan["variant"],
                     f"{moved:.2f}",
-                    _time(plan),
+                    f"{times}{_time(plan)}",
                     f"{plan['predicted_share']:.0%}",
                 )
             )
