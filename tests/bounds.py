@@ -7,7 +7,7 @@ and bfloat16 data only the final rounding to the data's type comes on top.
 Derivation, forward. The mean that is kept is the exact one rounded (1 u |mean|), up to
 what rounding the deviations from it leaves in their sum (2 u of the standard
 deviation). Float64 has no wider type for what is added up: blocks are joined by their
-distances from an element of the group, itself some deviations away (4 u). So xhat is
+distances from an element of the group, itself some deviations away (8 u). So xhat is
 off by u (|mean| rstd + 2) whatever one does afterwards. Relative to xhat come the
 subtraction, rstd (its rounding, and half the relative error of a variance summed in
 blocks of 64 and in float64 beyond) and the product: XHAT units. z = xhat * gamma + beta
@@ -70,7 +70,7 @@ def stored(exact, error, precision):
 
 
 def of_mean(of, unit):
-    deviations = 2 if unit == FLOAT32 else 4
+    deviations = 2 if unit == FLOAT32 else 8
     return unit * (np.abs(of.mean) + deviations / of.rstd)
 
 

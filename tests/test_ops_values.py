@@ -337,6 +337,12 @@ def test_large(name, activation, dtype, rng):
     check(norm, shape, rng, dtype, residual=activation != "none")
 
 
+@pytest.mark.parametrize("name", ["long_rows", "few_columns", "few_interleaved"])
+def test_large_in_float64(name, rng):
+    """Sums that go into no wider type."""
+    check(*LARGE[name], rng, np.float64)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_worst_ratio_is_not_far_below_the_bound(dtype, rng):
     """The bounds are tight: something in this sample comes near them."""

@@ -96,8 +96,9 @@ class Forward {
     const double per_element = walk_.PerElement(unit);
     for (int64_t group = 0; group < walk_.NumGroups(unit); ++group) {
       Moments all = moments[group];
+      double lost = 0;
       for (int64_t slice = 1; slice < slices; ++slice) {
-        all.Join(moments[slice * part_.max_groups + group]);
+        all.Join(moments[slice * part_.max_groups + group], &lost);
       }
       if (problem_.centred) {
         mean_[first + group] = MeanOf(walk_.Origin(first_element, group), all);

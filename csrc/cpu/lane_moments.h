@@ -18,6 +18,7 @@ class LaneMoments {
       shift_[lane] = origin[lane];
       sum_[lane] = squares_[lane] = 0;
       mean_[lane] = deviations_[lane] = 0;
+      if constexpr (kCarries<Scalar>) lost_[lane] = 0;
     }
   }
 
@@ -98,7 +99,11 @@ class LaneMoments {
         const double delta = mean - mean_[lane];
         deviations_[lane] +=
             (squares_[lane] - from_shift * sum_[lane]) + weight * delta * delta;
-        mean_[lane] += delta * share;
+        if constexpr (kCarries<Scalar>) {
+          AddCarrying(delta * share, &mean_[lane], &lost_[lane]);
+        } else {
+          mean_[lane] += delta * share;
+        }
         shift_[lane] = static_cast<Scalar>(origin_[lane] + mean_[lane]);
       }
     } else {
@@ -118,4 +123,5 @@ class LaneMoments {
   int64_t left_ = 0;                          // rows until they are joined
   Scalar shift_[kMaxLanes], sum_[kMaxLanes], squares_[kMaxLanes];
   double mean_[kMaxLanes], deviations_[kMaxLanes];
+  double lost_[kCarries<Scalar> ? kMaxLanes : 1];
 };

@@ -4,32 +4,26 @@
 #pragma once
 
 // Adds up the lanes of groups, up to hundreds of them one after the other: `kSums` sums
-// a group. Of double data, which are summed in no wider type, what each addition rounds
-// off is carried on (Kahan).
+// a group.
 template <class Scalar, int kSums>
 class GroupAdder {
  public:
   explicit GroupAdder(int64_t groups) {
-    if (!kCarries) return;
+    if (!kCarries<Scalar>) return;
     for (int which = 0; which < kSums; ++which) {
       for (int64_t group = 0; group < groups; ++group) lost_[which][group] = 0;
     }
   }
   FUSEDNORM_INLINE void Add(int which, int64_t group, double term, double* total) {
-    if (!kCarries) {
+    if (kCarries<Scalar>) {
+      AddCarrying(term, total, &lost_[which][group]);
+    } else {
       *total += term;
-      return;
     }
-    double& lost = lost_[which][group];
-    term -= lost;
-    const double sum = *total + term;
-    lost = (sum - *total) - term;
-    *total = sum;
   }
 
  private:
-  static constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
-  double lost_[kSums][kCarries ? kMaxLanes : 1];
+  double lost_[kSums][kCarries<Scalar> ? kMaxLanes : 1];
 };
 
 // Sums per lane: in the compute type over a few rows, then in double.

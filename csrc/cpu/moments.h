@@ -9,17 +9,28 @@
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
+// Double data are summed in no wider type: what each addition rounds off is carried on
+// to the next (Kahan).
+template <class Scalar>
+constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
+FUSEDNORM_INLINE void AddCarrying(double term, double* total, double* lost) {
+  term -= *lost;
+  const double sum = *total + term;
+  *lost = (sum - *total) - term;
+  *total = sum;
+}
+
 struct Moments {
   double count;
   double mean;     // as a distance from the group's origin
   double squares;  // of distances from the mean; plain ones if not centred
 
-  // Chan's formula.
-  FUSEDNORM_INLINE void Join(const Moments& other) {
+  // Chan's formula. `lost` is what the mean's roundings have lost so far.
+  FUSEDNORM_INLINE void Join(const Moments& other, double* lost) {
     const double total = count + other.count;
     if (total == 0) return;
     const double delta = other.mean - mean;
-    mean += delta * (other.count / total);
+    AddCarrying(delta * (other.count / total), &mean, lost);
     // In this order 0 times what would overflow stays 0.
     squares += other.squares + count * (other.count / total) * delta * delta;
     count = total;
@@ -145,7 +156,8 @@ class RunMoments {
     const double sum = SumAll(sums_);
     const double count = static_cast<double>(elements_);
     moments_.Join(MomentsOf(count, 1 / count, sum, SumAll(squares_),
-                            static_cast<double>(shift_) - origin_, centred_));
+                            static_cast<double>(shift_) - origin_, centred_),
+                  &lost_);
     for (V& each : sums_) each = V{};
     for (V& each : squares_) each = V{};
     vectors_ += (elements_ + Vec::kLanes - 1) / Vec::kLanes;
@@ -167,4 +179,5 @@ class RunMoments {
   int64_t left_ = 0;      // vectors until the sums are joined to the moments
   int64_t vectors_ = 0;   // in the moments
   Moments moments_ = {};
+  double lost_ = 0;
 };
