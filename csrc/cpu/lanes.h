@@ -124,10 +124,11 @@ class Lanes {
                      KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
                      Storage* dx, Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
-    const LaneCorrection correction(*this, unit, in.has_dmean, corrections);
+    const LaneCorrection values(*this, unit, in.has_dmean, corrections);
+    const Correction<Vec, Along> correction = values.OfLanes();
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.WriteGradient(in, kept.Next(offset, lanes), offset, dx, lanes,
-                              by.AtRow(row), correction.OfLanes(), 0, writes);
+                              by.AtRow(row), correction, 0, writes);
     });
   }
 
