@@ -87,8 +87,12 @@ class Backward {
     SumPair sums[kMost * kGroups];
     GroupCorrection<Scalar> corrections[kMost * kGroups];
     const int64_t first = outer * part_.inner + inner;
-    walk_.ReduceGradientsOfUnits(first, part_.inner, count, in_, kept, params_sum,
-                                 sums);
+    if constexpr (WalkType::kMostTogether == 1) {
+      walk_.ReduceGradients(first, 0, in_, kept, params_sum, sums);
+    } else {
+      walk_.ReduceGradientsOfUnits(first, part_.inner, count, in_, kept, params_sum,
+                                   sums);
+    }
     for (int64_t i = 0; i < count; ++i) {
       Correct(first + i * part_.inner, sums + i * kGroups, 1,
               corrections + i * kGroups);

@@ -51,7 +51,11 @@ class Forward {
   void RunUnits(int64_t first, int64_t count) const {
     Moments moments[WalkType::kMostTogether * WalkType::kMaxGroups];
     for (int64_t i = 0; i < count; ++i) Prologue(first + i, 0);
-    walk_.StatisticsOfUnits(first, count, x_, moments);
+    if constexpr (WalkType::kMostTogether == 1) {
+      walk_.Statistics(first, 0, x_, moments);
+    } else {
+      walk_.StatisticsOfUnits(first, count, x_, moments);
+    }
     for (int64_t i = 0; i < count; ++i) {
       Finish(first + i, moments + i * WalkType::kMaxGroups, 1);
     }

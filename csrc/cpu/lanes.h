@@ -50,12 +50,6 @@ class Lanes {
     return LoadOne<Data>(first + group * lanes_per_group_);
   }
 
-  // A whole unit.
-  void StatisticsOfUnits(int64_t unit, int64_t /*count: 1*/, const Storage* x,
-                         Moments (&of_groups)[kMaxGroups]) const {
-    Statistics(unit, 0, x, of_groups);
-  }
-
   void Statistics(int64_t unit, int64_t slice, const Storage* x,
                   Moments* of_groups) const {
     Scalar of_group[kMaxGroups], origin[kMaxLanes];
@@ -88,14 +82,6 @@ class Lanes {
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.apply(x + offset, y + offset, lanes, by.AtRow(row), writes);
     });
-  }
-
-  // A whole unit.
-  void ReduceGradientsOfUnits(int64_t unit, int64_t /*step*/, int64_t /*count: 1*/,
-                              const Gradients<Storage, Scalar>& in,
-                              const KeptDz<Scalar>& kept,
-                              GradientSums<Scalar>* params_sum, SumPair* sums) const {
-    ReduceGradients(unit, 0, in, kept, params_sum, sums);
   }
 
   void ReduceGradients(int64_t unit, int64_t slice,

@@ -13,7 +13,6 @@ class PositionLanes : public Lanes<Data> {
   typedef typename Data::Storage Storage;
   typedef typename Vec::Scalar Scalar;
   using Alike::FirstGroup;
-  using Alike::kMaxGroups;
 
   template <class Buffers>
   PositionLanes(const NormProblem& problem, const Partition& part,
@@ -32,11 +31,6 @@ class PositionLanes : public Lanes<Data> {
   }
   FUSEDNORM_INLINE Scalar Origin(const Storage* first, int64_t group) const {
     return first == nullptr ? 0 : Alike::Origin(first, group);
-  }
-
-  void StatisticsOfUnits(int64_t unit, int64_t /*count: 1*/, const Storage* x,
-                         Moments (&of_groups)[kMaxGroups]) const {
-    Statistics(unit, 0, x, of_groups);
   }
 
   void Statistics(int64_t unit, int64_t slice, const Storage* x,
@@ -69,13 +63,6 @@ class PositionLanes : public Lanes<Data> {
     Alike::ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
       segments_.apply(x + offset, y + offset, lanes, by.At(offset, lanes), writes);
     });
-  }
-
-  void ReduceGradientsOfUnits(int64_t unit, int64_t /*step*/, int64_t /*count: 1*/,
-                              const Gradients<Storage, Scalar>& in,
-                              const KeptDz<Scalar>& kept,
-                              GradientSums<Scalar>* params_sum, SumPair* sums) const {
-    ReduceGradients(unit, 0, in, kept, params_sum, sums);
   }
 
   // All positions have a share of the sums.

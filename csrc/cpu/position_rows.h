@@ -39,11 +39,6 @@ class PositionRows : public Rows<Data> {
     return first == nullptr ? 0 : LoadOne<Data>(first);
   }
 
-  void StatisticsOfUnits(int64_t unit, int64_t /*count: 1*/, const Storage* x,
-                         Moments (&of_unit)[kMostTogether]) const {
-    Statistics(unit, 0, x, of_unit);
-  }
-
   void Statistics(int64_t unit, int64_t slice, const Storage* x,
                   Moments* of_group) const {
     RunMoments<Data> moments(problem_.centred,
@@ -75,14 +70,6 @@ class PositionRows : public Rows<Data> {
                         writes);
       });
     });
-  }
-
-  void ReduceGradientsOfUnits(int64_t unit, int64_t /*step*/, int64_t /*count: 1*/,
-                              const Gradients<Storage, Scalar>& in,
-                              const KeptDz<Scalar>& kept,
-                              GradientSums<Scalar>* params_sum,
-                              SumPair (&sums)[kMostTogether]) const {
-    ReduceGradients(unit, 0, in, kept, params_sum, sums);
   }
 
   // All positions have a share of the sums.

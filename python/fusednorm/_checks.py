@@ -407,7 +407,7 @@ def mask(value: Any, x: tf.Tensor, axis: int) -> tf.Tensor:
         raise ValueError(
             "Argument `mask` must have the shape of `x` without the channel axis, "
             f"{as_tuple(expected)}, or its first axes. Received: "
-            f"shape={as_tuple(static_shape(value))} (axis={axis} of shape "
+            f"shape={as_tuple(given)} (axis={axis} of shape "
             f"{as_tuple(shape)})"
         )
     if len(given) == len(expected) and all(

@@ -89,9 +89,8 @@ def _convert_second_order(loop: Any) -> list[tf.Tensor]:
 
 
 def _has_many_parameters(loop: Any) -> bool:
-    if loop.get_attr("per_sample"):
-        return True
-    if not loop.op.type.endswith("GradGrad") and loop.get_attr("per_position"):
+    given = attributes(loop.op)
+    if given["per_sample"] or given.get("per_position"):
         return True
     return any(
         value.is_stacked and name in _PARAMETERS
