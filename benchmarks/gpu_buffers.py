@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import gpu_copy
 import gpu_paths  # noqa: F401
 import gpu_problems
 import gpu_runs
@@ -155,10 +156,10 @@ class Buffers:
 
         return backward
 
-    def copy(self) -> Call:
+    def copying(self, copy: gpu_copy.Copy) -> Call:
         """Returns a copy that moves as many bytes, read plus written."""
-        pairs = copy_pairs(self.case.least_bytes, self.count, self.gamma.device)
-        return copying(pairs)
+        pairs = gpu_copy.pairs_of(self.case.least_bytes, self.count, self.gamma.device)
+        return gpu_copy.copying(copy, pairs)
 
 
 def as_native(tensor: Any) -> Any:
@@ -171,22 +172,3 @@ def outputs(tensors: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(
         **{name: as_native(tensor) for name, tensor in vars(tensors).items()}
     )
-
-
-def copy_pairs(moved: int, count: int, device: Any) -> list[tuple[Any, Any]]:
-    """Returns `count` pairs of source and destination; a copy moves `moved` bytes."""
-    size = max(1, moved // 2)
-    return [
-        tuple(torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-        for _ in range(count)
-    ]
-
-
-def copying(pairs: list[tuple[Any, Any]]) -> Call:
-    """Returns the call that copies pair i."""
-
-    def call(i: int) -> None:
-        source, destination = pairs[i]
-        destination.copy_(source)
-
-    return call

@@ -1,6 +1,7 @@
 """Times the CUDA kernels on the canonical shapes, beside a copy and their peers.
 
-    python benchmarks/gpu_kernels.py --json benchmarks/results/h100/kernels.json
+    python benchmarks/gpu_kernels.py --json build/gpu/kernels.json
+    python benchmarks/gpu_kernels.py --quick
 
 Needs a CUDA device, PyTorch and fusednorm built with CUDA; TensorFlow is not needed.
 docs/benchmarking.md says what the numbers mean. Interrupted or out of time, it keeps
@@ -10,100 +11,72 @@ what it has measured; large shapes are the first to be cut.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gpu_compile
+import gpu_copy
 import gpu_environment
+import gpu_measure
+import gpu_paths
 import gpu_problems
 import gpu_report
-from fusednorm.bench import records, timing, torch_functions, traffic
-from gpu_problems import Case
+from fusednorm.bench import records, torch_functions
+from gpu_problems import Case, comma
+from gpu_schedule import Schedule
 
-COPY_BYTES = 2**30
 INTERRUPTED = 130
-
-
-@dataclass
-class Schedule:
-    """Decides what there is time for.
-
-    A case is measured with everything but torch.compile first of all; what is left of
-    the time is for compiling, in the order of the cases.
-
-    Attributes:
-        budget: Seconds for everything.
-        scale: How much longer cases take than estimated, as seen so far.
-        compiling: Seconds that torch.compile took for one case, as seen so far.
-    """
-
-    budget: float
-    begin: float = field(default_factory=time.perf_counter)
-    scale: float = 1.0
-    compiling: dict[str, float] = field(
-        default_factory=lambda: {"forward": 6.0, "backward": 10.0}
-    )
-    # As if this many seconds had gone as estimated: the first case also starts CUDA.
-    _estimated: float = 10.0
-    _taken: float = 10.0
-
-    @staticmethod
-    def estimate(case: Case) -> float:
-        """Returns seconds: set-up, and what grows with the tensors."""
-        return 0.3 + case.least_bytes / 2e9
-
-    def elapsed(self) -> float:
-        """Returns seconds since the start."""
-        return time.perf_counter() - self.begin
-
-    def fits(self, case: Case) -> bool:
-        """Returns whether there is time for the case."""
-        return self.elapsed() + self.scale * self.estimate(case) <= self.budget
-
-    def may_compile(self, case: Case, rest: Sequence[Case]) -> bool:
-        """Returns whether compiling leaves time for this case and the rest."""
-        needed = self.scale * sum(map(self.estimate, [case, *rest]))
-        return self.elapsed() + needed + self.compiling[case.direction] <= self.budget
-
-    def took(self, case: Case, seconds: float, compiling: float) -> None:
-        """Learns from a case that is done; `compiling` is part of `seconds`."""
-        if compiling:
-            kept = self.compiling[case.direction]
-            self.compiling[case.direction] = (kept + compiling) / 2
-        self._estimated += self.estimate(case)
-        self._taken += seconds - compiling
-        self.scale = min(3.0, max(0.2, self._taken / self._estimated))
+COMPILE = "compile"
+PEERS = tuple(name for name in torch_functions.PEERS if name != COMPILE)
+# For the measuring. Python, PyTorch and CUDA take time to start: what is left of 4
+# minutes, and with --quick of 90 seconds, is for that and for the last case.
+BUDGET_SECONDS = 215.0
+QUICK_BUDGET_SECONDS = 65.0
+QUICK_ROUNDS = 5
+# What --compile adds to a budget that is not given: for the parallel processes, and for
+# loading what they have compiled.
+COMPILE_SECONDS = 120.0
+LOAD_SECONDS = 60.0
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the options."""
-
-    def comma(text: str) -> list[str]:
-        return [each for each in text.split(",") if each]
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--json", type=Path, default=Path("build/gpu/kernels.json"), metavar="PATH"
     )
-    parser.add_argument("--budget", type=float, default=240.0, metavar="SECONDS")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help=f"for everything; default: {BUDGET_SECONDS:.0f}, with --quick "
+        f"{QUICK_BUDGET_SECONDS:.0f}, and {COMPILE_SECONDS + LOAD_SECONDS:.0f} more "
+        "with --compile",
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--shapes", type=comma, help="names, comma separated")
-    parser.add_argument("--dtypes", type=comma, default=list(gpu_problems.DTYPES))
+    parser.add_argument("--dtypes", type=comma, help="default: all")
     parser.add_argument("--passes", type=comma, default=list(gpu_problems.PASSES))
     parser.add_argument(
-        "--peers",
-        type=comma,
-        default=list(torch_functions.PEERS),
-        help="none: --peers ''",
+        "--peers", type=comma, default=list(PEERS), help="none: --peers ''"
     )
     parser.add_argument("--commit", help="where the tree is a copy without git")
     parser.add_argument(
-        "--quick", action="store_true", help="bfloat16, 5 rounds, no torch.compile"
+        "--quick",
+        action="store_true",
+        help=f"{len(gpu_problems.QUICK_SHAPES)} shapes in "
+        f"{' and '.join(gpu_problems.QUICK_DTYPES)}, {QUICK_ROUNDS} rounds",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile is a peer too; compiled in parallel processes beforehand",
     )
     parser.add_argument(
         "--profile",
@@ -113,157 +86,39 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print the cases")
     options = parser.parse_args(arguments)
+    if options.quick:
+        options.rounds = min(options.rounds, QUICK_ROUNDS)
+        options.shapes = options.shapes or list(gpu_problems.QUICK_SHAPES)
+        options.dtypes = options.dtypes or list(gpu_problems.QUICK_DTYPES)
+    options.dtypes = options.dtypes or list(gpu_problems.DTYPES)
     for name, known in (
         ("dtypes", gpu_problems.DTYPES),
         ("passes", gpu_problems.PASSES),
-        ("peers", torch_functions.PEERS),
+        ("peers", PEERS),
     ):
         unknown = [each for each in getattr(options, name) if each not in known]
         if unknown:
             parser.error(f"--{name} must be of {', '.join(known)}, got {unknown}")
-    if options.quick:
-        options.rounds = min(options.rounds, 5)
-        options.dtypes = ["bfloat16"]
-        options.peers = [each for each in options.peers if each != "compile"]
+    if options.budget is None:
+        options.budget = QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS
+        if options.compile:
+            options.budget += COMPILE_SECONDS + LOAD_SECONDS
+    if options.compile:
+        options.peers.append(COMPILE)
     return options
 
 
-class Machine:
-    """The device and how things are timed on it."""
-
-    def __init__(self, rounds: int):
-        import gpu_timing
-        import torch
-
-        self.device = "cuda"
-        self.rounds = rounds
-        self.timing = gpu_timing
-        self.stream = torch.cuda.Stream()
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        self.l2_bytes = gpu_environment.l2_bytes(properties)
-
-    def prepare(self, name: str, call: Any, sets: int, calls: int) -> Any:
-        """Returns a competitor."""
-        return self.timing.prepare(name, call, sets, calls, self.stream)
-
-    def measure(self, competitors: Sequence[Any], rounds: int, seconds: float) -> Any:
-        """Returns the times of each competitor."""
-        return self.timing.measure(
-            competitors, self.stream, rounds=rounds, seconds=seconds
-        )
-
-    def synchronize(self) -> None:
-        """Waits for everything."""
-        import torch
-
-        torch.cuda.synchronize()
-
-    def release(self) -> None:
-        """Gives unused memory back."""
-        import torch
-
-        torch.cuda.empty_cache()
-
-
-def measure_copy(machine: Any) -> dict[str, Any]:
-    """Returns the speed of a device-to-device copy past the caches: the yardstick."""
-    import gpu_buffers
-
-    pairs = gpu_buffers.copy_pairs(COPY_BYTES, 2, machine.device)
-    call = gpu_buffers.copying(pairs)
-    calls = machine.prepare("copy in a graph", call, 2, 4)
-    launched = machine.timing.as_calls("copy by calls", call, 2, 4)
-    times = machine.measure([calls, launched], max(20, machine.rounds), 5.0)
-    found = {
-        name: COPY_BYTES / (timing.summary(each)["median_us"] * 1e-6)
-        for name, each in times.items()
-    }
-    machine.release()
-    # The faster one: our share must not profit from a slow yardstick.
-    return {"bytes_per_second": max(found.values()), "bytes": COPY_BYTES, **found}
-
-
-def measure_case(
-    case: Case, machine: Any, peers: Sequence[str], bandwidth: float
-) -> tuple[dict[str, Any], float]:
-    """Returns the case's entry of the report, and the seconds spent on compiling."""
-    import gpu_buffers
-    import on_torch
-
-    buffers = gpu_buffers.Buffers(case, machine.l2_bytes, machine.device)
-    ours = buffers.ours()
-    machine.synchronize()
-    sets, calls = buffers.count, buffers.calls
-    competitors = [
-        machine.prepare(gpu_report.OURS, ours, sets, calls),
-        machine.prepare(gpu_report.COPY, buffers.copy(), sets, calls),
-    ]
-    if competitors[0].method == "graph":
-        by_calls = f"{gpu_report.OURS} calls"
-        competitors.append(machine.timing.as_calls(by_calls, ours, sets, calls))
-    absent = {}
-    compiling = 0.0
-    for name in peers:
-        begin = time.perf_counter()
-        try:
-            call = buffers.peer(name, machine.stream)
-            if isinstance(call, str):
-                absent[name] = call
-            else:
-                competitors.append(machine.prepare(name, call, sets, calls))
-        except Exception as error:  # A peer that fails is a result, not the end.
-            absent[name] = f"failed: {records.one_line(error)}"
-        if name == "compile":
-            compiling = time.perf_counter() - begin
-    times = machine.measure(competitors, machine.rounds, 1.5)
-    results = {}
-    for each in competitors:
-        result = timing.summary(times[each.name])
-        seconds = result["median_us"] * 1e-6
-        least = case.least_bytes
-        result["gigabytes_per_second"] = traffic.gigabytes_per_second(least, seconds)
-        result["share_of_copy"] = traffic.share_of_copy(least, seconds, bandwidth)
-        result["method"] = each.method
-        if each.note:
-            result["note"] = each.note
-        results[each.name] = result
-    problem = case.problem
-    plan = on_torch.plan(
-        problem.norm,
-        problem.shape,
-        case.dtype,
-        backward=case.backward,
-        residual=problem.residual,
+def compile_beforehand(options: argparse.Namespace) -> dict[str, Any]:
+    """Fills the cache of torch.compile in parallel; returns what the report says."""
+    variables = gpu_compile.environment(gpu_paths.ROOT / "build/gpu/torch-compile")
+    os.environ.update(variables)
+    count = min(gpu_compile.MOST_PROCESSES, os.cpu_count() or 1)
+    programs = gpu_compile.commands(
+        options.shapes, options.dtypes, options.passes, count
     )
-    entry = {
-        **case.label,
-        "dims": list(problem.shape),
-        "op": problem.norm.op,
-        "activation": problem.norm.activation,
-        "residual": problem.residual,
-        "least_bytes": case.least_bytes,
-        "sets": sets,
-        "calls": calls,
-        "plan": plan,
-        "results": results,
-        "absent": absent,
-    }
-    return entry, compiling
-
-
-def verified(case: Case, machine: Any, known: dict[Any, Any]) -> dict[str, Any]:
-    """Returns the errors of both passes; they are computed once a problem and dtype."""
-    import gpu_buffers
-
-    key = (case.problem.name, case.dtype)
-    if key not in known:
-        try:
-            errors = gpu_buffers.verify(case.problem, case.dtype, machine.device)
-            known[key] = {"errors": errors}
-        except MemoryError as error:
-            known[key] = {"errors": None, "not_verified": str(error)}
-        machine.release()
-    return known[key]
+    # Half of a short budget: the other half is for measuring.
+    seconds = min(COMPILE_SECONDS, options.budget / 2)
+    return gpu_compile.run_all(programs, seconds, variables)
 
 
 def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) -> Any:
@@ -271,6 +126,8 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
     cases = gpu_problems.all_cases(options.shapes, options.dtypes, options.passes)
     schedule = Schedule(options.budget)
     versions = torch_functions.versions()
+    compiled = compile_beforehand(options) if options.compile else None
+    yardstick = gpu_copy.measure(machine)
     report: dict[str, Any] = {
         "schema": gpu_report.SCHEMA,
         "kind": "kernels",
@@ -282,9 +139,10 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
             "rounds in which all competitors take turns; 'calls': back-to-back calls "
             "from Python",
             "buffers": "sets larger than twice L2 in turn",
-            "yardstick": "device-to-device copy, bytes read plus written",
+            "yardstick": "the faster of memcpy from device to device and a copy kernel "
+            "with accesses of 16 bytes, in the same run; bytes read plus written",
         },
-        "copy": measure_copy(machine),
+        "copy": yardstick.record,
         "peers": {name: versions[name] for name in options.peers},
         "cases": [],
         "cut": [],
@@ -293,7 +151,8 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
     installed = [
         name for name in options.peers if not versions[name].startswith("missing")
     ]
-    bandwidth = report["copy"]["bytes_per_second"]
+    if compiled is not None:
+        report["settings"]["compiled_beforehand"] = compiled
     errors: dict[Any, Any] = {}
     code = 0
     number = 0
@@ -304,16 +163,18 @@ def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) 
                 report["cut"].append({**case.label, "why": why})
                 continue
             peers = list(installed)
-            compiles = "compile" in peers
+            compiles = COMPILE in peers
             if compiles and not schedule.may_compile(case, cases[number + 1 :]):
-                peers.remove("compile")
+                peers.remove(COMPILE)
             begin = time.perf_counter()
             compiling = 0.0
             try:
-                verification = verified(case, machine, errors)
-                entry, compiling = measure_case(case, machine, peers, bandwidth)
-                if compiles and "compile" not in peers:
-                    entry["absent"]["compile"] = "no time"
+                verification = gpu_measure.verified(case, machine, errors)
+                entry, compiling = gpu_measure.measure_case(
+                    case, machine, peers, yardstick
+                )
+                if compiles and COMPILE not in peers:
+                    entry["absent"][COMPILE] = "no time"
                 report["cases"].append({**entry, **verification})
                 worst = gpu_report.worst_error(report["cases"][-1])
                 if worst is not None and not worst <= 1:
@@ -388,12 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.profile:
         return profile(*options.profile)
     environment = gpu_environment.collect(options.commit)
-    report, code = run(options, Machine(options.rounds), environment)
+    report, code = run(options, gpu_measure.Machine(options.rounds), environment)
     report["environment"]["nvidia_smi_after"] = gpu_environment.query_gpu()
     gpu_report.write(options.json, report)
-    table = gpu_report.table(report)
-    options.json.with_suffix(".txt").write_text(table + "\n")
-    print(table)
+    text = gpu_report.text(report)
+    options.json.with_suffix(".txt").write_text(text + "\n")
+    print(text)
     print(f"written to {options.json}")
     return code
 

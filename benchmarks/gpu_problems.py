@@ -14,6 +14,22 @@ from reference import Norm
 # The most useful first: what is late is cut when time is short.
 DTYPES = ("bfloat16", "float32", "float16")
 PASSES = ("forward", "backward")
+# What --quick measures: small and large shapes of every family (gpu_goal.family).
+QUICK_SHAPES = (
+    "mnist-tutorial-ln1",
+    "sd15-unet-16",
+    "cyclegan-64",
+    "sd15-unet-64",
+    "rn50-gn-28",
+    "sd15-unet-64-cf",
+    "pix2pix-128-cf",
+    "vit-b",
+    "swin-stage1",
+    "llama-7b",
+    "gemma-head",
+    "gpt3",
+)
+QUICK_DTYPES = ("bfloat16", "float32")
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,11 @@ class Case:
             "dtype": self.dtype,
             "pass": self.direction,
         }
+
+
+def comma(text: str) -> list[str]:
+    """Returns the names of an option that takes several, comma separated."""
+    return [each for each in text.split(",") if each]
 
 
 def all_problems() -> list[Problem]:

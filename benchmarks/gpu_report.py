@@ -1,14 +1,20 @@
-"""What the GPU benchmark found, as JSON and as one table. Needs neither GPU nor torch.
+"""What the GPU benchmark found, as JSON and as tables. Needs neither GPU nor torch.
 
-fusednorm.bench.records describes the JSON. A case of ours has also a plan, and errors
-as multiples of their bounds; `method` says how a result was timed.
+    python benchmarks/gpu_report.py benchmarks/results/h200/kernels.json
+
+prints the tables. fusednorm.bench.records describes the JSON. A case of ours has also a
+plan, and errors as multiples of their bounds; `method` says how a result was timed.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import gpu_goal
 from fusednorm.bench.records import (
     COPY,
     OURS,
@@ -29,6 +35,7 @@ __all__ = [
     "row",
     "slowest",
     "table",
+    "text",
     "worst_error",
     "write",
 ]
@@ -47,7 +54,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 HEADINGS = (
-    "shape", "dtype", "pass", "variant", "us", "GB/s", "share", "plan", "copy us",
+    "shape", "dtype", "pass", "variant", "us", "GB/s", "share", "copy us",
     "eager x", "compile x", "liger x", "quack x", "error/bound",
 )  # fmt: skip
 
@@ -75,27 +82,43 @@ def row(case: dict[str, Any]) -> list[str]:
         _number(median, ".1f"),
         _number(ours.get("gigabytes_per_second"), ".0f"),
         _number(ours.get("share_of_copy"), ".1%"),
-        _number(plan.get("predicted_share"), ".0%"),
         _number(results.get(COPY, {}).get("median_us"), ".1f"),
         *(ratio(peer) for peer in ("eager", "compile", "liger", "quack")),
         _number(worst_error(case), ".2f"),
     ]
 
 
+def yardstick(copy: dict[str, Any]) -> str:
+    """Returns what was copied how fast, and by whom.
+
+    Reports of before there was a copy kernel have the speeds of memcpy alone.
+    """
+    speeds = ", ".join(
+        f"{name} {speed / 1e9:.0f}"
+        for name, speed in copy.items()
+        if name.endswith(("in a graph", "by calls"))
+    )
+    lines = [
+        f"copy: {copy['bytes_per_second'] / 1e9:.0f} GB/s, read plus written",
+        *([f"copies in GB/s: {speeds}"] if speeds else []),
+        f"copy kernel: {copy.get('kernel', 'missing: this run had none')}",
+    ]
+    return "\n".join(lines)
+
+
 def table(report: dict[str, Any]) -> str:
-    """Returns the whole report as text."""
+    """Returns what was measured, case by case."""
     environment = report["environment"]
-    copy = report["copy"]
     lines = [
         f"{environment.get('device')}, {environment.get('date')}, "
         f"commit {environment.get('commit')}"
         f"{' with changes' if environment.get('dirty') else ''}",
-        f"copy: {copy['bytes_per_second'] / 1e9:.0f} GB/s, read plus written",
+        yardstick(report["copy"]),
         *(f"{name}: {version}" for name, version in report["peers"].items()),
         "",
         aligned([HEADINGS, *map(row, report["cases"])], left=range(4)),
         "",
-        "share: of the copy's speed, over the least traffic; plan: as predicted.",
+        "share: of the copy's speed, over the least traffic.",
         "x: the peer's time over ours; *: with launches, no graph could be captured.",
     ]
     for kind in ("cut", "failed"):
@@ -106,8 +129,25 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def text(report: dict[str, Any]) -> str:
+    """Returns the whole report: what was measured, and how far it is from the goal."""
+    return f"{table(report)}\n\n{gpu_goal.table(report)}"
+
+
 def slowest(report: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Returns the cases with the smallest share of a copy's speed, smallest first."""
     timed = [each for each in report["cases"] if OURS in each["results"]]
     timed.sort(key=lambda each: each["results"][OURS]["share_of_copy"])
     return timed[:count]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the tables of a report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("json", type=Path, help="what gpu_kernels.py wrote")
+    print(text(read(parser.parse_args(arguments).json)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -14,9 +14,9 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import gpu_environment
-import gpu_kernels
 import gpu_problems
 import gpu_report
+import gpu_schedule
 import gpu_timing
 import models
 import networks
@@ -48,7 +48,7 @@ def synthetic(shape="vit-b", dtype="bfloat16", direction="forward", microseconds
         "pass": direction,
         "least_bytes": 10**7,
         "errors": {"y": 0.25, "rstd": 0.5},
-        "plan": {"variant": "warp rows", "predicted_share": 0.93},
+        "plan": {"variant": "warp rows"},
         "results": {
             "fusednorm": result(1),
             "fusednorm calls": result(0.5, "calls"),
@@ -64,6 +64,7 @@ def synthetic(shape="vit-b", dtype="bfloat16", direction="forward", microseconds
 def report():
     return {
         "schema": gpu_report.SCHEMA,
+        "kind": "kernels",
         "environment": {
             "device": "Some GPU",
             "date": "2000-01-01",
@@ -155,20 +156,20 @@ def test_summary_is_median_and_quartiles():
 
 def test_without_time_nothing_fits_and_large_cases_are_the_first_to_go():
     small, large = CASES[0], max(CASES, key=lambda case: case.least_bytes)
-    schedule = gpu_kernels.Schedule(budget=0.6)
+    schedule = gpu_schedule.Schedule(budget=0.6)
     assert schedule.fits(small)
     assert not schedule.fits(large)
-    assert not gpu_kernels.Schedule(budget=0).fits(small)
+    assert not gpu_schedule.Schedule(budget=0).fits(small)
 
 
 def test_compiling_waits_until_everything_else_has_time():
-    assert gpu_kernels.Schedule(budget=1000).may_compile(CASES[0], CASES[1:])
-    assert not gpu_kernels.Schedule(budget=20).may_compile(CASES[0], CASES[1:])
-    assert gpu_kernels.Schedule(budget=20).may_compile(CASES[0], [])
+    assert gpu_schedule.Schedule(budget=1000).may_compile(CASES[0], CASES[1:])
+    assert not gpu_schedule.Schedule(budget=20).may_compile(CASES[0], CASES[1:])
+    assert gpu_schedule.Schedule(budget=20).may_compile(CASES[0], [])
 
 
 def test_a_slow_first_case_does_not_cut_the_rest():
-    schedule = gpu_kernels.Schedule(budget=240)
+    schedule = gpu_schedule.Schedule(budget=240)
     schedule.took(CASES[0], 30, 0)
     assert schedule.scale <= 3
     assert schedule.fits(CASES[1])
@@ -202,8 +203,8 @@ def test_table(report):
                and "forward" in each]  # fmt: skip
     cells = line.split()
     assert cells[3:5] == ["warp", "rows"]
-    assert cells[5:10] == ["10.0", "1000", "90.0%", "93%", "9.0"]
-    assert cells[10:] == ["3.00", "1.50*", "-", "-", "0.50"]
+    assert cells[5:9] == ["10.0", "1000", "90.0%", "9.0"]
+    assert cells[9:] == ["3.00", "1.50*", "-", "-", "0.50"]
     assert "cut: nnunet-128 float16 forward: no time" in text
 
 
@@ -224,8 +225,24 @@ def test_plots_come_from_the_json_alone(report, tmp_path):
     path = tmp_path / "kernels.json"
     gpu_report.write(path, report)
     assert plot_gpu.main([str(path)]) == 0
-    for name in ("share_of_copy", "best_peer"):
+    for name in ("share_by_family", "share_of_copy", "best_peer"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_steps_are_drawn_where_a_mode_or_a_kind_is_missing(tmp_path):
+    path = BENCHMARKS / "results/h200/models.json"
+    assert plot_gpu.main([str(path), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "training_steps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_drawn_is_refused(report, tmp_path):
+    path = tmp_path / "kernels.json"
+    gpu_report.write(path, report | {"cases": []})
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot_gpu.main([str(path)])
+    gpu_report.write(path, report | {"kind": "tensorflow"})
+    with pytest.raises(ValueError, match="got 'tensorflow'"):
+        plot_gpu.main([str(path)])
 
 
 def test_commit_is_that_of_git_or_the_one_given(monkeypatch):

@@ -1,0 +1,116 @@
+"""The yardstick: how fast a device copies its own memory.
+
+Two ways are measured in the same run, because either can be the slow one: memcpy from
+device to device, and a kernel with accesses of 16 bytes. The yardstick is the faster
+one, so that our share does not profit from a slow copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fusednorm.bench import timing
+from fusednorm.bench.records import one_line
+
+# Read plus written; far more than any L2 cache holds.
+COPY_BYTES = 2**30
+# gpu_copy_triton.py copies elements of 4 bytes, and has accesses of 16 bytes if their
+# number is a multiple of 16.
+_ELEMENT_BYTES = 4
+_ELEMENTS = 16
+
+Copy = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The speed of a copy.
+
+    Attributes:
+        record: What the report says: `bytes_per_second` of the faster way, `bytes`,
+            every speed that was measured, and which kernel copied or why none did.
+        copy: The faster way, a function of source and destination.
+    """
+
+    record: dict[str, Any]
+    copy: Copy
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The speed, bytes read plus bytes written."""
+        return self.record["bytes_per_second"]
+
+
+def memcpy(source: Any, destination: Any) -> None:
+    """Enqueues cudaMemcpyAsync, which is what copy_ calls for contiguous tensors."""
+    destination.copy_(source)
+
+
+def kernel(source: Any, destination: Any) -> tuple[Copy | None, str]:
+    """Returns a copy kernel that has copied this pair rightly, and what it is.
+
+    Without one it returns None, and why.
+    """
+    try:
+        import gpu_copy_triton
+
+        destination.zero_()
+        gpu_copy_triton.copy(source, destination)
+        if not bool((source == destination).all()):
+            return None, "missing: Triton's copy is wrong"
+        return gpu_copy_triton.copy, gpu_copy_triton.NAME
+    except Exception as error:  # A broken installation raises anything.
+        return None, f"missing: {one_line(error)}"
+
+
+def pairs_of(moved: int, count: int, device: Any) -> list[tuple[Any, Any]]:
+    """Returns `count` pairs of source and destination.
+
+    A copy of a pair moves `moved` bytes, read plus written, or a few more.
+    """
+    import torch
+
+    unit = _ELEMENT_BYTES * _ELEMENTS
+    size = _ELEMENTS * max(1, -(-moved // (2 * unit)))
+    return [
+        tuple(torch.ones(size, dtype=torch.int32, device=device) for _ in range(2))
+        for _ in range(count)
+    ]
+
+
+def copying(copy: Copy, pairs: list[tuple[Any, Any]]) -> Callable[[int], None]:
+    """Returns the call that copies pair i."""
+
+    def call(i: int) -> None:
+        copy(*pairs[i])
+
+    return call
+
+
+def measure(machine: Any) -> Yardstick:
+    """Measures both ways in turn, in a CUDA graph and as plain calls."""
+    pairs = pairs_of(COPY_BYTES, 2, machine.device)
+    ways = {"memcpy": memcpy}
+    found, what = kernel(*pairs[0])
+    if found is not None:
+        ways["kernel"] = found
+    competitors, way_of = [], {}
+    for way, copy in ways.items():
+        call = copying(copy, pairs)
+        graph = machine.prepare(f"{way} in a graph", call, 2, 4)
+        plain = machine.timing.as_calls(f"{way} by calls", call, 2, 4)
+        # Without a graph, `prepare` returns plain calls too.
+        for each in [graph, plain] if graph.method == "graph" else [plain]:
+            competitors.append(each)
+            way_of[each.name] = copy
+    times = machine.measure(competitors, max(20, machine.rounds), 5.0)
+    speeds = {
+        name: COPY_BYTES / (timing.summary(each)["median_us"] * 1e-6)
+        for name, each in times.items()
+    }
+    machine.release()
+    best = max(speeds, key=speeds.__getitem__)
+    record = {"bytes_per_second": speeds[best], "bytes": COPY_BYTES, "kernel": what}
+    return Yardstick(record | speeds, way_of[best])

@@ -1,0 +1,102 @@
+"""Options of the GPU benchmark, and torch.compile in parallel processes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import gpu_compile
+import gpu_goal
+import gpu_kernels
+import gpu_problems
+
+# Python, PyTorch and CUDA start, and the last case goes on past the budget.
+STARTING_SECONDS = 20
+
+
+def test_quick_measures_every_family_within_90_seconds():
+    options = gpu_kernels.parse(["--quick"])
+    assert options.budget + STARTING_SECONDS < 90
+    assert {gpu_goal.family(name) for name in options.shapes} == set(gpu_goal.SHARES)
+    assert options.dtypes == ["bfloat16", "float32"]
+    assert "compile" not in options.peers
+
+
+def test_the_whole_takes_less_than_four_minutes():
+    options = gpu_kernels.parse([])
+    assert options.budget + STARTING_SECONDS < 240
+    assert options.shapes is None
+    assert options.dtypes == ["bfloat16", "float32", "float16"]
+    assert options.peers == ["eager", "liger", "quack"]
+
+
+def test_what_is_asked_for_goes_before_the_quick_choice():
+    options = gpu_kernels.parse(
+        ["--quick", "--shapes", "gpt3", "--dtypes", "float16", "--budget", "7"]
+    )
+    assert (options.shapes, options.dtypes) == (["gpt3"], ["float16"])
+    assert options.budget == 7
+
+
+def test_compile_is_a_switch_with_time_of_its_own():
+    plain, compiling = gpu_kernels.parse([]), gpu_kernels.parse(["--compile"])
+    assert compiling.peers == [*plain.peers, "compile"]
+    assert compiling.budget - plain.budget >= gpu_kernels.COMPILE_SECONDS
+    assert gpu_kernels.parse(["--compile", "--budget", "100"]).budget == 100
+
+
+def test_compile_is_no_name_for_peers(capsys):
+    with pytest.raises(SystemExit):
+        gpu_kernels.parse(["--peers", "eager,compile"])
+    assert "--peers must be of eager, liger, quack" in capsys.readouterr().err
+
+
+def labels(case):
+    return tuple(case.label.values())
+
+
+def test_every_case_is_compiled_by_one_process(monkeypatch):
+    done = []
+    monkeypatch.setattr(gpu_compile, "compile_case", done.append)
+    programs = gpu_compile.commands(
+        ["vit-b", "gpt3", "swin-stage1"], ["bfloat16", "float32"], ["forward"], 4
+    )
+    assert len(programs) == 4
+    for program in programs:
+        assert gpu_compile.main(program[2:]) == 0
+    wanted = gpu_problems.all_cases(
+        ["vit-b", "gpt3", "swin-stage1"], ["bfloat16", "float32"], ["forward"]
+    )
+    assert sorted(map(labels, done)) == sorted(map(labels, wanted))
+
+
+def test_a_case_that_does_not_compile_does_not_stop_the_others(monkeypatch, capsys):
+    def fail_for_gpt3(case):
+        if case.problem.name == "gpt3":
+            raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_compile, "compile_case", fail_for_gpt3)
+    (program,) = gpu_compile.commands(
+        ["gpt3", "vit-b"], ["float32"], ["forward", "backward"], 1
+    )
+    assert gpu_compile.main(program[2:]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["compiled"] * 2
+    assert "gpt3 float32 backward RuntimeError: no such kernel" in err
+
+
+def test_programs_run_side_by_side_and_late_ones_are_ended(tmp_path):
+    def program(seconds):
+        code = (
+            "import os, sys, time; print('compiled', flush=True); "
+            "assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == sys.argv[1]; "
+            f"time.sleep({seconds}); print('compiled')"
+        )
+        return [sys.executable, "-c", code, str(tmp_path)]
+
+    found = gpu_compile.run_all(
+        [program(0), program(600), program(600)], 5, gpu_compile.environment(tmp_path)
+    )
+    assert (found["compiled"], found["processes"], found["ended"]) == (4, 3, 2)
