@@ -49,16 +49,14 @@ def commands(
     ]
 
 
-def run_all(
-    programs: Sequence[Sequence[str]], seconds: float, variables: dict[str, str]
-) -> dict[str, Any]:
+def run_all(programs: Sequence[Sequence[str]], seconds: float) -> dict[str, Any]:
     """Runs programs side by side and ends those that are not done after `seconds`.
 
     Returns how many cases they compiled, how many programs were ended, and the seconds.
     """
     begin = time.perf_counter()
     # torch.compile has workers of its own: one for each process is enough here.
-    variables = {**os.environ, **variables, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    variables = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     running = [
         subprocess.Popen(each, stdout=subprocess.PIPE, text=True, env=variables)
         for each in programs

@@ -110,15 +110,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def compile_beforehand(options: argparse.Namespace) -> dict[str, Any]:
     """Fills the cache of torch.compile in parallel; returns what the report says."""
-    variables = gpu_compile.environment(gpu_paths.ROOT / "build/gpu/torch-compile")
-    os.environ.update(variables)
     count = min(gpu_compile.MOST_PROCESSES, os.cpu_count() or 1)
     programs = gpu_compile.commands(
         options.shapes, options.dtypes, options.passes, count
     )
     # Half of a short budget: the other half is for measuring.
     seconds = min(COMPILE_SECONDS, options.budget / 2)
-    return gpu_compile.run_all(programs, seconds, variables)
+    return gpu_compile.run_all(programs, seconds)
 
 
 def run(options: argparse.Namespace, machine: Any, environment: dict[str, Any]) -> Any:
@@ -239,6 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             print(*case.label.values(), f"{case.least_bytes / 1e6:.1f} MB")
         return 0
+    if options.compile:
+        # Before PyTorch is imported, which reads them.
+        folder = gpu_paths.ROOT / "build/gpu/torch-compile"
+        os.environ.update(gpu_compile.environment(folder))
     import gpu_requirements
 
     if reason := gpu_requirements.missing():

@@ -87,7 +87,10 @@ def test_a_case_that_does_not_compile_does_not_stop_the_others(monkeypatch, caps
     assert "gpt3 float32 backward RuntimeError: no such kernel" in err
 
 
-def test_programs_run_side_by_side_and_late_ones_are_ended(tmp_path):
+def test_programs_run_side_by_side_and_late_ones_are_ended(monkeypatch, tmp_path):
+    for name, value in gpu_compile.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+
     def program(seconds):
         code = (
             "import os, sys, time; print('compiled', flush=True); "
@@ -96,7 +99,5 @@ def test_programs_run_side_by_side_and_late_ones_are_ended(tmp_path):
         )
         return [sys.executable, "-c", code, str(tmp_path)]
 
-    found = gpu_compile.run_all(
-        [program(0), program(600), program(600)], 5, gpu_compile.environment(tmp_path)
-    )
+    found = gpu_compile.run_all([program(0), program(600), program(600)], 5)
     assert (found["compiled"], found["processes"], found["ended"]) == (4, 3, 2)
