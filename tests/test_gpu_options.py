@@ -2,15 +2,20 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import gpu_compile
+import gpu_copy
 import gpu_goal
 import gpu_kernels
+import gpu_measure
 import gpu_problems
+import gpu_report
+from fusednorm.bench import torch_functions
 
 # Python, PyTorch and CUDA start, and the last case goes on past the budget.
 STARTING_SECONDS = 20
@@ -101,3 +106,54 @@ def test_programs_run_side_by_side_and_late_ones_are_ended(monkeypatch, tmp_path
 
     found = gpu_compile.run_all([program(0), program(600), program(600)], 5)
     assert (found["compiled"], found["processes"], found["ended"]) == (4, 3, 2)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Lets `run` measure every case in no time, and collects what it asked for."""
+    asked = []
+
+    def measure_case(case, machine, peers, yardstick):
+        asked.append((labels(case), list(peers), yardstick))
+        result = {"median_us": 10.0, "share_of_copy": 0.5}
+        entry = {**case.label, "least_bytes": 1, "absent": {}}
+        return entry | {"results": {"fusednorm": result}}, 0.0
+
+    def verified(case, machine, known):
+        return {"errors": {"y": 0.5}}
+
+    yardstick = gpu_copy.Yardstick({"bytes_per_second": 1e12, "bytes": 1}, None)
+    versions = {"eager": "1", "liger": "2", "quack": "missing: no", "compile": "1"}
+    monkeypatch.setattr(gpu_measure, "measure_case", measure_case)
+    monkeypatch.setattr(gpu_measure, "verified", verified)
+    monkeypatch.setattr(gpu_copy, "measure", lambda machine: yardstick)
+    monkeypatch.setattr(torch_functions, "versions", lambda: versions)
+    monkeypatch.setattr(
+        gpu_compile, "run_all", lambda programs, seconds: {"processes": len(programs)}
+    )
+    return asked
+
+
+def run(tmp_path, *arguments):
+    path = tmp_path / "kernels.json"
+    options = gpu_kernels.parse(["--json", str(path), *arguments])
+    machine = SimpleNamespace(release=lambda: None)
+    report, code = gpu_kernels.run(options, machine, {"device": "none"})
+    assert gpu_report.read(path) == report
+    return report, code
+
+
+def test_the_report_has_the_yardstick_and_every_case(measured, tmp_path):
+    report, code = run(tmp_path, "--quick")
+    assert code == 0
+    assert report["copy"]["bytes_per_second"] == 1e12
+    assert len(report["cases"]) == len(measured) == len(gpu_problems.QUICK_SHAPES) * 4
+    assert all(peers == ["eager", "liger"] for _, peers, _ in measured)
+    assert "compiled_beforehand" not in report["settings"]
+    assert gpu_report.text(report).endswith("a peer is faster in 0.")
+
+
+def test_with_compile_it_is_a_peer_of_every_case(measured, tmp_path):
+    report, _ = run(tmp_path, "--compile", "--shapes", "vit-b", "--dtypes", "float32")
+    assert [peers for _, peers, _ in measured] == [["eager", "liger", "compile"]] * 2
+    assert report["settings"]["compiled_beforehand"]["processes"] >= 1
