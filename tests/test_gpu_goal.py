@@ -107,6 +107,13 @@ def test_the_page_says_what_the_data_says(h200):
         assert f"| {' | '.join(cells)} |" in PAGE
 
 
+def test_the_page_says_in_which_families_peers_are_faster(h200):
+    found = gpu_goal.distances(h200)
+    for family in gpu_goal.SHARES:
+        beaten = [each.beaten for each in found if each.family == family]
+        assert f"| {family} | {len(beaten)} | {sum(beaten)} |" in PAGE
+
+
 def test_the_page_says_how_often_each_peer_is_faster(h200):
     for peer in ("eager", "compile", "liger"):
         pairs = [
