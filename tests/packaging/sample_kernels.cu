@@ -100,15 +100,17 @@ template __global__ void Division<unsigned short, true>(const float4*, float4*, 
 template __global__ void Division<long long, true>(const float4*, float4*, int,
                                                    long long);
 
-// No division by a run-time integer: by a constant, and of floats.
+// No division by a run-time integer in the loop: one before it, in it one by a constant
+// and one of floats.
 __global__ void OtherDivisions(const float4* __restrict__ x, float4* __restrict__ y,
-                               int n) {
+                               int n, int divisor) {
+  const int offset = n / divisor;
 #pragma unroll 1
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n;
        i += gridDim.x * blockDim.x) {
     float4 held = x[i];
     held.x = held.x / held.y + i / 77;
-    y[i] = held;
+    y[i + offset] = held;
   }
 }
 

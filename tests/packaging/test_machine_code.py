@@ -147,12 +147,13 @@ def test_called_routine_counts_once():
 def test_conditions_among_the_operands_of_a_branch():
     kernel = kernel_of(
         """LDG.E.128 R4, desc[UR6][R2.64]
-        BRA.U !UP0, 0x0
+        BRA.U !UP0, 0x30
         STG.E.64 desc[UR6][R2.64], R4
+        BRA.U UP1, 0x0
         EXIT"""
     )
-    assert kernel.row_loop.instructions == 2
-    assert kernel.whole.narrow_stores == 1
+    assert kernel.row_loop.instructions == 4
+    assert kernel.row_loop.narrow_stores == 1
 
 
 def test_missing_tool_says_what_to_install(monkeypatch):
