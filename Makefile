@@ -57,13 +57,13 @@ wheel: $(WHEEL) ## Build the sdist and from it the wheel, into dist/
 lint: $(VENV)/.lint ## Check the style of Python and C++
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	find csrc cuda tests/emulation -name '*.[ch]*' | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc cuda tests -name '*.[ch]*' | xargs $(BIN)/clang-format --dry-run --Werror
 
 .PHONY: format
 format: $(VENV)/.lint ## Rewrite Python and C++ in style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	find csrc cuda tests/emulation -name '*.[ch]*' | xargs $(BIN)/clang-format -i
+	find csrc cuda tests -name '*.[ch]*' | xargs $(BIN)/clang-format -i
 
 .PHONY: clean
 clean: ## Remove everything that was built

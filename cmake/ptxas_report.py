@@ -2,10 +2,12 @@
 
 `ptxas_report.py nvcc ... -o OBJECT` runs the command with `-Xptxas=-v`, writes the
 report to OBJECT.ptxas.json and passes everything else on to standard error.
-`ptxas_report.py --collect OUT FILE...` joins reports into one file, and
-`ptxas_report.py --table FILE` prints that as a Markdown table, as in docs/cuda.md.
+`ptxas_report.py --collect OUT FILE...` joins reports into one file and prints how many
+kernels there are; `ptxas_report.py --table FILE` prints that file as a Markdown table,
+as in docs/cuda.md.
 """
 
+import collections
 import json
 import re
 import subprocess
@@ -69,8 +71,15 @@ def demangle(names: list[str]) -> list[str]:
     ]
 
 
-def collect(output: Path, reports: list[Path]) -> None:
-    """Writes the kernels of all reports to one JSON file."""
+def describe_count(kernels: list[dict]) -> str:
+    """Returns a sentence with the number of kernels for each architecture."""
+    counts = collections.Counter(kernel["arch"] for kernel in kernels)
+    listed = ", ".join(f"{counts[arch]} for {arch}" for arch in sorted(counts, key=int))
+    return f"fusednorm: CUDA kernels: {listed}"
+
+
+def collect(output: Path, reports: list[Path]) -> str:
+    """Writes the kernels of all reports to one JSON file and returns their number."""
     kernels = [kernel for path in reports for kernel in json.loads(path.read_text())]
     for kernel, name in zip(
         kernels, demangle([kernel["kernel"] for kernel in kernels]), strict=True
@@ -79,6 +88,7 @@ def collect(output: Path, reports: list[Path]) -> None:
     kernels.sort(key=lambda kernel: (kernel["kernel"], int(kernel["arch"])))
     lines = ",\n".join(json.dumps(kernel) for kernel in kernels)
     output.write_text(f"[\n{lines}\n]\n")
+    return describe_count(kernels)
 
 
 def table(report: Path) -> str:
@@ -115,7 +125,7 @@ def table(report: Path) -> str:
 def main() -> int:
     """Runs the compiler, or collects, or prints what was collected."""
     if sys.argv[1] == "--collect":
-        collect(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+        print(collect(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]]))
         return 0
     if sys.argv[1] == "--table":
         print(table(Path(sys.argv[2])))

@@ -1,10 +1,12 @@
-"""What ptxas says of the kernels: nothing spills, every architecture is there."""
+"""What ptxas says of the kernels: nothing spills, every architecture has all."""
 
+import collections
 import json
 import re
 from pathlib import Path
 
 import fusednorm
+import kernel_budgets
 import pytest
 from fusednorm import _build_info
 
@@ -77,3 +79,10 @@ def test_every_kernel_on_every_architecture(kernels):
     for kernel in kernels:
         found.setdefault(kernel["kernel"], set()).add(kernel["arch"])
     assert all(present == architectures for present in found.values())
+
+
+def test_number_of_kernels(kernels):
+    # Pinned, because each costs build time and size for every architecture.
+    pinned = kernel_budgets.load_table()["kernels_per_architecture"]
+    counts = collections.Counter(kernel["arch"] for kernel in kernels)
+    assert set(counts.values()) == {pinned}, counts

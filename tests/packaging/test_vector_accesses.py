@@ -1,8 +1,6 @@
 """The PTX of kernels for 16-byte accesses has them, to and from global memory."""
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,23 +21,17 @@ SUMS = re.compile(
 )
 
 
-def nvcc():
-    """Returns the compiler that the build used."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    return shutil.which("nvcc") or shutil.which(f"{home}/bin/nvcc")
-
-
 @pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
 @pytest.mark.parametrize(
     "source", ["forward_bfloat16", "backward_half", "second_order_half"]
 )
-def test_vector_accesses(source, tmp_path):
+def test_vector_accesses(source, tmp_path, nvcc):
     output = tmp_path / "kernels.ptx"
     subprocess.run(
         [
-            *(nvcc(), "-std=c++17", "-O3", "-ptx", "-arch=compute_90", "-o", output),
+            *(nvcc, "-std=c++17", "-O3", "-ptx", "-arch=compute_90", "-o", output),
             *(f"-I{ROOT / 'csrc'}", f"-I{ROOT}"),
             ROOT / f"cuda/instances/{source}.cu",
         ],
