@@ -43,6 +43,7 @@ TESTS = [
     Path(__file__).with_name(name)
     for name in (
         "test_kernels.py",
+        "test_emulated_mean.py",
         "test_emulated_second_order.py",
         "test_emulated_positions.py",
     )
@@ -76,6 +77,14 @@ MUTANTS = [
     *barriers(SECOND_TILE, 2),
     # Sums that lie over x and are written before others have read its first element.
     Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
+    # Long chains of additions.
+    Mutant(TILE, "kRowsOfSum = 16;", "kRowsOfSum = 1024;"),
+    Mutant(
+        FORWARD,
+        "sum += PairwiseSum(values);",
+        "for (int e = 0; e < kWidth; ++e) sum += values[e];",
+        1,
+    ),
     Mutant(TEAM, "parity_ ^= 1;", ""),
     Mutant(TILE, "parity_ ^= 1;", ""),
     # Bounds and tails.
