@@ -59,6 +59,7 @@ class Buffers {
         // byte behind.
         memory =
             static_cast<char*>(std::malloc(static_cast<size_t>(shift + array.bytes)));
+        std::memset(memory, emulation::kPoison, static_cast<size_t>(shift));
         data = memory + shift;
         std::memcpy(data, array.data, static_cast<size_t>(array.bytes));
       }
@@ -148,9 +149,10 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   Status status;
   Plan plan;
   const auto run = [&](const auto& buffers, auto&& kernel) {
-    // Exactly as long as the plan says, and NaN wherever nothing is written.
+    // Exactly as long as the plan says.
     char* workspace = static_cast<char*>(std::malloc(plan.workspace_bytes));
-    std::memset(workspace, 0xFF, static_cast<size_t>(plan.workspace_bytes));
+    std::memset(workspace, emulation::kPoison,
+                static_cast<size_t>(plan.workspace_bytes));
     status = kernel(problem, buffers, plan, workspace, nullptr);
     std::free(workspace);
   };
