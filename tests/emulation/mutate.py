@@ -77,6 +77,8 @@ MUTANTS = [
     *barriers(SECOND_TILE, 2),
     # Sums that lie over x and are written before others have read its first element.
     Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
+    Mutant(TEAM, "parity_ ^= 1;", ""),
+    Mutant(TILE, "parity_ ^= 1;", ""),
     # Long chains of additions.
     Mutant(TILE, "kRowsOfSum = 16;", "kRowsOfSum = 1024;"),
     Mutant(
@@ -85,8 +87,6 @@ MUTANTS = [
         "for (int e = 0; e < kWidth; ++e) sum += values[e];",
         1,
     ),
-    Mutant(TEAM, "parity_ ^= 1;", ""),
-    Mutant(TILE, "parity_ ^= 1;", ""),
     # Bounds and tails.
     Mutant("held_row.cuh", "return At(j) < length;", "return At(j) <= length;"),
     Mutant("held_row.cuh", "length + size * kWidth - 1", "length"),
