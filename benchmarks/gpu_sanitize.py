@@ -1,18 +1,22 @@
 """A short list of problems to run under compute-sanitizer.
 
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck \
-        python benchmarks/gpu_sanitize.py
+    python benchmarks/gpu_sanitize.py --tool memcheck
+    python benchmarks/gpu_sanitize.py --tool initcheck
 
 The data is made on the CPU, so that ours are the only kernels to be watched, and every
-tensor is an allocation of its own (the variable), so that reading past its end shows.
-Every way through the kernels that the plan takes on this device is run once on its
-smallest problem, within the time given.
+tensor is an allocation of its own, so that reading past its end shows. Workspace and
+outputs are NaN before each call, so that what is read and was never written shows in
+the results; initcheck gets them as they are allocated, since it finds such reads
+itself. Every way through the kernels that the plan takes on this device is run once on
+its smallest problem, within the time given.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +25,23 @@ from typing import Any
 
 import gpu_paths  # noqa: F401
 import gpu_requirements
+
+TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+POISON = "FUSEDNORM_POISON"  # see csrc/python/device_memory.h
+
+
+def under(tool: str, seconds: float, largest: int) -> int:
+    """Runs this program under a tool of compute-sanitizer; returns its exit code."""
+    environment = {
+        **os.environ,
+        "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
+        POISON: "0" if tool == "initcheck" else "1",
+    }
+    command = ["compute-sanitizer", "--tool", tool]
+    command += ["--error-exitcode", "86", "--print-limit", "20"]
+    command += [sys.executable, __file__]
+    command += ["--seconds", str(seconds), "--largest", str(largest)]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def ways(dtype: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
@@ -41,6 +62,24 @@ def ways(dtype: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
             yield norm, shape
 
 
+def of_second_order(data: SimpleNamespace, out: SimpleNamespace) -> SimpleNamespace:
+    """Returns what the second order takes, from the inputs and outputs of forward.
+
+    Any numbers will do for the gradients of the gradients, but not for x: mean and rstd
+    are of the sum with the residual. Of anything else xhat may be as large as rstd, and
+    d_dy has its square.
+    """
+    return SimpleNamespace(
+        dy=data.dy,
+        x=out.sum,
+        ddx=data.dsum,
+        gamma=data.gamma,
+        ddgamma=data.gamma,
+        ddbeta=data.beta,
+        drstd=out.rstd,
+    )
+
+
 def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
     """Runs all passes on tensors that start `offset` elements into their memory."""
     import gpu_runs
@@ -56,14 +95,26 @@ def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
         flat = torch.cat([tensor.flatten()[:offset], tensor.flatten()])
         return flat.cuda()[offset:].view(tensor.shape)
 
-    def empty(tensors: SimpleNamespace) -> SimpleNamespace:
+    def all_on_device(tensors: SimpleNamespace) -> SimpleNamespace:
         return SimpleNamespace(
             **{name: on_device(tensor) for name, tensor in vars(tensors).items()}
         )
 
-    data = empty(made)
-    out = empty(on_torch.new_forward(norm, made.x, made.residual))
-    gradients = empty(on_torch.new_backward(made.x, made.gamma, made.beta))
+    def unwritten(tensor: Any) -> Any:
+        if tensor is None or os.environ[POISON] == "1":
+            return on_device(tensor)
+        size = tensor.numel() + offset
+        flat = torch.empty(size, dtype=tensor.dtype, device="cuda")
+        return flat[offset:].view(tensor.shape)
+
+    def outputs(tensors: SimpleNamespace) -> SimpleNamespace:
+        return SimpleNamespace(
+            **{name: unwritten(tensor) for name, tensor in vars(tensors).items()}
+        )
+
+    data = all_on_device(made)
+    out = outputs(on_torch.new_forward(norm, made.x, made.residual))
+    gradients = outputs(on_torch.new_backward(made.x, made.gamma, made.beta))
     on_torch.forward(norm, data.x, data.gamma, data.beta, data.residual, out=out)
     on_torch.backward(
         norm,
@@ -76,26 +127,11 @@ def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
         dsum=data.dsum,
         out=gradients,
     )
-    # Any numbers will do for the gradients of the gradients.
-    given = SimpleNamespace(
-        dy=data.dy,
-        x=data.x,
-        ddx=data.dsum,
-        gamma=data.gamma,
-        ddgamma=data.gamma,
-        ddbeta=data.beta,
-        drstd=out.rstd,
+    statistics = on_torch.new_forward(norm, made.x)
+    second = outputs(on_torch.new_second_order(made, statistics.mean, statistics.rstd))
+    on_torch.second_order(
+        norm, of_second_order(data, out), out.mean, out.rstd, out=second
     )
-    second = empty(
-        SimpleNamespace(
-            d_dy=torch.zeros_like(made.x),
-            d_x=torch.zeros_like(made.x),
-            d_gamma=torch.zeros_like(made.gamma),
-            d_dmean=None if out.mean is None else torch.zeros(out.mean.shape),
-            d_drstd=torch.zeros(out.rstd.shape),
-        )
-    )
-    on_torch.second_order(norm, given, out.mean, out.rstd, out=second)
     torch.cuda.synchronize()
     for name, tensor in {**vars(out), **vars(gradients), **vars(second)}.items():
         if tensor is not None and not torch.isfinite(tensor.cpu().float()).all():
@@ -109,12 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--largest", type=int, default=1_000_000, help="elements: tools are slow"
     )
+    parser.add_argument("--tool", choices=TOOLS, help="run under compute-sanitizer")
     options = parser.parse_args(arguments)
     if reason := gpu_requirements.missing():
         print(reason, file=sys.stderr)
         return 2
+    if options.tool:
+        return under(options.tool, options.seconds, options.largest)
     import torch
 
+    # Before the first call of the kernels, which reads it.
+    os.environ.setdefault(POISON, "1")
     end = time.monotonic() + options.seconds
     done = left = 0
     for dtype, offset in ((torch.bfloat16, 0), (torch.float32, 0), (torch.float16, 1)):

@@ -16,8 +16,7 @@ namespace {
 // Takes as much as a kernel of ours may: a whole multiprocessor a block.
 __global__ void FillMultiprocessor() {}
 
-// The largest clusters that the current device can run. Fewer than the architecture
-// allows where its multiprocessors are grouped in fewer, or a part of it is lent.
+// The largest of PossibleClusters that the current device runs.
 int UsableCluster(const Device& device) {
   const void* kernel = reinterpret_cast<const void*>(FillMultiprocessor);
   const int shared_bytes = static_cast<int>(device.shared_bytes_per_block);
@@ -29,7 +28,8 @@ int UsableCluster(const Device& device) {
     cudaGetLastError();
     return 1;
   }
-  for (int cluster = device.max_cluster; cluster > 1; cluster /= 2) {
+  for (const int cluster : PossibleClusters(device.max_cluster)) {
+    if (cluster == 1) break;
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = static_cast<unsigned>(cluster);

@@ -33,6 +33,17 @@ constexpr int MaxCluster(int major) {
   return major < 9 ? 1 : major == 9 || major == 10 ? 16 : 8;
 }
 
+// The numbers of blocks of which the largest may turn out to be the most of a cluster
+// that runs, largest first, where an architecture allows `max_cluster`. The
+// architecture is known without a context. What runs is not, and is less where
+// multiprocessors are grouped in fewer or a part of a device is lent (MIG).
+inline std::vector<int> PossibleClusters(int max_cluster) {
+  std::vector<int> sizes;
+  for (int size = max_cluster; size > 1; size /= 2) sizes.push_back(size);
+  sizes.push_back(1);
+  return sizes;
+}
+
 // The names KnownDevice takes: h100, a100, l4, rtx4090, t4, ...
 std::vector<std::string> KnownDeviceNames();
 Status KnownDevice(const std::string& name, Device* device);

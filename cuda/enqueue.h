@@ -2,9 +2,12 @@
 // device memory: TensorFlow's ops and the Python module.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "core/problem.h"
+#include "core/signature.h"
 #include "core/status.h"
 #include "cuda/norm.h"
 #include "cuda/plan.h"
@@ -24,6 +27,40 @@ inline Plan MakePlan(const NormProblem& problem, const BackwardBuffers& buffers,
 inline Plan MakePlan(const NormProblem& problem, const SecondOrderBuffers& buffers,
                      const Device& device) {
   return PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
+}
+
+// Buffers that are all there and lie at an address which kernels never see.
+template <class Buffers>
+Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
+  Buffers buffers;
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    buffers.*operand.buffer = reinterpret_cast<const void*>(address);
+  }
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    buffers.*operand.buffer = reinterpret_cast<void*>(address);
+  }
+  return buffers;
+}
+
+// Enough workspace for Enqueue on each of the devices, which are ListDevices': whatever
+// of PossibleClusters CurrentDevice finds there, and however the buffers lie.
+template <class Buffers>
+int64_t MostWorkspaceBytes(const NormProblem& problem,
+                           const std::vector<Device>& devices) {
+  constexpr uintptr_t kAligned = 256;
+  int64_t bytes = 0;
+  for (Device device : devices) {
+    for (const int cluster : PossibleClusters(device.max_cluster)) {
+      device.max_cluster = cluster;
+      for (const uintptr_t address : {kAligned, kAligned + 1}) {
+        const auto buffers = BuffersAt<Buffers>(problem, address);
+        bytes = std::max(bytes, MakePlan(problem, buffers, device).workspace_bytes);
+      }
+    }
+  }
+  return bytes;
 }
 
 inline Status Run(const NormProblem& problem, const ForwardBuffers& buffers,

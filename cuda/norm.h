@@ -17,9 +17,11 @@ namespace cuda {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
-// Empty where there is no device or no driver.
+// Empty where there is no device or no driver. Clusters are as the architecture has
+// them, since more would take a context on each device.
 FUSEDNORM_EXPORT std::vector<Device> ListDevices();
-// The device that the calling thread has selected. Properties are read once a device.
+// The device that the calling thread has selected. Properties are read once a device:
+// those of ListDevices, but that clusters are one of PossibleClusters, what runs there.
 FUSEDNORM_EXPORT Status CurrentDevice(const Device** device);
 
 // Makes a device current for the calling thread, until destroyed.

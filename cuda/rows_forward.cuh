@@ -52,7 +52,8 @@ FUSEDNORM_DEVICE void ForwardHeldRows(const ForwardArgs& args, int64_t shared_of
         C values[kWidth];
         held.Get(j).Get(values);
 #pragma unroll
-        for (int e = 0; e < kWidth; ++e) sum += values[e] - shift;
+        for (int e = 0; e < kWidth; ++e) values[e] -= shift;
+        sum += PairwiseSum(values);
       });
       team.Sum(&sum);
       mean = shift + sum * inverse_count;
@@ -65,10 +66,10 @@ FUSEDNORM_DEVICE void ForwardHeldRows(const ForwardArgs& args, int64_t shared_of
       held.Get(j).Get(values);
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
-        const C d = values[e] - mean;
-        sum += d;
-        squares += d * d;
+        values[e] -= mean;
+        squares += values[e] * values[e];
       }
+      sum += PairwiseSum(values);
     });
     team.Sum(&sum, &squares);
     if (args.centred) {

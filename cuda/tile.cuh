@@ -115,6 +115,11 @@ struct Tile {
 template <class C>
 class TileShared {
  public:
+  // Rows of threads that are added up one after the other. Of all 256 together the
+  // partial sums would be so large that rounding them shows in the mean: see
+  // tests/bounds.py.
+  static constexpr int kRowsOfSum = 16;
+
   FUSEDNORM_DEVICE TileShared(int lanes, int thread_rows)
       : TileShared(lanes, thread_rows, TileLayout(lanes, thread_rows)) {}
 
@@ -149,9 +154,16 @@ class TileShared {
     device::SyncBlock();
     for (int lane = device::Thread(); lane < tile.lanes; lane += device::Threads()) {
       C first = 0, second = 0;
-      for (int row = 0; row < tile.thread_rows; ++row) {
-        first += sums_.Get(At<kWidth>(row, lane));
-        second += sums_.Get(tile.thread_rows * lanes_ + At<kWidth>(row, lane));
+      for (int begin = 0; begin < tile.thread_rows; begin += kRowsOfSum) {
+        const int left = tile.thread_rows - begin;
+        const int end = begin + (left < kRowsOfSum ? left : kRowsOfSum);
+        C a_of_rows = 0, b_of_rows = 0;
+        for (int row = begin; row < end; ++row) {
+          a_of_rows += sums_.Get(At<kWidth>(row, lane));
+          b_of_rows += sums_.Get(tile.thread_rows * lanes_ + At<kWidth>(row, lane));
+        }
+        first += a_of_rows;
+        second += b_of_rows;
       }
       on_lane(lane, first, second);
       const C by = weight(lane);

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "cuda/enqueue.h"
@@ -20,6 +22,14 @@ Status ToStatus(const char* call, cudaError_t error) {
 }
 
 #define FUSEDNORM_CUDA(call, ...) ToStatus(#call, call(__VA_ARGS__))
+
+bool Poisons() {
+  static const bool poisons = [] {
+    const char* value = std::getenv("FUSEDNORM_POISON");
+    return value != nullptr && std::strcmp(value, "1") == 0;
+  }();
+  return poisons;
+}
 
 template <class Buffers>
 Status EnqueueWithWorkspace(const NormProblem& problem, const Buffers& buffers,
@@ -40,7 +50,10 @@ Status EnqueueWithWorkspace(const NormProblem& problem, const Buffers& buffers,
 Status AllocateOn(cuda::Stream stream, int64_t bytes, void** data) {
   *data = nullptr;
   if (bytes == 0) return Status();
-  return FUSEDNORM_CUDA(cudaMallocAsync, data, static_cast<size_t>(bytes), stream);
+  const auto size = static_cast<size_t>(bytes);
+  FUSEDNORM_RETURN_IF_ERROR(FUSEDNORM_CUDA(cudaMallocAsync, data, size, stream));
+  if (!Poisons()) return Status();
+  return FUSEDNORM_CUDA(cudaMemsetAsync, *data, 0xFF, size, stream);
 }
 
 void FreeOn(cuda::Stream stream, void* data) {

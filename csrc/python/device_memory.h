@@ -14,7 +14,9 @@ namespace fusednorm {
 using cuda::ScopedDevice;
 
 // Memory of the current device, usable by work that is enqueued on the stream from now
-// on. `data` is null for no bytes.
+// on. `data` is null for no bytes. Workspaces and new outputs come from here. For
+// tests, every byte is 0xFF, NaN, where the environment has FUSEDNORM_POISON=1: what is
+// read and was never written then shows in the results.
 Status AllocateOn(cuda::Stream stream, int64_t bytes, void** data);
 // Frees it for work that is enqueued on the stream from now on.
 void FreeOn(cuda::Stream stream, void* data);

@@ -3,7 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -72,33 +71,11 @@ XLA_FFI_Error* Register() {
     Register<SecondOrderBuffers>(),
 };
 
-// Buffers that are all there and lie at an address which kernels never see.
-template <class Buffers>
-Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
-  Buffers buffers;
-  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
-    if (!Has(problem, problem.centred, operand.with)) continue;
-    buffers.*operand.buffer = reinterpret_cast<const void*>(address);
-  }
-  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
-    if (!Has(problem, problem.centred, operand.with)) continue;
-    buffers.*operand.buffer = reinterpret_cast<void*>(address);
-  }
-  return buffers;
-}
-
 }  // namespace
 
 template <class Buffers>
 int64_t WorkspaceBytes(const NormProblem& problem) {
-  constexpr uintptr_t kAligned = 256;
-  int64_t bytes = 0;
-  for (const cuda::Device& device : cuda::ListDevices()) {
-    for (const uintptr_t address : {kAligned, kAligned + 1}) {
-      const auto buffers = BuffersAt<Buffers>(problem, address);
-      bytes = std::max(bytes, cuda::MakePlan(problem, buffers, device).workspace_bytes);
-    }
-  }
+  const int64_t bytes = cuda::MostWorkspaceBytes<Buffers>(problem, cuda::ListDevices());
   return bytes == 0 ? 0 : bytes + kWorkspaceAlignment - 1;
 }
 

@@ -10,7 +10,8 @@
 
 namespace fusednorm {
 
-// Enough for the problem on every device of this process, however its buffers lie.
+// Enough for the problem on every device of this process, however its buffers lie and
+// whatever clusters run there: which device it will be is not known yet.
 template <class Buffers>
 int64_t WorkspaceBytes(const NormProblem& problem);
 

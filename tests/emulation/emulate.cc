@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/enqueue.h"
 #include "cuda/norm.h"
 #include "cuda/plan.h"
 #include "emulation/grid.h"
@@ -37,7 +38,7 @@ struct Answer {
   char variant[32];
   char kernels[3][32];
   int32_t width, vectors, cluster, num_launches;
-  int64_t slices, parts, slots;
+  int64_t slices, parts, slots, workspace_bytes;
   char error[512];
 };
 
@@ -59,6 +60,7 @@ class Buffers {
         // byte behind.
         memory =
             static_cast<char*>(std::malloc(static_cast<size_t>(shift + array.bytes)));
+        std::memset(memory, emulation::kPoison, static_cast<size_t>(shift));
         data = memory + shift;
         std::memcpy(data, array.data, static_cast<size_t>(array.bytes));
       }
@@ -103,6 +105,43 @@ std::string Refused(const Plan& plan, const Device& device) {
   return "";
 }
 
+NormProblem ProblemOf(const Request& request) {
+  NormProblem problem;
+  problem.n = request.n;
+  problem.p = request.p;
+  problem.g = request.g;
+  problem.k = request.k;
+  problem.q = request.q;
+  problem.param_sets = request.param_sets;
+  problem.mask_n = request.mask_n;
+  problem.mask_q = request.mask_q;
+  problem.epsilon = request.epsilon;
+  problem.reduces_q = request.reduces_q;
+  problem.centred = request.centred;
+  problem.data = static_cast<DataType>(request.data);
+  problem.param = static_cast<DataType>(request.param);
+  problem.activation = static_cast<Activation>(request.activation);
+  problem.has_gamma = request.has_gamma;
+  problem.has_beta = request.has_beta;
+  problem.has_residual = request.has_residual;
+  problem.zero_centered = request.zero_centered;
+  problem.per_position = request.per_position;
+  problem.has_mask = request.has_mask;
+  return problem;
+}
+
+Device DeviceOf(const Request& request) {
+  Device device;
+  device.name = "emulated";
+  device.major = request.max_cluster > 1 ? 9 : 8;
+  device.multiprocessors = request.multiprocessors;
+  device.max_cluster = request.max_cluster;
+  device.shared_bytes_per_multiprocessor = request.shared_bytes_per_multiprocessor;
+  device.shared_bytes_per_block = request.shared_bytes_per_block;
+  device.l2_bytes = request.l2_bytes;
+  return device;
+}
+
 void Copy(const std::string& from, char* to, size_t size) {
   std::snprintf(to, size, "%s", from.c_str());
 }
@@ -113,44 +152,17 @@ void Copy(const std::string& from, char* to, size_t size) {
 // at `offset`. Returns 0, or 1 with an error.
 extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
                                  Answer* answer) {
-  NormProblem problem;
-  problem.n = request->n;
-  problem.p = request->p;
-  problem.g = request->g;
-  problem.k = request->k;
-  problem.q = request->q;
-  problem.param_sets = request->param_sets;
-  problem.mask_n = request->mask_n;
-  problem.mask_q = request->mask_q;
-  problem.epsilon = request->epsilon;
-  problem.reduces_q = request->reduces_q;
-  problem.centred = request->centred;
-  problem.data = static_cast<DataType>(request->data);
-  problem.param = static_cast<DataType>(request->param);
-  problem.activation = static_cast<Activation>(request->activation);
-  problem.has_gamma = request->has_gamma;
-  problem.has_beta = request->has_beta;
-  problem.has_residual = request->has_residual;
-  problem.zero_centered = request->zero_centered;
-  problem.per_position = request->per_position;
-  problem.has_mask = request->has_mask;
-
-  Device device;
-  device.name = "emulated";
-  device.major = request->max_cluster > 1 ? 9 : 8;
-  device.multiprocessors = request->multiprocessors;
-  device.max_cluster = request->max_cluster;
-  device.shared_bytes_per_multiprocessor = request->shared_bytes_per_multiprocessor;
-  device.shared_bytes_per_block = request->shared_bytes_per_block;
-  device.l2_bytes = request->l2_bytes;
+  const NormProblem problem = ProblemOf(*request);
+  const Device device = DeviceOf(*request);
   emulation::SetOrder(static_cast<uint32_t>(request->order));
 
   Status status;
   Plan plan;
   const auto run = [&](const auto& buffers, auto&& kernel) {
-    // Exactly as long as the plan says, and NaN wherever nothing is written.
+    // Exactly as long as the plan says.
     char* workspace = static_cast<char*>(std::malloc(plan.workspace_bytes));
-    std::memset(workspace, 0xFF, static_cast<size_t>(plan.workspace_bytes));
+    std::memset(workspace, emulation::kPoison,
+                static_cast<size_t>(plan.workspace_bytes));
     status = kernel(problem, buffers, plan, workspace, nullptr);
     std::free(workspace);
   };
@@ -227,10 +239,20 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   answer->slices = plan.slices;
   answer->parts = plan.parts;
   answer->slots = plan.slots;
+  answer->workspace_bytes = plan.workspace_bytes;
   const std::string refused = Refused(plan, device);
   Copy(refused.empty() ? status.message() : refused, answer->error,
        sizeof(answer->error));
   return status.ok() ? 0 : 1;
+}
+
+// What XLA sets aside for the problem in a process with the device.
+extern "C" int64_t fusednorm_most_workspace(const Request* request) {
+  const NormProblem problem = ProblemOf(*request);
+  const std::vector<Device> devices = {DeviceOf(*request)};
+  return request->pass == 2   ? MostWorkspaceBytes<SecondOrderBuffers>(problem, devices)
+         : request->pass == 1 ? MostWorkspaceBytes<BackwardBuffers>(problem, devices)
+                              : MostWorkspaceBytes<ForwardBuffers>(problem, devices);
 }
 
 }  // namespace cuda

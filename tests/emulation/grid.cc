@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -220,6 +221,7 @@ void RunCluster(int64_t first_block, const Launch& launch) {
     block.threads.resize(launch.threads);
     block.shared_bytes = launch.shared_bytes;
     block.shared = static_cast<char*>(std::malloc(launch.shared_bytes));
+    std::memset(block.shared, kPoison, static_cast<size_t>(launch.shared_bytes));
     block.shadow.resize((launch.shared_bytes + kWordBytes - 1) / kWordBytes);
     for (int i = 0; i < launch.threads; ++i) {
       block.threads[i].context = {

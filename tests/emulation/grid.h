@@ -12,6 +12,9 @@ struct Launch;
 
 namespace emulation {
 
+// Each byte of memory that nothing was written to: NaN in all floating-point types.
+constexpr int kPoison = 0xFF;
+
 struct ThreadContext {
   int thread = 0;
   int threads = 0;

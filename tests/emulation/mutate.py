@@ -43,6 +43,7 @@ TESTS = [
     Path(__file__).with_name(name)
     for name in (
         "test_kernels.py",
+        "test_emulated_mean.py",
         "test_emulated_second_order.py",
         "test_emulated_positions.py",
     )
@@ -78,6 +79,14 @@ MUTANTS = [
     Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
     Mutant(TEAM, "parity_ ^= 1;", ""),
     Mutant(TILE, "parity_ ^= 1;", ""),
+    # Long chains of additions.
+    Mutant(TILE, "kRowsOfSum = 16;", "kRowsOfSum = 1024;"),
+    Mutant(
+        FORWARD,
+        "sum += PairwiseSum(values);",
+        "for (int e = 0; e < kWidth; ++e) sum += values[e];",
+        1,
+    ),
     # Bounds and tails.
     Mutant("held_row.cuh", "return At(j) < length;", "return At(j) <= length;"),
     Mutant("held_row.cuh", "length + size * kWidth - 1", "length"),

@@ -55,6 +55,10 @@ def test_wrong_kernels_are_found(toys, kernel, order):
         assert f"emulation: kernel {kernel}" in str(error.value)
 
 
+def test_half_a_word_that_nobody_wrote_is_nan(toys):
+    assert toys.ask("toy", "OtherHalf", 0) == 0xFFFF
+
+
 def test_the_message_names_block_and_thread(toys):
     with pytest.raises(EmulationError, match="block 0, thread 40:"):
         toys.ask("toy", "EndsBeforeBarrier", 0)

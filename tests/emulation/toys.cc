@@ -44,6 +44,13 @@ FUSEDNORM_KERNEL(kThreads, 1) ClusterSum(const ToyArgs args) {
   if (device::ClusterRank() == 0) SetOut(args, sum);
   device::SyncCluster();
 }
+// Halves of one word: the shadow knows whole words only, so that what stands in for a
+// number that nobody wrote has to show.
+FUSEDNORM_KERNEL(kThreads, 1) OtherHalf(const ToyArgs args) {
+  const device::Shared<uint16_t> halves(0);
+  halves.Set(2 * device::Thread(), 0);
+  SetOut(args, static_cast<float>(halves.Get(2 * device::Thread() + 1)));
+}
 // A number that depends on which block comes first.
 FUSEDNORM_KERNEL(kThreads, 1) BlocksRace(const ToyArgs args) {
   if (device::Thread() != 0) return;
@@ -177,6 +184,7 @@ struct Toy {
 constexpr Toy kToys[] = {
     {{"BlockSum", 1, kThreads, 1, kBytes}, BlockSum},
     {{"ClusterSum", 4, kThreads, 4, kBytes}, ClusterSum},
+    {{"OtherHalf", 1, kThreads, 1, kBytes}, OtherHalf},
     {{"BlocksRace", 3, kThreads, 1, 0}, BlocksRace},
     {{"NoBarrier", 1, kThreads, 1, kBytes}, NoBarrier},
     {{"NoBarrierInWarp", 1, kThreads, 1, kBytes}, NoBarrierInWarp},

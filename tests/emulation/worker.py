@@ -47,7 +47,7 @@ class Answer(ctypes.Structure):
         ("variant", ctypes.c_char * 32),
         ("kernels", (ctypes.c_char * 32) * 3),
         *((name, I32) for name in ("width", "vectors", "cluster", "num_launches")),
-        *((name, I64) for name in ("slices", "parts", "slots")),
+        *((name, I64) for name in ("slices", "parts", "slots", "workspace_bytes")),
         ("error", ctypes.c_char * 512),
     ]
 
@@ -87,6 +87,12 @@ def emulate(library, fields, arrays):
     return answer.to_dict(), [None if b is None else bytes(b) for b in buffers]
 
 
+def most_workspace(library, fields):
+    """Returns the bytes that XLA sets aside for a problem."""
+    library.fusednorm_most_workspace.restype = I64
+    return library.fusednorm_most_workspace(ctypes.byref(Request(**fields)))
+
+
 def toy(library, name, order):
     """Runs a kernel of toys.cc; returns its number."""
     library.fusednorm_toy.restype = ctypes.c_double
@@ -96,7 +102,7 @@ def toy(library, name, order):
 def main():
     """Answers requests until stdin ends."""
     library = ctypes.CDLL(sys.argv[1])
-    functions = {"emulate": emulate, "toy": toy}
+    functions = {"emulate": emulate, "most_workspace": most_workspace, "toy": toy}
     while True:
         try:
             name, *arguments = pickle.load(sys.stdin.buffer)

@@ -1,11 +1,14 @@
 """Paths and settings of the GPU tests."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# NaN where nothing was written yet; see csrc/python/device_memory.h.
+os.environ.setdefault("FUSEDNORM_POISON", "1")
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 

@@ -127,8 +127,7 @@ def shares_of_bounds(norm, data, got):
         "rstd": relative(bounds.RSTD * unit * of.rstd, got.rstd, of.rstd),
     }
     if norm.centred:
-        bound = unit * (of.mean.abs() + 2 / of.rstd)
-        shares["mean"] = relative(bound, got.mean, of.mean)
+        shares["mean"] = relative(bounds.of_mean(of, unit), got.mean, of.mean)
     parameter = data.gamma if data.gamma is not None else data.beta
     limits = torch_reference.backward_bound(
         norm,

@@ -68,6 +68,17 @@ def new_backward(x, gamma=None, beta=None):
     )
 
 
+def new_second_order(data, mean, rstd):
+    """Returns tensors for the outputs of `second_order`, filled with NaN."""
+    return SimpleNamespace(
+        d_dy=_filled_like(data.x),
+        d_x=_filled_like(data.x),
+        d_gamma=_filled_like(data.gamma),
+        d_dmean=_filled_like(mean),
+        d_drstd=_filled_like(rstd),
+    )
+
+
 def forward(
     norm, x, gamma=None, beta=None, residual=None, *, mask=None, out=None, stream=None
 ):
@@ -129,13 +140,7 @@ def second_order(norm, data, mean, rstd, *, out=None, stream=None):
 
     `data` has dy, x, ddx, gamma, ddgamma, ddbeta and drstd.
     """
-    out = out or SimpleNamespace(
-        d_dy=_filled_like(data.x),
-        d_x=_filled_like(data.x),
-        d_gamma=_filled_like(data.gamma),
-        d_dmean=_filled_like(mean),
-        d_drstd=_filled_like(rstd),
-    )
+    out = out or new_second_order(data, mean, rstd)
     options = _options(norm, stream)
     del options["activation"], options["per_position"]
     _native.cuda.second_order(

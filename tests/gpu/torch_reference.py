@@ -132,7 +132,7 @@ def stored(exact, error, kind):
 
 
 def of_xhat(norm, of, unit):
-    from_mean = unit * (of.mean.abs() * of.rstd + 2) if norm.centred else 0
+    from_mean = bounds.of_mean(of, unit) * of.rstd if norm.centred else 0
     return from_mean + bounds.XHAT * unit * of.xhat.abs()
 
 

@@ -1,0 +1,69 @@
+"""The mean of emulated kernels where roundings add up: see tests/bounds.py."""
+
+import bounds
+import pytest
+import reference
+from emulated_norms import CLUSTERS, DTYPES, SMALL, Device, Options, draw, forward
+from test_kernels import group, layer, name_of
+
+H200 = Device(
+    multiprocessors=132,
+    max_cluster=16,
+    shared_bytes_per_multiprocessor=228 << 10,
+    shared_bytes_per_block=227 << 10,
+    l2_bytes=50 << 20,
+)
+# One multiprocessor of it: threads take many rows of a tile, which no cluster shares.
+ALONE = Device(
+    multiprocessors=1,
+    shared_bytes_per_multiprocessor=H200.shared_bytes_per_multiprocessor,
+    shared_bytes_per_block=H200.shared_bytes_per_block,
+)
+
+
+def share_of_bound(emulated, norm, x, device, options, rng):
+    """Returns the largest error of the mean as a multiple of its bound."""
+    data = draw(norm, x.shape, x.dtype, options, rng)
+    data["x"] = x
+    _, got = forward(emulated, norm, data, device, options)
+    of = reference.forward(norm, x, residual=data["residual"])
+    bound = bounds.of_mean(of, bounds.PRECISIONS[x.dtype].compute)
+    return bounds.relative_to(bound, got["mean"].reshape(of.mean.shape), of.mean)
+
+
+@pytest.mark.parametrize("shift", [0, 0.5])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape", "device"),
+    [
+        (layer(1), (6, 1024, 8), H200),
+        (layer(1), (1, 8192, 8), H200),
+        (layer(1), (1, 12000, 8), ALONE),
+        (layer(1), (2, 8192, 16), SMALL),
+        (layer(), (50, 1024), SMALL),
+        (layer(), (9, 4099), SMALL),
+        (layer(), (4, 20000), SMALL),
+        (group(2), (2, 3000, 16), CLUSTERS),
+        (group(2, 1), (2, 4, 2000), SMALL),
+    ],
+    ids=name_of,
+)
+def test_long_groups_lose_no_more_than_short_ones(
+    emulated, norm, shape, device, dtype, shift, rng
+):
+    x = (rng.normal(size=shape) + shift).astype(dtype)
+    for options in (Options(), Options(residual=True)):
+        assert share_of_bound(emulated, norm, x, device, options, rng) <= 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_rows_whose_partial_sums_are_large(emulated, dtype, rng):
+    """Half of each row is above the mean, and half is below it.
+
+    A small element takes the mean off the grid of the others. Of random rows of 16, one
+    in a million is as bad.
+    """
+    x = rng.uniform(1, 2, (2000, 16)).astype(dtype)
+    x[:, 8:] *= -1
+    x[:, 7] = rng.uniform(-1e-3, 1e-3, 2000)
+    assert share_of_bound(emulated, layer(), x, SMALL, Options(), rng) <= 1
