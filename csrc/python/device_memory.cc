@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "cuda/enqueue.h"
+#include "cuda/api/enqueue.h"
 
 namespace fusednorm {
 namespace {

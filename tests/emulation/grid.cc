@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/plan.h"
+#include "cuda/plan/plan.h"
 #include "emulation/fiber.h"
 
 namespace fusednorm {
