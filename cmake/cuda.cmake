@@ -2,7 +2,7 @@
 # nvcc, once for the module and the ops. Sets FUSEDNORM_WITH_CUDA, and
 # FUSEDNORM_CUDA_ARCHITECTURES to what is built.
 
-file(GLOB sources CONFIGURE_DEPENDS cuda/*.cc)
+file(GLOB sources CONFIGURE_DEPENDS cuda/*/*.cc)
 add_library(fusednorm_plan STATIC ${sources})
 fusednorm_compile_options(fusednorm_plan)
 target_link_libraries(fusednorm_plan PUBLIC fusednorm_core)
@@ -74,32 +74,57 @@ list(JOIN FUSEDNORM_CUDA_ARCHITECTURES ", " listed)
 message(STATUS
   "fusednorm: building for CUDA ${CUDAToolkit_VERSION}, architectures ${listed}")
 
-file(GLOB sources CONFIGURE_DEPENDS cuda/*.cu cuda/instances/*.cu)
+# What all of our .cu files are compiled with.
+function(fusednorm_cuda_options target)
+  set_target_properties(${target} PROPERTIES
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden
+    # What ptxas says of registers and spills goes into the package, and is tested.
+    CUDA_COMPILER_LAUNCHER
+      "${Python_EXECUTABLE};${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py")
+  target_include_directories(${target} PRIVATE
+    "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${target} PRIVATE
+    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas
+    $<$<BOOL:${FUSEDNORM_CUDA_LINEINFO}>:-lineinfo>
+    $<$<BOOL:${FUSEDNORM_WERROR}>:-Werror=all-warnings>)
+  # A third of the size. Older compilers do not know the switch.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+    target_compile_options(${target} PRIVATE --compress-mode=size)
+  endif()
+endfunction()
+
+file(GLOB sources CONFIGURE_DEPENDS cuda/api/*.cu cuda/device/*.cu)
 add_library(fusednorm_cuda SHARED ${sources})
-set_target_properties(fusednorm_cuda PROPERTIES
-  CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden
-  LINKER_LANGUAGE CXX
-  # What ptxas says of registers and spills goes into the package, and is tested.
-  CUDA_COMPILER_LAUNCHER
-    "${Python_EXECUTABLE};${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py")
-target_include_directories(fusednorm_cuda PRIVATE
-  "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
-target_compile_options(fusednorm_cuda PRIVATE
-  --threads=2 -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas
-  $<$<BOOL:${FUSEDNORM_CUDA_LINEINFO}>:-lineinfo>
-  $<$<BOOL:${FUSEDNORM_WERROR}>:-Werror=all-warnings>)
-# A third of the size. Older compilers do not know the switch.
-if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
-  target_compile_options(fusednorm_cuda PRIVATE --compress-mode=size)
-endif()
+fusednorm_cuda_options(fusednorm_cuda)
+set_target_properties(fusednorm_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_link_libraries(fusednorm_cuda PRIVATE
   fusednorm_plan fusednorm_core CUDA::cudart_static)
+
+# The kernels: cuda/instance.cu for each line of the list and each of its data types.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS cuda/instances.txt)
+file(STRINGS cuda/instances.txt lines REGEX "^[^#]")
+foreach(line IN LISTS lines)
+  string(REPLACE " " ";" types "${line}")
+  list(POP_FRONT types scheme args)
+  foreach(type IN LISTS types)
+    set(instance fusednorm_cuda_${scheme}_${args}_${type})
+    add_library(${instance} OBJECT cuda/instance.cu)
+    fusednorm_cuda_options(${instance})
+    target_compile_definitions(${instance} PRIVATE
+      FUSEDNORM_SCHEME=${scheme} FUSEDNORM_ARGS=${args} FUSEDNORM_DATA=${type})
+    target_sources(fusednorm_cuda PRIVATE $<TARGET_OBJECTS:${instance}>)
+    list(APPEND instances ${instance})
+  endforeach()
+endforeach()
 fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
 install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)
 
+foreach(target IN ITEMS fusednorm_cuda ${instances})
+  list(APPEND reports "$<JOIN:$<TARGET_OBJECTS:${target}>,.ptxas.json;>.ptxas.json")
+endforeach()
 set(resources "${CMAKE_CURRENT_BINARY_DIR}/_kernel_resources.json")
 add_custom_command(TARGET fusednorm_cuda POST_BUILD
   COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py"
-    --collect "${resources}" "$<JOIN:$<TARGET_OBJECTS:fusednorm_cuda>,.ptxas.json;>.ptxas.json"
+    --collect "${resources}" ${reports}
   COMMAND_EXPAND_LISTS VERBATIM)
 install(FILES "${resources}" DESTINATION fusednorm)

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/problem.h"
-#include "cuda/norm.h"
+#include "cuda/api/norm.h"
 #include "python/device_memory.h"
 #include "python/device_tensor.h"
 #include "python/devices.h"

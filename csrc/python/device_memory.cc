@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string>
 
-#include "cuda/enqueue.h"
+#include "cuda/api/enqueue.h"
 
 namespace fusednorm {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "core/problem.h"
 #include "core/status.h"
-#include "cuda/norm.h"
+#include "cuda/api/norm.h"
 
 namespace fusednorm {
 

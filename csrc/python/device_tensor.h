@@ -9,7 +9,7 @@
 #include <string>
 
 #include "core/data_type.h"
-#include "cuda/norm.h"
+#include "cuda/api/norm.h"
 #include "python/dlpack.h"
 #include "python/errors.h"
 

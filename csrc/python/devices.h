@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "cuda/devices.h"
+#include "cuda/device/devices.h"
 
 namespace fusednorm {
 

@@ -1,5 +1,5 @@
 // The plans of the CUDA kernels, for devices at hand or not. Needs no CUDA.
-#include "cuda/plan.h"
+#include "cuda/plan/plan.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "cuda/devices.h"
+#include "cuda/device/devices.h"
 #include "python/devices.h"
 #include "python/module.h"
 #include "python/spec.h"
@@ -43,91 +43,60 @@ py::dict ToDict(const cuda::Launch& launch) {
   fields["threads"] = launch.threads;
   fields["cluster"] = launch.cluster;
   fields["shared_bytes"] = launch.shared_bytes;
+  fields["bytes_in_flight"] = launch.bytes_in_flight;
+  fields["threads_resident"] = launch.threads_resident;
   return fields;
 }
 
 py::dict ToDict(const cuda::Plan& plan) {
   py::list launches;
   for (int i = 0; i < plan.num_launches; ++i) launches.append(ToDict(plan.launches[i]));
+  py::dict geometry;
+  std::visit(
+      [&](const auto& each) {
+        each.ForEach([&](const char* name, auto number) { geometry[name] = number; });
+      },
+      plan.geometry);
   py::dict fields;
-  fields["variant"] = cuda::Name(plan.variant);
+  fields["scheme"] = cuda::Name(plan.geometry);
+  fields["geometry"] = geometry;
   fields["launches"] = launches;
   fields["repeats"] = plan.repeats;
+  fields["stream"] = plan.stream;
   fields["workspace_bytes"] = plan.workspace_bytes;
   fields["partial_bytes"] = plan.partial_bytes;
   fields["param_bytes"] = plan.param_bytes;
   fields["count_bytes"] = plan.count_bytes;
+  fields["sets"] = plan.sets;
+  fields["mask_pieces"] = plan.mask_pieces;
   fields["least_bytes"] = plan.least_bytes;
   fields["bytes_moved"] = plan.bytes_moved;
-  fields["predicted_share"] = plan.predicted_share;
-  fields["width"] = plan.width;
-  fields["vectors"] = plan.vectors;
-  fields["stream"] = plan.stream;
-  fields["team"] = plan.team;
-  fields["sets"] = plan.sets;
-  fields["slices"] = plan.slices;
-  fields["slice"] = plan.slice;
-  fields["lanes"] = plan.lanes;
-  fields["lane_blocks"] = plan.lane_blocks;
-  fields["parts"] = plan.parts;
-  fields["pieces"] = plan.pieces;
-  fields["piece"] = plan.piece;
-  fields["slots"] = plan.slots;
-  fields["mask_pieces"] = plan.mask_pieces;
   return fields;
 }
 
-py::dict Plan(const Spec& spec, const Operands& operands, const DeviceArgument& device,
-              const std::string& direction, bool aligned, bool params) {
+// All plans of a pass, best first.
+std::vector<cuda::Plan> Candidates(const Spec& spec, const Operands& operands,
+                                   const DeviceArgument& device,
+                                   const std::string& direction, bool aligned,
+                                   bool params) {
   const NormProblem problem = Resolve(spec, operands).problem;
   if (direction == "forward") {
-    return ToDict(cuda::PlanForward(problem, ToDevice(device), aligned));
+    return cuda::ForwardCandidates(problem, ToDevice(device), aligned);
   }
   if (direction == "backward") {
     params = params && (problem.has_gamma || problem.has_beta);
-    return ToDict(cuda::PlanBackward(problem, ToDevice(device), aligned, params));
+    return cuda::BackwardCandidates(problem, ToDevice(device), aligned, params);
   }
   if (direction == "second_order") {
     ThrowIfError(CheckSecondOrder(problem));
-    return ToDict(cuda::PlanSecondOrder(problem, ToDevice(device), aligned,
-                                        params && problem.has_gamma));
+    return {cuda::PlanSecondOrder(problem, ToDevice(device), aligned,
+                                  params && problem.has_gamma)};
   }
   throw py::value_error("direction must be forward, backward or second_order, got " +
                         direction);
 }
 
-}  // namespace
-
-void DefinePlan(py::module_& m) {
-  m.def(
-      "plan",
-      [](const std::string& op, const Shape& shape, const std::string& dtype,
-         const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered, bool per_sample,
-         bool per_position, bool has_gamma, bool has_beta, bool has_mask, bool residual,
-         const std::string& param_dtype, const DeviceArgument& device,
-         const std::string& direction, bool aligned, bool params) {
-        const DataType data = DataTypeFromName("x", dtype);
-        const DataType param = param_dtype == "auto"
-                                   ? ComputeType(data)
-                                   : DataTypeFromName("param_dtype", param_dtype);
-        Operands operands{shape, data, std::nullopt, std::nullopt, residual, has_mask};
-        if (has_gamma) operands.gamma = param;
-        if (has_beta) operands.beta = param;
-        return Plan({op, axes, groups, epsilon, activation, zero_centered, per_sample,
-                     per_position},
-                    operands, device, direction, aligned, params);
-      },
-      py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
-      py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
-      py::arg("zero_centered") = false, py::arg("per_sample") = false,
-      py::arg("per_position") = false, py::arg("has_gamma") = false,
-      py::arg("has_beta") = false, py::arg("has_mask") = false,
-      py::arg("residual") = false, py::arg("param_dtype") = "auto", py::arg("device"),
-      py::arg("direction") = "forward", py::arg("aligned") = true,
-      py::arg("params") = true,
-      R"doc(How the CUDA kernels would run a problem.
-
+constexpr char kArguments[] = R"doc(
 Args:
     op, axes, groups, epsilon, activation, zero_centered, per_sample, per_position: as
         in forward.
@@ -139,11 +108,64 @@ Args:
     aligned: all buffers start at multiples of 16 bytes.
     params: backward also computes the gradients of gamma and beta, second_order that
         of gamma.
+)doc";
 
+// A function of a problem, a device and a pass; `answer` makes its result of the plans.
+template <class Answer>
+void DefinePlanning(py::module_& m, const char* name, const std::string& doc,
+                    Answer answer) {
+  m.def(
+      name,
+      [answer](const std::string& op, const Shape& shape, const std::string& dtype,
+               const std::vector<int64_t>& axes, int64_t groups, double epsilon,
+               const std::string& activation, bool zero_centered, bool per_sample,
+               bool per_position, bool has_gamma, bool has_beta, bool has_mask,
+               bool residual, const std::string& param_dtype,
+               const DeviceArgument& device, const std::string& direction, bool aligned,
+               bool params) {
+        const DataType data = DataTypeFromName("x", dtype);
+        const DataType param = param_dtype == "auto"
+                                   ? ComputeType(data)
+                                   : DataTypeFromName("param_dtype", param_dtype);
+        Operands operands{shape, data, std::nullopt, std::nullopt, residual, has_mask};
+        if (has_gamma) operands.gamma = param;
+        if (has_beta) operands.beta = param;
+        return answer(Candidates({op, axes, groups, epsilon, activation, zero_centered,
+                                  per_sample, per_position},
+                                 operands, device, direction, aligned, params));
+      },
+      py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
+      py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
+      py::arg("zero_centered") = false, py::arg("per_sample") = false,
+      py::arg("per_position") = false, py::arg("has_gamma") = false,
+      py::arg("has_beta") = false, py::arg("has_mask") = false,
+      py::arg("residual") = false, py::arg("param_dtype") = "auto", py::arg("device"),
+      py::arg("direction") = "forward", py::arg("aligned") = true,
+      py::arg("params") = true, doc.c_str());
+}
+
+}  // namespace
+
+void DefinePlan(py::module_& m) {
+  DefinePlanning(m, "plan",
+                 std::string("How the CUDA kernels run a problem.\n") + kArguments +
+                     R"doc(
 Returns:
-    A dict: the variant, its launches, bytes of workspace and of memory traffic, and
-    the numbers that the kernels get (cuda/plan.h).
-)doc");
+    A dict (cuda/plan/plan.h): the scheme and its geometry, the launches, bytes of
+    workspace and of memory traffic.
+)doc",
+                 [](const std::vector<cuda::Plan>& plans) { return ToDict(plans[0]); });
+  DefinePlanning(m, "candidates",
+                 std::string("All ways in which the CUDA kernels can run a problem.\n") +
+                     kArguments + R"doc(
+Returns:
+    A list of dicts as plan() returns them, best first.
+)doc",
+                 [](const std::vector<cuda::Plan>& plans) {
+                   py::list all;
+                   for (const cuda::Plan& plan : plans) all.append(ToDict(plan));
+                   return all;
+                 });
 
   m.def("known_devices", &KnownDevices,
         "Properties of well-known GPUs, at hand or not, by name: what plan knows of "

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cuda/enqueue.h"
+#include "cuda/api/enqueue.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/norm_op.h"
 #include "unsupported/Eigen/CXX11/Tensor"

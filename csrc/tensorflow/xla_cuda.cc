@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "cuda/enqueue.h"
+#include "cuda/api/enqueue.h"
 #include "tensorflow/xla_handler.h"
 #include "tensorflow/xla_workspace.h"
 

@@ -3,8 +3,8 @@
     pip install matplotlib
     python docs/images/draw_kernels.py
 
-The numbers in them are those of csrc/cpu/partition.cc, cuda/plan_rows.cc and
-cuda/plan_tile.cc for the shapes that the captions name.
+The numbers in them are those of csrc/cpu/partition.cc, cuda/plan/rows.cc and
+cuda/plan/tile.cc for the shapes that the captions name.
 """
 
 from __future__ import annotations

@@ -101,6 +101,28 @@ def plan(
     aligned: bool = True,
     params: bool = True,
 ) -> dict[str, Any]: ...
+def candidates(
+    op: _Op,
+    shape: Sequence[int],
+    dtype: _DType,
+    *,
+    axes: Sequence[int],
+    groups: int = 0,
+    epsilon: float = 1e-3,
+    activation: _Activation = "none",
+    zero_centered: bool = False,
+    per_sample: bool = False,
+    per_position: bool = False,
+    has_gamma: bool = False,
+    has_beta: bool = False,
+    has_mask: bool = False,
+    residual: bool = False,
+    param_dtype: _DType | Literal["auto"] = "auto",
+    device: str | dict[str, Any],
+    direction: Literal["forward", "backward", "second_order"] = "forward",
+    aligned: bool = True,
+    params: bool = True,
+) -> list[dict[str, Any]]: ...
 def known_devices() -> dict[str, dict[str, Any]]: ...
 def cuda_devices() -> list[dict[str, Any]]: ...
 

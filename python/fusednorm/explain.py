@@ -23,21 +23,31 @@ MAX_ELEMENTS = 2**38
 # What gamma and beta may differ between.
 PARAMETERS_OF = ("all", "sample", "position")
 
-# By the names of cuda/plan.h.
-VARIANTS = {
-    "empty": "No elements: nothing runs but fills of the small outputs.",
-    "warp_rows": "Each row stays in the registers of a warp or a part of one.",
-    "block_rows": "Each row stays in the registers of a block or a cluster of blocks.",
-    "shared_rows": "Each row stays in the shared memory of a block or a cluster.",
-    "split_rows": "Slices of rows over the grid: a second kernel reads them again.",
-    "runs": "Each group stays in the shared memory of a block or a cluster, "
+# By the names of cuda/plan/plan.h; of those that can do either, whether a second kernel
+# reads the tensors again.
+SCHEMES = {
+    ("empty", False): "No elements: nothing runs but fills of the small outputs.",
+    ("rows", False): "Each row stays in the registers of lanes of a warp, or of a block.",
+    ("columns", True): "Sums over pieces of rows; then a block has some columns of all "
+    "rows, and reads them again.",
+    ("split_rows", True): "Slices of rows over the grid: a second kernel reads them "
+    "again.",
+    ("runs", False): "Each group stays in the shared memory of a block or a cluster, "
     "channel by channel.",
-    "split_runs": "Channels of groups over the grid: a second kernel reads again.",
-    "tile": "Groups lie across rows; a slab of rows stays in the shared memory of a "
-    "block, a group in that of a cluster.",
-    "split_tile": "Groups lie across rows; slabs of rows over the grid, which a second "
+    ("runs", True): "Channels of groups over the grid: a second kernel reads them again.",
+    ("tile", False): "Groups lie across rows; a slab of rows stays in the shared memory "
+    "of a block, a group in that of a cluster.",
+    ("tile", True): "Groups lie across rows; slabs of rows over the grid, which a second "
     "kernel reads again.",
 }
+READ_TWICE = {"columns", "split_rows"}
+
+
+def scheme_of(plan: dict[str, Any]) -> tuple[str, bool]:
+    """Returns a plan's scheme, and whether a second kernel reads the tensors again."""
+    scheme = plan["scheme"]
+    resident = plan["geometry"].get("resident", scheme not in READ_TWICE)
+    return scheme, not resident
 
 
 def collect(
@@ -111,6 +121,7 @@ def collect(
         {
             "device": device["name"],
             "bandwidth": device["bandwidth"],
+            "multiprocessors": device["multiprocessors"],
             **{
                 direction: _timed(
                     native.plan(
@@ -166,26 +177,56 @@ def _details(entry: dict[str, Any]) -> str:
     for direction, plan in _plans(entry):
         lines += [
             "",
-            f"{direction}: {plan['variant']}",
-            f"  {VARIANTS.get(plan['variant'], '')}".rstrip(),
-            *(f"  {_launch(launch)}" for launch in plan["launches"]),
+            f"{direction}: {_title(plan)}",
+            f"  {SCHEMES[scheme_of(plan)]}",
+            *_geometry(plan),
+            *(
+                line
+                for launch in plan["launches"]
+                for line in _launch(launch, entry["multiprocessors"])
+            ),
             *_repeats(plan),
             f"  workspace        {plan['workspace_bytes']:,} bytes",
             f"  moved            {plan['bytes_moved']:,} bytes",
             f"  least possible   {plan['least_bytes']:,} bytes",
             f"  at bandwidth     {_time(plan)}",
-            f"  copy bandwidth   {plan['predicted_share']:.0%} "
-            "(an estimate of the plan, not a measurement)",
         ]
     return "\n".join(lines)
 
 
-def _launch(launch: dict[str, Any]) -> str:
+def _title(plan: dict[str, Any]) -> str:
+    scheme, twice = scheme_of(plan)
+    return f"{scheme}, read twice" if twice and scheme not in READ_TWICE else scheme
+
+
+def _geometry(plan: dict[str, Any]) -> list[str]:
+    numbers = [f"{name} {int(number)}" for name, number in plan["geometry"].items()]
+    return [f"  {', '.join(numbers)}"] if numbers else []
+
+
+def _launch(launch: dict[str, Any], multiprocessors: int) -> list[str]:
     cluster = f", clusters of {launch['cluster']}" if launch["cluster"] > 1 else ""
-    return (
-        f"{launch['kernel']}: {launch['blocks']:,} blocks of {launch['threads']} "
+    lines = [
+        f"  {launch['kernel']}: {launch['blocks']:,} blocks of {launch['threads']} "
         f"threads{cluster}, {launch['shared_bytes']:,} bytes of shared memory"
-    )
+    ]
+    if launch["threads_resident"]:
+        threads = in_flight(launch, multiprocessors)
+        lines.append(
+            f"    on each multiprocessor {threads:,} threads, with "
+            f"{threads * launch['bytes_in_flight']:,} bytes of loads in flight"
+        )
+    return lines
+
+
+def in_flight(launch: dict[str, Any], multiprocessors: int) -> int:
+    """Returns the threads of a launch that a multiprocessor has at a time, or 0.
+
+    As many as are sure to find registers, or all where there are not so many; 0 where
+    the plan does not know.
+    """
+    blocks = -(-launch["blocks"] // multiprocessors)
+    return min(launch["threads_resident"], blocks * launch["threads"])
 
 
 def _repeats(plan: dict[str, Any]) -> list[str]:
@@ -200,7 +241,7 @@ def _time(plan: dict[str, Any]) -> str:
 
 
 def _table(report: list[dict[str, Any]]) -> str:
-    rows = [("device", "direction", "variant", "moved/least", "at bandwidth", "share")]
+    rows = [("device", "direction", "scheme", "launches", "moved/least", "at bandwidth")]
     for entry in report:
         for direction, plan in _plans(entry):
             moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
@@ -209,18 +250,16 @@ def _table(report: list[dict[str, Any]]) -> str:
                 (
                     entry["device"],
                     direction,
-                    plan["variant"],
+                    _title(plan),
+                    str(len(plan["launches"])),
                     f"{moved:.2f}",
                     f"{times}{_time(plan)}",
-                    f"{plan['predicted_share']:.0%}",
                 )
             )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return "\n".join(
         "  ".join(
             f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
         ).rstrip()
         for row in rows
-    ]
-    note = "share: of copy bandwidth, an estimate of the plan, not a measurement"
-    return "\n".join([*lines, "", note])
+    )

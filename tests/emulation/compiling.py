@@ -31,14 +31,19 @@ FLAGS = (
 )
 MACHINE = ("tests/emulation/fiber.cc", "tests/emulation/grid.cc")
 KERNELS = (
-    "cuda/instances/*.cu",
-    "cuda/norm.cu",
-    "cuda/plan*.cc",
+    "cuda/instance.cu",
+    "cuda/api/norm.cu",
+    "cuda/plan/*.cc",
     "csrc/core/*.cc",
     "tests/emulation/emulate.cc",
     *MACHINE,
 )
 TOYS = ("tests/emulation/toys.cc", *MACHINE)
+
+
+# cuda/instance.cu is compiled for each line of this list and each of its data types.
+INSTANCE = "cuda/instance.cu"
+INSTANCES = "cuda/instances.txt"
 
 
 class CompileError(RuntimeError):
@@ -91,6 +96,26 @@ def compiled(source, root, flags, folder):
     return made
 
 
+def definitions(source, root):
+    """Returns the macros of each compilation of a source."""
+    if source != INSTANCE:
+        return [()]
+    lines = [
+        line.split()
+        for line in (root / INSTANCES).read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    return [
+        (
+            f"-DFUSEDNORM_SCHEME={scheme}",
+            f"-DFUSEDNORM_ARGS={args}",
+            f"-DFUSEDNORM_DATA={data}",
+        )
+        for scheme, args, *types in lines
+        for data in types
+    ]
+
+
 def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER):
     """Returns a shared library of the sources that match the patterns."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +129,10 @@ def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER):
         )
         with ThreadPoolExecutor(JOBS) as pool:
             objects = list(
-                pool.map(lambda source: compiled(source, root, flags, folder), sources)
+                pool.map(
+                    lambda each: compiled(each[0], root, (*flags, *each[1]), folder),
+                    [(s, defined) for s in sources for defined in definitions(s, root)],
+                )
             )
         names = hashlib.sha256(" ".join(o.name for o in objects).encode()).hexdigest()
         made = folder / f"{names[:24]}.so"

@@ -1,4 +1,4 @@
-// The CUDA branch of cuda/device.cuh and cuda/launch.cuh for the CPU: the same
+// The CUDA branch of cuda/kernels/common/device.cuh and cuda/kernels/common/launch.cuh for the CPU: the same
 // functions on threads that are fibers (grid.h).
 #pragma once
 
@@ -6,10 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <tuple>
 
 #include "core/status.h"
-#include "cuda/norm.h"
-#include "cuda/plan.h"
+#include "cuda/api/norm.h"
+#include "cuda/plan/plan.h"
 #include "emulation/grid.h"
 
 #define FUSEDNORM_KERNEL(threads, blocks) void
@@ -84,23 +85,25 @@ inline Words LoadWords(const void* from) {
   std::memcpy(&words, from, sizeof(words));
   return words;
 }
+inline Words LoadWordsOnce(const void* from) { return LoadWords(from); }
+inline Words LoadConstantWords(const void* from) { return LoadWords(from); }
 inline void StoreWords(void* to, const Words& words, bool) {
   emulation::CheckAligned(to);
   std::memcpy(to, &words, sizeof(words));
 }
 
-template <class Args>
-Status Launch(void (*kernel)(Args), const cuda::Launch& launch, Stream,
-              const Args& args) {
+template <class... Args>
+Status Launch(void (*kernel)(Args...), const cuda::Launch& launch, Stream,
+              const Args&... args) {
   struct Call {
-    void (*kernel)(Args);
-    const Args& args;
-  } call = {kernel, args};
+    void (*kernel)(Args...);
+    const std::tuple<const Args&...> args;
+  } call = {kernel, {args...}};
   emulation::RunGrid(
       launch, reinterpret_cast<void*>(kernel),
       [](void* context) {
         const Call& call = *static_cast<Call*>(context);
-        call.kernel(call.args);
+        std::apply(call.kernel, call.args);
       },
       &call);
   return Status();

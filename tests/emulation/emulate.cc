@@ -5,11 +5,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <variant>
 #include <vector>
 
-#include "cuda/enqueue.h"
-#include "cuda/norm.h"
-#include "cuda/plan.h"
+#include "cuda/api/enqueue.h"
+#include "cuda/api/norm.h"
+#include "cuda/plan/plan.h"
 #include "emulation/grid.h"
 
 namespace fusednorm {
@@ -22,6 +23,7 @@ struct Request {
   int32_t reduces_q, centred, data, param, activation;
   int32_t has_gamma, has_beta, has_residual, zero_centered, per_position, has_mask;
   int32_t pass, order;  // 0 forward, 1 backward, 2 second order
+  int32_t candidate;    // which of the plans, 0 the best
   int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
   int64_t shared_bytes_per_multiprocessor, shared_bytes_per_block, l2_bytes;
@@ -35,10 +37,14 @@ struct Array {
 };
 
 struct Answer {
-  char variant[32];
+  char scheme[32];
   char kernels[3][32];
-  int32_t width, vectors, cluster, num_launches;
-  int64_t slices, parts, slots, workspace_bytes;
+  int32_t candidates, cluster, num_launches;
+  // The geometry: its numbers in order, and their names with spaces between.
+  int32_t num_numbers;
+  int64_t numbers[16];
+  char names[256];
+  int64_t workspace_bytes;
   char error[512];
 };
 
@@ -158,6 +164,11 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
 
   Status status;
   Plan plan;
+  int candidates = 1;
+  const auto choose = [&](const std::vector<Plan>& plans) {
+    candidates = static_cast<int>(plans.size());
+    plan = plans[static_cast<size_t>(std::min(request->candidate, candidates - 1))];
+  };
   const auto run = [&](const auto& buffers, auto&& kernel) {
     // Exactly as long as the plan says.
     char* workspace = static_cast<char*>(std::malloc(plan.workspace_bytes));
@@ -169,11 +180,13 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   if (arrays == nullptr) {
     const bool aligned = request->offset == 0;
     const bool beta = request->has_beta;
-    plan = request->pass == 2
-               ? PlanSecondOrder(problem, device, aligned, request->has_gamma)
-           : request->pass == 1
-               ? PlanBackward(problem, device, aligned, request->has_gamma || beta)
-               : PlanForward(problem, device, aligned);
+    if (request->pass == 2) {
+      plan = PlanSecondOrder(problem, device, aligned, request->has_gamma);
+    } else if (request->pass == 1) {
+      choose(BackwardCandidates(problem, device, aligned, request->has_gamma || beta));
+    } else {
+      choose(ForwardCandidates(problem, device, aligned));
+    }
   } else if (request->pass == 2) {
     const Buffers data(arrays, 14, request->offset);
     SecondOrderBuffers buffers;
@@ -211,7 +224,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.dgamma = data[11];
     buffers.dbeta = data[12];
     const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
-    plan = PlanBackward(problem, device, Aligned(buffers), params);
+    choose(BackwardCandidates(problem, device, Aligned(buffers), params));
     run(buffers, Backward);
   } else {
     const Buffers data(arrays, 9, request->offset);
@@ -225,20 +238,24 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.sum = data[6];
     buffers.mean = data[7];
     buffers.rstd = data[8];
-    plan = PlanForward(problem, device, Aligned(buffers));
+    choose(ForwardCandidates(problem, device, Aligned(buffers)));
     run(buffers, Forward);
   }
-  Copy(Name(plan.variant), answer->variant, sizeof(answer->variant));
+  Copy(Name(plan.geometry), answer->scheme, sizeof(answer->scheme));
   for (int i = 0; i < plan.num_launches; ++i) {
     Copy(plan.launches[i].kernel, answer->kernels[i], sizeof(answer->kernels[i]));
   }
-  answer->width = plan.width;
-  answer->vectors = plan.vectors;
+  answer->candidates = candidates;
   answer->cluster = plan.launches[0].cluster;
   answer->num_launches = plan.num_launches;
-  answer->slices = plan.slices;
-  answer->parts = plan.parts;
-  answer->slots = plan.slots;
+  std::string names;
+  answer->num_numbers = 0;
+  const auto add = [&](const char* name, int64_t number) {
+    names += (names.empty() ? "" : " ") + std::string(name);
+    answer->numbers[answer->num_numbers++] = number;
+  };
+  std::visit([&](const auto& geometry) { geometry.ForEach(add); }, plan.geometry);
+  Copy(names, answer->names, sizeof(answer->names));
   answer->workspace_bytes = plan.workspace_bytes;
   const std::string refused = Refused(plan, device);
   Copy(refused.empty() ? status.message() : refused, answer->error,

@@ -45,6 +45,7 @@ class Options:
     params: bool = True  # dgamma and dbeta are wanted
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
+    candidate: int = 0  # which of the plans, the best first; the last, if fewer
 
 
 def wide(dtype):
@@ -91,6 +92,7 @@ def request(norm, shape, dtype, device, options, which):
         "mask_q": dims["q"] if options.mask else 1,
         "pass": PASSES.index(which),
         "order": options.order,
+        "candidate": options.candidate,
         "offset": options.offset,
     }
 
@@ -101,6 +103,11 @@ def plan(emulated, norm, shape, dtype, device=SMALL, options=None, which="forwar
     answer, _ = emulated.ask("emulate", fields, [])
     assert answer["error"] == ""
     return answer
+
+
+def scheme(made):
+    """Returns the scheme of a plan, with `split_` where a second kernel reads again."""
+    return "split_" * (made["geometry"].get("resident") == 0) + made["scheme"]
 
 
 def call(emulated, fields, inputs, outputs, shifted, places):

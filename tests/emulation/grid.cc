@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/plan.h"
+#include "cuda/plan/plan.h"
 #include "emulation/fiber.h"
 
 namespace fusednorm {

@@ -17,6 +17,7 @@ from emulated_norms import (
     draw,
     forward,
     plan,
+    scheme,
 )
 from reference import Norm
 
@@ -97,7 +98,7 @@ def per_position(norm, **changes):
 @pytest.mark.parametrize(("norm", "shape", "dtype"), with_types(GROUPS), ids=name_of)
 def test_masks(emulated, norm, shape, dtype, rng):
     plans, _ = check(emulated, norm, shape, dtype, rng, options=Options(mask=True))
-    assert all(made["variant"].startswith("split_") for made in plans)
+    assert all(scheme(made).startswith("split_") for made in plans)
     assert plans[1]["kernels"][1] == "CountMask"
 
 
@@ -106,28 +107,28 @@ def test_masks(emulated, norm, shape, dtype, rng):
 )
 def test_parameters_of_each_position(emulated, norm, shape, dtype, rng):
     plans, _ = check(emulated, per_position(norm), shape, dtype, rng, CLUSTERS)
-    assert "SumParams" not in plans[1]["kernels"]
+    assert "ColumnSums" not in plans[1]["kernels"]
 
 
 def kernels(emulated, cases, options, which):
-    """Returns the variants of the cases, wide or not."""
+    """Returns the schemes of the cases, wide or not."""
     found = set()
     for (norm, shape), device, dtype in itertools.product(
         cases, (SMALL, CLUSTERS), DTYPES
     ):
         made = plan(emulated, norm, shape, dtype, device, options, which)
-        found.add((made["variant"], made["width"] > 1))
+        found.add((scheme(made), made["geometry"]["width"] > 1))
     return found
 
 
 def test_the_cases_reach_every_kernel(emulated):
     split = {"split_rows", "split_tile"}
-    for which, variants in {
+    for which, schemes in {
         "forward": split,
         "backward": {*split, "split_runs"},
     }.items():
         found = kernels(emulated, GROUPS, Options(mask=True), which)
-        assert found == set(itertools.product(variants, (False, True)))
+        assert found == set(itertools.product(schemes, (False, True)))
         everywhere = [(per_position(norm), shape) for norm, shape in GROUPS + OTHERS]
         found = kernels(emulated, everywhere, Options(), which)
         assert found >= set(itertools.product({*split, "tile"}, (False, True)))
@@ -176,7 +177,7 @@ def test_rows_whose_first_slices_are_hidden(emulated, rng):
     options = Options(mask=True, offset=1)
     case = (group(-1, 1), (2, 12, 5000), np.float32)
     (made, _), _ = check(emulated, *case, rng, device, options, shift=3000.0)
-    assert made["slices"] == 3
+    assert made["geometry"]["slices"] == 3
 
 
 def at_positions(norm, data):
@@ -254,12 +255,12 @@ def test_outputs_may_take_the_place_of_inputs(emulated, norm, shape, order, rng)
     ("norm", "shape", "launches"),
     [
         # Rows with gamma and beta of their own are rows that have them in common.
-        (per_position(layer()), (7, 64), ["WarpRowsBackward"]),
-        (per_position(group(2, 1)), (3, 8, 49), ["WarpRowsBackward"]),
+        (per_position(layer()), (7, 64), ["RowsBackward"]),
+        (per_position(group(2, 1)), (3, 8, 49), ["RowsBackward"]),
         (per_position(group(3)), (2, 7, 5, 9), ["TileBackward"]),
         (per_position(layer(1)), (5, 3, 7), ["TileBackward"]),
         # One set of partial sums is the gradient, where it has the type.
-        (dataclasses.replace(layer(), per_sample=True), (7, 64), ["WarpRowsBackward"]),
+        (dataclasses.replace(layer(), per_sample=True), (7, 64), ["RowsBackward"]),
     ],
     ids=name_of,
 )
@@ -268,5 +269,5 @@ def test_gradients_are_written_at_once(emulated, norm, shape, launches, narrow):
     options = Options(narrow=narrow)
     for dtype in (np.float32, np.float16):
         made = plan(emulated, norm, shape, dtype, CLUSTERS, options, "backward")
-        rounds = narrow and dtype == np.float16 and "Warp" in launches[0]
-        assert made["kernels"] == launches + ["SumParams"] * rounds
+        rounds = narrow and dtype == np.float16 and "Rows" in launches[0]
+        assert made["kernels"] == launches + ["ColumnSums"] * rounds

@@ -17,7 +17,7 @@ from emulated_norms import (
 )
 from emulated_second_order import check, draw, saved, second_order
 from reference import Norm
-from test_kernels import VARIANTS, group, instances, layer, name_of, rms, same_bits
+from test_kernels import SCHEMES, group, instances, layer, name_of, rms, same_bits
 
 DEVICES = (SMALL, CLUSTERS, ROOMY, LONELY)
 
@@ -76,10 +76,9 @@ def test_values(emulated, norm, shape, dtype, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_the_cases_reach_every_kernel(emulated, dtype):
-    found = instances(emulated, dtype, "second_order", CASES)
-    variants = ("split_rows", "split_runs", "split_tile")
-    expected = set(itertools.product(variants, (False, True)))
-    assert {(variant, is_wide) for variant, is_wide, _ in found} == expected
+    found, _ = instances(emulated, dtype, "second_order", CASES)
+    schemes = ("split_rows", "split_runs", "split_tile")
+    assert found == set(itertools.product(schemes, (False, True)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)
@@ -95,7 +94,7 @@ def test_the_cases_reach_every_kernel(emulated, dtype):
     ],
     ids=str,
 )
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_options(emulated, norm, shape, device, options, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, options)
 
@@ -103,7 +102,7 @@ def test_options(emulated, norm, shape, device, options, dtype, rng):
 @pytest.mark.parametrize(
     ("norm", "shape", "device"),
     [
-        *((norm, (3, *shape[1:]), device) for norm, shape, device in VARIANTS),
+        *((norm, (3, *shape[1:]), device) for norm, shape, device in SCHEMES),
         (layer(), (3, 5, 70), SMALL),
     ],
     ids=name_of,
@@ -115,14 +114,14 @@ def test_parameters_of_each_sample(emulated, norm, shape, device, rng):
 
 @pytest.mark.parametrize("zero_centered", [False, True])
 @pytest.mark.parametrize(
-    ("norm", "shape", "device"), [v for v in VARIANTS if v[0].groups == -1], ids=name_of
+    ("norm", "shape", "device"), [v for v in SCHEMES if v[0].groups == -1], ids=name_of
 )
 def test_rms(emulated, norm, shape, device, zero_centered, rng):
     norm = Norm("rms_norm", norm.axes, zero_centered=zero_centered)
     check(emulated, norm, shape, np.float16, rng, device, Options(statistics=True))
 
 
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_the_order_of_threads_leaves_the_bits_as_they_are(
     emulated, norm, shape, device
 ):
@@ -136,7 +135,7 @@ def test_the_order_of_threads_leaves_the_bits_as_they_are(
 
 
 @pytest.mark.parametrize("order", [0, 1, 11])
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_outputs_may_take_the_place_of_inputs(
     emulated, norm, shape, device, order, rng
 ):
@@ -151,12 +150,12 @@ def test_outputs_may_take_the_place_of_inputs(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=name_of)
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_a_mean_far_from_zero(emulated, norm, shape, device, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, shift=3000.0)
 
 
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
     options = Options()
     data = draw(norm, shape, np.dtype(np.float32), options, rng)
@@ -178,6 +177,6 @@ def test_empty(emulated, norm, shape, dtype, rng):
     data = draw(norm, shape, np.dtype(dtype), Options(), rng)
     outputs = saved(emulated, norm, data, SMALL, Options())
     made, got = second_order(emulated, norm, data, outputs, SMALL, Options())
-    assert made["variant"] == "empty"
+    assert made["scheme"] == "empty"
     for name in ("d_gamma", "d_dmean", "d_drstd"):
         assert not got[name].any()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import re
 
+import compiling
 import numpy as np
 import pytest
 import reference
@@ -20,6 +22,7 @@ from emulated_norms import (
     draw,
     forward,
     plan,
+    scheme,
     wide,
 )
 from reference import Norm
@@ -126,47 +129,64 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
 
 
 def instances(emulated, dtype, which, cases=CASES):
-    """Returns the kernels of the cases: variant, wide or not, accesses in registers."""
-    found = set()
+    """Returns the schemes of the cases, wide or not, and what instances of `rows`."""
+    schemes, rows = set(), set()
     for (norm, shape), device, offset in itertools.product(
         cases, DEVICES.values(), (0, 1)
     ):
-        for gamma in (True, False):
-            options = Options(gamma=gamma, beta=gamma, offset=offset)
+        for gamma, candidate in itertools.product((True, False), range(8)):
+            options = Options(
+                gamma=gamma, beta=gamma, offset=offset, candidate=candidate
+            )
             made = plan(emulated, norm, shape, dtype, device, options, which)
-            found.add((made["variant"], made["width"] > 1, made["vectors"]))
-    return found
+            geometry = made["geometry"]
+            wide_accesses = geometry["width"] > 1
+            schemes.add((scheme(made), wide_accesses))
+            if made["scheme"] == "rows":
+                rows.add(
+                    (
+                        geometry["general"] == 1,
+                        wide_accesses,
+                        geometry["vectors"],
+                        geometry["block"] == 1,
+                    )
+                )
+            if candidate + 1 >= made["candidates"]:
+                break
+    return schemes, rows
+
+
+def compiled_rows(dtype, which):
+    """Returns the lines of the table in cuda/instances.h, as `instances` has them."""
+    text = (compiling.ROOT / "cuda" / "instances.h").read_text()
+    table = text.split("kRowsForward[]")[1].split("kRowsBackward[]")
+    lines = re.findall(
+        r"\{(\d), (true|false), (true|false), (\d+), (true|false), \d+, \d+\}",
+        table[which == "backward"],
+    )
+    return {
+        (general == "true", is_wide == "true", int(vectors), block == "true")
+        for size, general, is_wide, vectors, block in lines
+        if int(size) == np.dtype(dtype).itemsize
+    }
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_the_cases_reach_every_kernel(emulated, dtype, which):
-    back = which == "backward"
-    found = instances(emulated, dtype, which)
-    both = {
-        "warp_rows",
-        "block_rows",
-        "shared_rows",
-        "split_rows",
-        "tile",
-        "split_tile",
-    }
-    variants = both | {"runs", "split_runs"} if back else both
-    expected = set(itertools.product(variants, (False, True)))
-    assert {(v, w) for v, w, _ in found} == expected
-    # Accesses that a thread keeps in registers are a parameter of these templates.
-    registers = {
-        w: {
-            v for variant, is_wide, v in found if (variant, is_wide) == ("warp_rows", w)
-        }
-        for w in (False, True)
-    }
-    assert len(registers[False]) == 2
-    assert len(registers[True]) == (2 if back else 4)
+    schemes, rows = instances(emulated, dtype, which)
+    names = {"rows", "split_rows", "tile", "split_tile"}
+    if which == "backward":
+        names |= {"runs", "split_runs"}
+    expected = set(itertools.product(names, (False, True)))
+    if which == "backward" and dtype != np.float64:
+        expected.add(("columns", True))
+    assert schemes == expected
+    assert rows == compiled_rows(dtype, which)
 
 
-# One of each variant, small.
-VARIANTS = [
+# One of each scheme, small.
+SCHEMES = [
     (layer(), (5, 72), SMALL),
     # More rows than teams, some of which have none: their number is a multiple of G.
     (group(5), (600, 10), SMALL),
@@ -183,8 +203,34 @@ VARIANTS = [
 ]
 
 
+# Rows of as many accesses as the instances take at most, and one more; few rows, and
+# more than a block has teams.
+ROWS = [(5, 8), (300, 16), (37, 64), (70, 96), (9, 256), (5, 264), (5, 512), (5, 768)]
+ROWS += [(5, 1024), (3, 1600), (3, 2048), (3, 4104), (3, 8192), (2, 12288)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=name_of)
+@pytest.mark.parametrize("norm", [layer(), rms()], ids=name_of)
+@pytest.mark.parametrize("shape", ROWS, ids=name_of)
+def test_every_candidate_computes_the_same_norm(emulated, norm, shape, dtype, rng):
+    """The best is tested above; `tune` may choose any other."""
+    many = max(
+        plan(emulated, norm, shape, dtype, which=which)["candidates"]
+        for which in ("forward", "backward")
+    )
+    assert many > 1
+    for candidate in range(many):
+        options = Options(
+            residual=candidate % 2 == 0,
+            statistics=candidate % 3 == 0,
+            order=candidate,
+            candidate=candidate,
+        )
+        check(emulated, norm, shape, dtype, rng, options=options)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS[1:])
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_activations(emulated, norm, shape, device, activation, rng):
     norm = Norm(**{**vars(norm), "activation": activation})
     dtype = DTYPES[ACTIVATIONS.index(activation) % len(DTYPES)]
@@ -204,7 +250,7 @@ def test_activations(emulated, norm, shape, device, activation, rng):
     ],
     ids=str,
 )
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_options(emulated, norm, shape, device, options, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, options)
 
@@ -212,7 +258,7 @@ def test_options(emulated, norm, shape, device, options, dtype, rng):
 @pytest.mark.parametrize(
     ("norm", "shape", "device"),
     [
-        *VARIANTS,
+        *SCHEMES,
         # One gamma a row, rows cut over the grid: runs, if dgamma were wanted.
         (group(-1, 1), (1, 2, 30001), SMALL),
         (group(-1, 1), (2, 2, 2000), SMALL),
@@ -253,7 +299,7 @@ SAMPLES = [
 @pytest.mark.parametrize(
     ("norm", "shape", "device"),
     [
-        *((norm, (3, *shape[1:]), device) for norm, shape, device in VARIANTS),
+        *((norm, (3, *shape[1:]), device) for norm, shape, device in SCHEMES),
         *SAMPLES,
     ],
     ids=name_of,
@@ -293,27 +339,29 @@ def test_parameters_of_each_sample_take_no_launches(emulated, dtype, which):
             plan(emulated, each, shape, dtype, device, options, which)
             for each in (of_each, norm)
         )
-        names = ("variant", "width", "vectors", "slices", "parts")
-        assert {n: made[n] for n in names} == {n: expected[n] for n in names}
+        # Rows with parameters of their own take the general instance, or are split
+        # where others are not.
+        if made["scheme"] == "tile":
+            names = ("width", "resident", "slabs", "parts")
+            got, wanted = made["geometry"], expected["geometry"]
+            assert {n: got[n] for n in names} == {n: wanted[n] for n in names}
         # One partial sum of each number is the gradient.
-        assert [*made["kernels"], "SumParams"][: expected["num_launches"]] == (
-            expected["kernels"]
-        )
-        found.add(made["variant"])
-    rows = {"warp_rows", "block_rows", "shared_rows", "split_rows"}
-    assert found == rows | {"tile", "split_tile"}
+        most = max(2, len(expected["kernels"]))
+        assert len(made["kernels"]) <= most
+        found.add(scheme(made))
+    assert found == {"rows", "split_rows", "tile", "split_tile"}
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])
 @pytest.mark.parametrize(
-    ("norm", "shape", "device"), [v for v in VARIANTS if v[0].groups == -1], ids=name_of
+    ("norm", "shape", "device"), [v for v in SCHEMES if v[0].groups == -1], ids=name_of
 )
 def test_rms(emulated, norm, shape, device, zero_centered, rng):
     norm = Norm("rms_norm", norm.axes, zero_centered=zero_centered)
     check(emulated, norm, shape, np.float16, rng, device, Options(statistics=True))
 
 
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_the_order_of_threads_leaves_the_bits_as_they_are(
     emulated, norm, shape, device, request
 ):
@@ -340,7 +388,7 @@ def same_bits(got, expected):
 
 @pytest.mark.parametrize("order", [0, 1, 11])
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_outputs_may_take_the_place_of_inputs(
     emulated, norm, shape, device, residual, order, rng
 ):
@@ -361,7 +409,7 @@ def test_outputs_may_take_the_place_of_inputs(
         same_bits(got, gradients)
 
 
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_constant_groups_give_beta_exactly(emulated, norm, shape, device, rng):
     data = draw(norm, shape, np.dtype(np.float32), Options(), rng)
     data["x"] = np.full(shape, 12345.678, np.float32)
@@ -373,12 +421,12 @@ def test_constant_groups_give_beta_exactly(emulated, norm, shape, device, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=name_of)
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_a_mean_far_from_zero(emulated, norm, shape, device, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, shift=3000.0)
 
 
-@pytest.mark.parametrize(("norm", "shape", "device"), VARIANTS, ids=name_of)
+@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
     options = Options()
     data = draw(norm, shape, np.dtype(np.float32), options, rng)
@@ -406,7 +454,7 @@ def test_nan_stays_in_its_group(emulated, norm, shape, device, rng):
 def test_empty(emulated, norm, shape, dtype, rng):
     data = draw(norm, shape, np.dtype(dtype), Options(), rng)
     made, got = forward(emulated, norm, data, SMALL, Options())
-    assert made["variant"] == "empty"
+    assert made["scheme"] == "empty"
     assert np.isnan(got["rstd"]).all()
     _, gradients = backward(emulated, norm, data, got, SMALL, Options())
     assert not gradients["dgamma"].any()

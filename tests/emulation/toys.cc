@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cuda/device.cuh"
+#include "cuda/kernels/common/device.cuh"
 
 namespace fusednorm {
 namespace cuda {

@@ -22,7 +22,7 @@ class Request(ctypes.Structure):
         *((name, I32) for name in ("activation", "has_gamma", "has_beta")),
         *((name, I32) for name in ("has_residual", "zero_centered")),
         *((name, I32) for name in ("per_position", "has_mask")),
-        *((name, I32) for name in ("pass", "order")),
+        *((name, I32) for name in ("pass", "order", "candidate")),
         ("offset", I64),
         *((name, I32) for name in ("multiprocessors", "max_cluster")),
         ("shared_bytes_per_multiprocessor", I64),
@@ -44,21 +44,28 @@ class Answer(ctypes.Structure):
     """As in emulate.cc."""
 
     _fields_ = [
-        ("variant", ctypes.c_char * 32),
+        ("scheme", ctypes.c_char * 32),
         ("kernels", (ctypes.c_char * 32) * 3),
-        *((name, I32) for name in ("width", "vectors", "cluster", "num_launches")),
-        *((name, I64) for name in ("slices", "parts", "slots", "workspace_bytes")),
+        *((name, I32) for name in ("candidates", "cluster", "num_launches")),
+        ("num_numbers", I32),
+        ("numbers", I64 * 16),
+        ("names", ctypes.c_char * 256),
+        ("workspace_bytes", I64),
         ("error", ctypes.c_char * 512),
     ]
 
     def to_dict(self):
-        """Returns the fields as Python has them."""
-        fields = {name: getattr(self, name) for name, _ in self._fields_}
-        for name in ("variant", "error"):
-            fields[name] = fields[name].decode()
-        kernels = [kernel.value.decode() for kernel in fields["kernels"]]
-        fields["kernels"] = kernels[: self.num_launches]
-        return fields
+        """Returns the plan as Python has it: the geometry's numbers by their names."""
+        kernels = [kernel.value.decode() for kernel in self.kernels]
+        return {
+            "scheme": self.scheme.decode(),
+            "kernels": kernels[: self.num_launches],
+            "candidates": self.candidates,
+            "cluster": self.cluster,
+            "geometry": dict(zip(self.names.decode().split(), self.numbers)),
+            "workspace_bytes": self.workspace_bytes,
+            "error": self.error.decode(),
+        }
 
 
 def emulate(library, fields, arrays):

@@ -31,8 +31,8 @@ def test_nothing_spills(kernels):
     assert not spilling, "\n".join(map(str, spilling))
 
 
-# The most threads that a plan gives a kernel (cuda/plan_rows.h, cuda/plan_tile.cc,
-# cuda/plan_second_order.h), by the beginning of its name; BlockRowsBackward and
+# The most threads that a plan gives a kernel (cuda/plan/rows.h, cuda/plan/tile.cc,
+# cuda/plan/second_order.h), by the beginning of its name; BlockRowsBackward and
 # SplitRowsSums by type and width.
 MOST_THREADS = {
     "WarpRows": 256,
@@ -66,7 +66,7 @@ def most_threads(name):
 def test_a_block_finds_its_registers(kernels):
     for kernel in kernels:
         if "FillMultiprocessor" in kernel["kernel"]:
-            continue  # never launched, cuda/devices.cu
+            continue  # never launched, cuda/device/devices.cu
         print(kernel["arch"], kernel["registers"], kernel["shared"], kernel["kernel"])
         threads = most_threads(kernel["kernel"])
         assert 0 < kernel["registers"] <= 65536 // threads, kernel

@@ -1,0 +1,96 @@
+// From a problem to kernels on a stream: plan, workspace, launch. For all who bring
+// device memory: TensorFlow's ops and the Python module.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "core/problem.h"
+#include "core/signature.h"
+#include "core/status.h"
+#include "cuda/api/norm.h"
+#include "cuda/plan/plan.h"
+
+namespace fusednorm {
+namespace cuda {
+
+inline Plan MakePlan(const NormProblem& problem, const ForwardBuffers& buffers,
+                     const Device& device) {
+  return PlanForward(problem, device, Aligned(buffers));
+}
+inline Plan MakePlan(const NormProblem& problem, const BackwardBuffers& buffers,
+                     const Device& device) {
+  const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
+  return PlanBackward(problem, device, Aligned(buffers), params);
+}
+inline Plan MakePlan(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                     const Device& device) {
+  return PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
+}
+
+// Buffers that are all there and lie at an address which kernels never see.
+template <class Buffers>
+Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
+  Buffers buffers;
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    buffers.*operand.buffer = reinterpret_cast<const void*>(address);
+  }
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    buffers.*operand.buffer = reinterpret_cast<void*>(address);
+  }
+  return buffers;
+}
+
+// Enough workspace for Enqueue on each of the devices, which are ListDevices': whatever
+// of PossibleClusters CurrentDevice finds there, and however the buffers lie.
+template <class Buffers>
+int64_t MostWorkspaceBytes(const NormProblem& problem,
+                           const std::vector<Device>& devices) {
+  constexpr uintptr_t kAligned = 256;
+  int64_t bytes = 0;
+  for (Device device : devices) {
+    for (const int cluster : PossibleClusters(device.max_cluster)) {
+      device.max_cluster = cluster;
+      for (const uintptr_t address : {kAligned, kAligned + 1}) {
+        const auto buffers = BuffersAt<Buffers>(problem, address);
+        bytes = std::max(bytes, MakePlan(problem, buffers, device).workspace_bytes);
+      }
+    }
+  }
+  return bytes;
+}
+
+inline Status Run(const NormProblem& problem, const ForwardBuffers& buffers,
+                  const Plan& plan, void* workspace, Stream stream) {
+  return Forward(problem, buffers, plan, workspace, stream);
+}
+inline Status Run(const NormProblem& problem, const BackwardBuffers& buffers,
+                  const Plan& plan, void* workspace, Stream stream) {
+  return Backward(problem, buffers, plan, workspace, stream);
+}
+inline Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
+                  const Plan& plan, void* workspace, Stream stream) {
+  return SecondOrder(problem, buffers, plan, workspace, stream);
+}
+
+// Runs the problem on the current device, to which the stream and the buffers belong.
+// `allocate(bytes, &data)` returns a Status and memory, 256-byte aligned, that stays
+// until the stream is past the kernels. It is called once or not at all.
+template <class Buffers, class Allocate>
+Status Enqueue(const NormProblem& problem, const Buffers& buffers, Allocate&& allocate,
+               Stream stream) {
+  const Device* device = nullptr;
+  FUSEDNORM_RETURN_IF_ERROR(CurrentDevice(&device));
+  const Plan plan = MakePlan(problem, buffers, *device);
+  void* workspace = nullptr;
+  if (plan.workspace_bytes > 0) {
+    FUSEDNORM_RETURN_IF_ERROR(allocate(plan.workspace_bytes, &workspace));
+  }
+  return Run(problem, buffers, plan, workspace, stream);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

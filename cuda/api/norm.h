@@ -1,0 +1,57 @@
+// The kernel API on CUDA devices. Needs no CUDA header.
+#pragma once
+
+#include <vector>
+
+#include "core/problem.h"
+#include "core/status.h"
+#include "cuda/device/devices.h"
+#include "cuda/plan/plan.h"
+
+struct CUstream_st;
+
+#define FUSEDNORM_EXPORT __attribute__((visibility("default")))
+
+namespace fusednorm {
+namespace cuda {
+
+using Stream = CUstream_st*;  // cudaStream_t
+
+// Empty where there is no device or no driver. Clusters are as the architecture has
+// them, since more would take a context on each device.
+FUSEDNORM_EXPORT std::vector<Device> ListDevices();
+// The device that the calling thread has selected. Properties are read once a device:
+// those of ListDevices, but that clusters are one of PossibleClusters, what runs there.
+FUSEDNORM_EXPORT Status CurrentDevice(const Device** device);
+
+// Makes a device current for the calling thread, until destroyed.
+class FUSEDNORM_EXPORT ScopedDevice {
+ public:
+  ScopedDevice() = default;
+  ~ScopedDevice();
+  ScopedDevice(const ScopedDevice&) = delete;
+  ScopedDevice& operator=(const ScopedDevice&) = delete;
+
+  Status Enter(int device);
+
+ private:
+  int previous_ = -1;
+};
+
+// Enqueues y (and sum, mean, rstd) from x on the stream, which belongs to the current
+// device. Buffers and workspace are device memory; the plan is PlanForward's for this
+// problem, this device and these buffers. A status other than ok names the plan.
+FUSEDNORM_EXPORT Status Forward(const NormProblem& problem,
+                                const ForwardBuffers& buffers, const Plan& plan,
+                                void* workspace, Stream stream);
+// Enqueues dx, and dgamma and dbeta where they are not null.
+FUSEDNORM_EXPORT Status Backward(const NormProblem& problem,
+                                 const BackwardBuffers& buffers, const Plan& plan,
+                                 void* workspace, Stream stream);
+// Enqueues the gradients of Backward. Refuses an activation.
+FUSEDNORM_EXPORT Status SecondOrder(const NormProblem& problem,
+                                    const SecondOrderBuffers& buffers, const Plan& plan,
+                                    void* workspace, Stream stream);
+
+}  // namespace cuda
+}  // namespace fusednorm

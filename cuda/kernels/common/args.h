@@ -1,0 +1,153 @@
+// What kernels are called with.
+#pragma once
+
+#include <cstdint>
+
+#include "core/problem.h"
+#include "cuda/kernels/common/divider.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Which gamma and beta belong to an element of a row.
+enum class ParamMode {
+  kAlong,     // one for each element
+  kConstant,  // one for the whole row
+  kRuns       // one for each run of Q elements
+};
+
+struct Affine {
+  const void* gamma = nullptr;
+  const void* beta = nullptr;
+  bool narrow = false;  // of the data's type, not the compute type
+  bool zero_centered = false;
+};
+
+// Rows: P = 1, and each group is `length` = K * Q contiguous elements.
+struct Rows {
+  int64_t count = 0;  // N * G
+  int64_t length = 0;
+  int64_t k = 1;
+  Divider g;  // a row's group is row % G
+  // A row's gamma and beta are those of its group, row % sets; or, where each sample
+  // has its own, of its sample, row / sets. G and Q are 1 then.
+  Divider sets;
+  bool by_sample = false;
+  Divider samples;          // their number, or 1
+  Divider q;                // an element's channel is i / Q
+  bool whole_runs = false;  // an access never crosses from one run to the next
+  ParamMode mode = ParamMode::kAlong;
+};
+
+// Tiles: x as [outer, rows, line], groups across the rows and along `group_lanes`
+// neighbouring elements of a line.
+struct Tiles {
+  int64_t outer = 1;
+  int64_t rows = 1;
+  int64_t line = 1;
+  int64_t groups = 1;  // of a line
+  int64_t group_lanes = 1;
+  bool columns = false;    // parameters vary with the row, not along the line
+  bool positions = false;  // they vary with both, as x does; not columns then
+  Divider q;               // a lane's parameter is lane / Q
+  // So many successive `outer` have the same `params` numbers of gamma and of beta:
+  // those of one of `samples`, or all.
+  Divider sample;
+  int64_t params = 1;
+  int64_t samples = 1;
+  int lanes = 1;          // of a tile
+  Divider lane_blocks;    // tiles of a line
+  Divider parts;          // tiles of one group, where a tile does not hold one
+  Divider slabs;          // pieces that the rows are cut into,
+  int64_t slab_rows = 1;  // of so many rows; the last ones may have fewer or none
+  int64_t slots = 1;      // blocks that share `outer`
+};
+
+// Which positions the statistics are of: bool [samples, P, Q]. See mask.cuh.
+struct Mask {
+  const uint8_t* positions = nullptr;  // null: of all
+  Divider groups;                      // of a sample
+  Divider q;
+  int64_t sample = 1;    // positions of one
+  int64_t channels = 1;  // elements that a group has at each
+  // In backward: how many of each piece of a sample, compute type [samples, pieces].
+  void* counts = nullptr;
+  Divider pieces;
+};
+
+// Common to all passes.
+struct NormArgs {
+  Affine affine;
+  Activation activation = Activation::kNone;
+  bool centred = true;
+  bool stream = false;  // outputs pass L2 by
+  double epsilon = 0;
+  double inverse_count = 1;  // of a group's elements
+  Rows rows;
+  Tiles tiles;
+  int team = 1;       // threads of a row, lanes of a run
+  Divider slices;     // of a row
+  int64_t slice = 0;  // elements of one
+  int64_t slots = 1;  // teams that share the rows, or those of one slice; of each
+                      // sample that has its own gamma and beta
+  Divider pieces;     // of a run
+  int64_t piece = 0;  // elements of one
+};
+
+struct ForwardArgs : NormArgs {
+  const void* x = nullptr;
+  const void* residual = nullptr;
+  void* y = nullptr;
+  void* sum = nullptr;
+  void* mean = nullptr;
+  void* rstd = nullptr;
+  void* partial = nullptr;  // compute type, split variants
+  Mask mask;                // split variants
+};
+
+// The second stage of dgamma and dbeta: `sets` partial sums of `lanes` values, `q`
+// neighbours of which belong to one parameter.
+struct ParamSums {
+  // Partial sums, compute type [sets, lanes]; null: not wanted; dgamma and dbeta
+  // themselves where there is nothing to add up.
+  void* gamma = nullptr;
+  void* beta = nullptr;
+  void* dgamma = nullptr;
+  void* dbeta = nullptr;
+  int64_t sets = 0;
+  int64_t params = 0;
+  Divider q;
+  bool narrow = false;  // dgamma and dbeta have the data's type
+};
+
+// What the passes on gradients read, and where they leave sums.
+struct GradientArgs : NormArgs {
+  const void* dy = nullptr;
+  const void* x = nullptr;
+  const void* mean = nullptr;
+  const void* rstd = nullptr;
+  const void* drstd = nullptr;
+  void* partial = nullptr;  // compute type: the groups' sums, split variants
+  ParamSums params;
+};
+
+struct BackwardArgs : GradientArgs {
+  const void* dsum = nullptr;
+  const void* dmean = nullptr;
+  void* dx = nullptr;
+  Mask mask;  // split variants
+};
+
+// d_gamma has the place of dgamma in `params`.
+struct SecondOrderArgs : GradientArgs {
+  const void* ddx = nullptr;
+  const void* ddgamma = nullptr;
+  const void* ddbeta = nullptr;
+  void* d_dy = nullptr;
+  void* d_x = nullptr;
+  void* d_dmean = nullptr;
+  void* d_drstd = nullptr;
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

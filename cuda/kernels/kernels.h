@@ -1,0 +1,65 @@
+// How kernels are started: nothing is decided here. Each function is instantiated for a
+// data type in an object of its own (cuda/instance.cu), so that they compile in parallel.
+#pragma once
+
+#include "core/status.h"
+#include "cuda/api/norm.h"
+#include "cuda/kernels/common/args.h"
+#include "cuda/plan/plan.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// The instances in float32 and the 16-bit types are of T = float, Half and Bfloat16
+// (number.cuh), of which callers need no more than the names.
+struct Half;
+struct Bfloat16;
+
+namespace rows {
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace rows
+
+namespace columns {
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+// The second stage of dgamma and dbeta, as the plan's last launch.
+template <class T>
+Status Start(const ParamSums& params, const Plan& plan, Stream stream);
+}  // namespace columns
+
+namespace split_rows {
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
+// For a plan of `runs`, only the last kernel, which is the same.
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace split_rows
+
+namespace runs {
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace runs
+
+namespace tile {
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace tile
+
+// Counts what a mask leaves, as the plan's second launch.
+namespace mask {
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace mask
+
+namespace second_order {
+template <class T>
+Status Start(const SecondOrderArgs& args, const Plan& plan, Stream stream);
+}  // namespace second_order
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,189 @@
+// Backward of rows in registers: one read of x and dy, one write of dx. Blocks are
+// persistent, so that a thread keeps the sums of dgamma and dbeta of its columns in
+// registers over all its rows; each block, or each team of the general instance, leaves
+// one set of partial sums.
+#pragma once
+
+#include "cuda/instances.h"
+#include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/common/thread_columns.cuh"
+#include "cuda/kernels/common/gradient.cuh"
+#include "cuda/kernels/common/held_row.cuh"
+#include "cuda/kernels/rows/features.cuh"
+#include "cuda/kernels/rows/geometry.h"
+#include "cuda/kernels/rows/team.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+template <class T, int kVectors, bool kBlock, class Features>
+constexpr RowsInstance kRowsBackwardInstance =
+    Find(kRowsBackward, sizeof(T), Features::kGeneral, Features::kWide, kVectors, kBlock);
+
+// The gradient of the sum waits in registers beside x and dy, unless they and the columns
+// of dgamma and dbeta need so many that the compiler would spill (seen from 70% of a
+// thread's registers on): it is then loaded after the sums.
+template <class T, int kVectors, bool kBlock, class Features>
+constexpr bool kHoldsSumGradient = [] {
+  constexpr RowsInstance kInstance =
+      kRowsBackwardInstance<T, kVectors, kBlock, Features>;
+  constexpr int kRegisters = 65536 / (kInstance.threads * kInstance.blocks);
+  constexpr int kColumns = (Features::kBeta ? 2 : 1) * kWidthOf<T, Features>;
+  constexpr int kHeld = 3 * 4;  // words of three accesses
+  return 10 * kVectors * (kColumns + kHeld) < 7 * kRegisters;
+}();
+
+template <class T, int kVectors, bool kBlock, class Features>
+FUSEDNORM_KERNEL((kRowsBackwardInstance<T, kVectors, kBlock, Features>.threads),
+                 (kRowsBackwardInstance<T, kVectors, kBlock, Features>.blocks))
+RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kWidth = kWidthOf<T, Features>;
+  constexpr bool kHolds = kHoldsSumGradient<T, kVectors, kBlock, Features>;
+  typedef Pack<T, kWidth> P;
+
+  RowTeam<C, kBlock> team(geometry);
+  const int length = static_cast<int>(args.rows.length);
+  const bool by_sample = Features::BySample(args);
+  const bool constant = Features::Constant(args);
+  const int64_t slot = device::Block() * team.teams() + team.team();
+  ThreadColumns<C, kVectors, kWidth, Features::kBeta> columns;
+  columns.Clear();
+
+  // gamma of one access finds room in registers, for all rows of the thread.
+  constexpr bool kKeepsGamma = !Features::kGeneral && kVectors == 1;
+  C gamma[kWidth];
+  if (kKeepsGamma && team.index() * kWidth < length) {
+    Features::template Gamma<T, kWidth>(args, 0, team.index() * kWidth, gamma);
+  }
+
+  int64_t first = by_sample ? FirstRow(args.rows, device::Block(), team.teams())
+                            : device::Block() * team.teams();
+  // All teams of a block make the same number of rounds.
+  bool more = true;
+  while (more) {
+    const int64_t row = first + team.team();
+    const bool active = !Features::kGeneral ? kBlock || row < args.rows.count
+                        : by_sample ? args.rows.sets.Remainder(row) >= team.team()
+                                    : slot < geometry.slots && row < args.rows.count;
+    const RowAccess<kWidth> access = {team.index(), team.size(), active ? length : 0};
+    const int64_t base = row * length;
+    P x[kVectors], dy[kVectors], dsum[kVectors];
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      if (!access.Has(j)) continue;
+      x[j] = P::LoadOnceFrom(static_cast<const T*>(args.x) + base + access.At(j));
+      dy[j] = P::LoadOnceFrom(static_cast<const T*>(args.dy) + base + access.At(j));
+    }
+    if (kHolds && Features::Residual(args.dsum)) {
+#pragma unroll
+      for (int j = 0; j < kVectors; ++j) {
+        if (!access.Has(j)) continue;
+        dsum[j] =
+            P::LoadOnceFrom(static_cast<const T*>(args.dsum) + base + access.At(j));
+      }
+    }
+    const C mean = Features::Centred(args) && active
+                       ? device::Load(static_cast<const C*>(args.mean) + row)
+                       : C(0);
+    const C rstd = active ? device::Load(static_cast<const C*>(args.rstd) + row) : C(0);
+    const int64_t param = Features::FirstParam(args, row);
+
+    C sums[2] = {0, 0};  // of dz * gamma, and of that times xhat
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      if (!access.Has(j)) continue;
+      C xhat[kWidth], dz[kWidth];
+      x[j].Get(xhat);
+      dy[j].Get(dz);
+      Center(mean, rstd, xhat);
+      if (Features::Activated(args)) {
+        C beta[kWidth];
+        Features::template GammaAndBeta<T, kWidth>(args, param, access.At(j), gamma,
+                                                   beta);
+        BeforeActivation(args.activation, gamma, beta, xhat, dz);
+      } else if (!kKeepsGamma) {
+        Features::template Gamma<T, kWidth>(args, param, access.At(j), gamma);
+      }
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        columns.Add(j, e, dz[e], xhat[e]);
+        // One gamma for the whole row is a factor of the sums, whose gradient needs
+        // them without it.
+        const C term = constant ? dz[e] : dz[e] * gamma[e];
+        sums[0] += term;
+        sums[1] += term * xhat[e];
+      }
+    }
+    team.Sum(sums);
+    if (constant && active) {
+      if (team.index() == 0) {
+        if (args.params.gamma != nullptr) {
+          device::Store(static_cast<C*>(args.params.gamma) + row, sums[1]);
+        }
+        if (args.params.beta != nullptr) {
+          device::Store(static_cast<C*>(args.params.beta) + row, sums[0]);
+        }
+      }
+      const C of_row = GammaAt<T>(args.affine, param);
+      sums[0] *= of_row;
+      sums[1] *= of_row;
+    }
+
+    if (active) {
+      const Correction<C> by = CorrectionOf<C>(
+          args, Features::Centred(args) ? sums[0] : C(0), sums[1], rstd, args.dmean,
+          args.drstd, row, static_cast<C>(args.inverse_count));
+      const C added = by.offset - rstd * by.plain;
+#pragma unroll
+      for (int j = 0; j < kVectors; ++j) {
+        if (!access.Has(j)) continue;
+        C xhat[kWidth], dz[kWidth];
+        x[j].Get(xhat);
+        dy[j].Get(dz);
+        Center(mean, rstd, xhat);
+        if (Features::Activated(args)) {
+          C beta[kWidth];
+          Features::template GammaAndBeta<T, kWidth>(args, param, access.At(j), gamma,
+                                                     beta);
+          BeforeActivation(args.activation, gamma, beta, xhat, dz);
+        } else if (!kKeepsGamma) {
+          Features::template Gamma<T, kWidth>(args, param, access.At(j), gamma);
+        }
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+          dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by.with_xhat) + added;
+        }
+        if (Features::Residual(args.dsum)) {
+          C other[kWidth];
+          if (!kHolds) {
+            dsum[j] =
+                P::LoadOnceFrom(static_cast<const T*>(args.dsum) + base + access.At(j));
+          }
+          dsum[j].Get(other);
+#pragma unroll
+          for (int e = 0; e < kWidth; ++e) dz[e] += other[e];
+        }
+        P::Of(dz).StoreTo(static_cast<T*>(args.dx) + base + access.At(j), args.stream);
+      }
+    }
+    if (by_sample) {
+      more = NextRow(args, &first);
+    } else {
+      first += geometry.slots;
+      more = first < args.rows.count;
+    }
+  }
+
+  const bool wanted = args.params.gamma != nullptr || args.params.beta != nullptr;
+  if (!wanted || args.rows.mode != ParamMode::kAlong) return;
+  const RowAccess<kWidth> access = {team.index(), team.size(), length};
+  if (!kBlock && (!Features::kGeneral || args.rows.g.divisor() == 1)) {
+    columns.WriteOfBlock(args.params, length, access);
+  } else if (by_sample || slot < geometry.slots) {
+    columns.template Write<T>(args.params, slot, length, 0, access);
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,97 @@
+// The threads that share a row: lanes of a warp, or a block. Every thread of a team gets
+// the same bits of a sum, in an order that depends on the team's size alone.
+#pragma once
+
+#include "cuda/kernels/common/device.cuh"
+#include "cuda/kernels/common/shared_layout.h"
+#include "cuda/kernels/rows/geometry.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Adds up `lanes` neighbouring lanes, a power of two up to kMost. All lanes of the warp
+// call. The steps that a small team does not take cost one branch.
+template <int kMost, int kCount, class C>
+FUSEDNORM_DEVICE void SumLanes(int lanes, C (&values)[kCount]) {
+#pragma unroll
+  for (int mask = 1; mask < kMost; mask *= 2) {
+    if (mask >= lanes) break;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      values[i] += device::ShuffleXor(values[i], mask);
+    }
+  }
+}
+
+template <class C, bool kBlock>
+class RowTeam;
+
+template <class C>
+class RowTeam<C, false> {
+ public:
+  FUSEDNORM_DEVICE explicit RowTeam(const RowsGeometry& geometry)
+      : size_(geometry.team),
+        teams_(geometry.teams),
+        team_(device::Thread() >> geometry.team_shift) {}
+
+  FUSEDNORM_DEVICE int size() const { return size_; }
+  FUSEDNORM_DEVICE int index() const { return device::Thread() & (size_ - 1); }
+  // Teams of a block, and which of them this is.
+  FUSEDNORM_DEVICE int teams() const { return teams_; }
+  FUSEDNORM_DEVICE int team() const { return team_; }
+
+  template <int kCount>
+  FUSEDNORM_DEVICE void Sum(C (&values)[kCount]) {
+    SumLanes<device::kWarp>(size_, values);
+  }
+
+ private:
+  const int size_, teams_, team_;
+};
+
+// Uses the first RowTeamBytes of shared memory.
+template <class C>
+class RowTeam<C, true> {
+ public:
+  FUSEDNORM_DEVICE explicit RowTeam(const RowsGeometry& geometry)
+      : shared_(0), warps_(geometry.warps) {}
+
+  FUSEDNORM_DEVICE int size() const { return device::Threads(); }
+  FUSEDNORM_DEVICE int index() const { return device::Thread(); }
+  FUSEDNORM_DEVICE int teams() const { return 1; }
+  FUSEDNORM_DEVICE int team() const { return 0; }
+
+  // One barrier a sum: successive sums use the two halves of the shared memory in turn.
+  template <int kCount>
+  FUSEDNORM_DEVICE void Sum(C (&values)[kCount]) {
+    static_assert(kCount <= kRowTeamNumbers, "the shared memory of a sum");
+    const int warp = device::Thread() / device::kWarp;
+    const int slot = half_ * (kRowTeamWarps * kRowTeamNumbers);
+    half_ ^= 1;
+    SumLanes<device::kWarp>(device::kWarp, values);
+    if (device::Thread() % device::kWarp == 0) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        shared_.Set(slot + i * kRowTeamWarps + warp, values[i]);
+      }
+    }
+    device::SyncBlock();
+    // Lanes beyond the warps read the numbers of the first warps again, and those of
+    // warps that the block does not have count as zeros.
+    const int other = device::Thread() & (warps_ - 1);
+    const bool exists = other < device::Threads() / device::kWarp;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      values[i] = exists ? shared_.Get(slot + i * kRowTeamWarps + other) : C(0);
+    }
+    SumLanes<kRowTeamWarps>(warps_, values);
+  }
+
+ private:
+  const device::Shared<C> shared_;
+  const int warps_;
+  int half_ = 0;
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,122 @@
+#include "cuda/plan/plan.h"
+
+#include <algorithm>
+
+#include "cuda/plan/rows.h"
+#include "cuda/plan/tile.h"
+#include "cuda/plan/planning.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+template <class... Pointers>
+bool AllAligned(Pointers... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+// A second kernel reads again what the first one has read.
+bool ReadsTwice(const Geometry& geometry) {
+  if (const auto* tile = std::get_if<TileGeometry>(&geometry)) return !tile->resident;
+  if (const auto* runs = std::get_if<RunsGeometry>(&geometry)) return !runs->resident;
+  return std::holds_alternative<SplitRowsGeometry>(geometry) ||
+         std::holds_alternative<ColumnsGeometry>(geometry);
+}
+
+Traffic TrafficOf(const Work& work, const Geometry& geometry) {
+  const bool twice = ReadsTwice(geometry);
+  const NormProblem& problem = work.problem;
+  const int64_t tensor = problem.num_elements() * work.element_bytes;
+  const int64_t statistics =
+      problem.num_groups() * work.compute_bytes * (problem.centred ? 2 : 1);
+  const int64_t params = problem.num_params() *
+                         static_cast<int64_t>(SizeOf(problem.param)) *
+                         (problem.has_gamma + problem.has_beta);
+  const int64_t mask = problem.has_mask ? problem.num_mask() : 0;
+  const int64_t others = work.backward ? (problem.has_residual ? 2 : 1) * tensor
+                                       : (problem.has_residual ? 3 : 1) * tensor;
+  const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
+  // As large as x, parameters count as it does.
+  const bool large = problem.num_params() == problem.num_elements();
+  if (!work.backward) {
+    return {tensor, others + statistics + params + mask,
+            tensors * tensor + (large ? params : 0), 2, twice};
+  }
+  return {2 * tensor + (large ? params : 0) + mask,
+          others + statistics + (large ? params : 2 * params),
+          tensors * tensor + (large ? 2 * params : 0), 2, twice};
+}
+
+std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device,
+                             bool aligned, bool backward, bool params) {
+  std::vector<Plan> plans;
+  if (of_samples.num_elements() == 0) return {Plan()};
+  const NormProblem problem = Simplified(of_samples);
+  const Work work(problem, device, aligned, backward, params);
+  if (!problem.reduces_q || problem.p > 1) {
+    AddTiles(work, &plans);
+  } else if (backward) {
+    AddRowsBackward(work, &plans);
+    AddColumns(work, &plans);
+    AddSplitRowsBackward(work, &plans);
+    AddRuns(work, &plans);
+  } else {
+    AddRowsForward(work, &plans);
+    AddSplitRowsForward(work, &plans);
+  }
+  for (Plan& plan : plans) FinishPlan(work, TrafficOf(work, plan.geometry), &plan);
+  return plans;
+}
+
+}  // namespace
+
+void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
+  plan->partial_bytes = RoundUp(plan->partial_bytes, 256);
+  plan->param_bytes = RoundUp(plan->param_bytes, 256);
+  plan->workspace_bytes =
+      plan->partial_bytes + traffic.param_sums * plan->param_bytes + plan->count_bytes;
+  // What all tensors leave of L2 is not worth keeping there.
+  plan->stream = traffic.tensors > work.device.l2_bytes;
+
+  plan->least_bytes = traffic.read + traffic.other;
+  plan->bytes_moved = plan->least_bytes;
+  if (traffic.twice) plan->bytes_moved += traffic.read;
+  plan->bytes_moved += 2 * (plan->partial_bytes + plan->count_bytes);
+  if (work.params) plan->bytes_moved += 2 * traffic.param_sums * plan->param_bytes;
+}
+
+const char* Name(const Geometry& geometry) {
+  return std::visit([](const auto& each) { return each.kName; }, geometry);
+}
+
+bool Aligned(const ForwardBuffers& b) {
+  return AllAligned(b.x, b.residual, b.gamma, b.beta, b.y, b.sum);
+}
+bool Aligned(const BackwardBuffers& b) {
+  return AllAligned(b.dy, b.x, b.gamma, b.beta, b.dsum, b.dx, b.dgamma, b.dbeta);
+}
+bool Aligned(const SecondOrderBuffers& b) {
+  return AllAligned(b.dy, b.x, b.gamma, b.ddx, b.ddgamma, b.ddbeta, b.d_dy, b.d_x);
+}
+
+std::vector<Plan> ForwardCandidates(const NormProblem& problem, const Device& device,
+                                    bool aligned) {
+  return Candidates(problem, device, aligned, false, false);
+}
+
+std::vector<Plan> BackwardCandidates(const NormProblem& problem, const Device& device,
+                                     bool aligned, bool params) {
+  return Candidates(problem, device, aligned, true, params);
+}
+
+Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {
+  return ForwardCandidates(problem, device, aligned).front();
+}
+
+Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
+                  bool params) {
+  return BackwardCandidates(problem, device, aligned, params).front();
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,124 @@
+// What the planners of rows and of tiles share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/kernels/common/shared_layout.h"
+#include "cuda/plan/plan.h"
+#include "cuda/plan/view.h"
+
+namespace fusednorm {
+namespace cuda {
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+// The smallest power of two >= a.
+inline int64_t PowerOfTwo(int64_t a) {
+  int64_t power = 1;
+  while (power < a) power *= 2;
+  return power;
+}
+
+constexpr int kWarp = 32;
+// The threads of a block for so many pieces of work: whole warps, two of them or more.
+inline int WholeWarps(int64_t work, int most) {
+  return static_cast<int>(
+      std::min<int64_t>(most, std::max<int64_t>(2 * kWarp, RoundUp(work, kWarp))));
+}
+
+// Rounds of a persistent grid: enough that its last one is short against the rest.
+constexpr int64_t kRounds = 32;
+
+// One problem to plan, and what follows from it at once.
+struct Work {
+  Work(const NormProblem& problem, const Device& device, bool aligned, bool backward,
+       bool params)
+      : problem(problem),
+        device(device),
+        backward(backward),
+        params(params),
+        element_bytes(static_cast<int64_t>(SizeOf(problem.data))),
+        compute_bytes(static_cast<int64_t>(SizeOf(ComputeType(problem.data)))),
+        full_width(aligned ? 16 / element_bytes : 1) {}
+
+  const NormProblem& problem;
+  const Device& device;
+  const bool backward;
+  const bool params;  // backward: dgamma or dbeta is wanted
+  const int64_t element_bytes;
+  const int64_t compute_bytes;
+  const int64_t full_width;  // elements of an access where it fits
+
+  // 16-byte accesses to stretches of `length` elements, or single ones.
+  int Width(int64_t length) const {
+    return static_cast<int>(length % full_width == 0 ? full_width : 1);
+  }
+  // Bytes of an access that is held in shared memory.
+  int64_t HeldBytes(int width) const { return width > 1 ? 16 : compute_bytes; }
+  int64_t SharedBytesOfBlock() const { return device.shared_bytes_per_block; }
+  // With at most this, two blocks share a multiprocessor, and one computes while the
+  // other one waits for memory. The device reserves 1 KB a block.
+  int64_t SharedBytesOfHalf() const {
+    return std::min(SharedBytesOfBlock(),
+                    device.shared_bytes_per_multiprocessor / 2 - 1024);
+  }
+};
+
+// The memory traffic of a pass.
+struct Traffic {
+  int64_t read;        // of tensors that a second kernel reads again
+  int64_t other;       // of everything else
+  int64_t tensors;     // all large ones, of which L2 may keep some
+  int64_t param_sums;  // gradients of parameters, of which there are partial sums
+  bool twice;          // a second kernel reads again
+};
+
+// What follows from the launches: the workspace and the traffic.
+void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan);
+
+inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int threads,
+                      int cluster, int64_t shared_bytes) {
+  plan->launches[plan->num_launches++] = {kernel, blocks, threads, cluster,
+                                          shared_bytes};
+}
+
+// The second stage of so many gradients as a kernel of its own.
+inline void AddColumnSums(const Work& work, int64_t gradients, Plan* plan) {
+  const int64_t blocks =
+      std::min(CeilDiv(work.problem.num_params(), kWarp) * gradients,
+               kRounds * work.device.multiprocessors);
+  AddLaunch(plan, "ColumnSums", blocks, kColumnSumsThreads, 1,
+            kColumnSumsThreads * work.compute_bytes);
+}
+
+// Partial sums of dgamma and dbeta: `sets` of `size` numbers. One set of numbers as
+// dgamma has them is dgamma.
+inline void PlanParamSums(const Work& work, int64_t sets, int64_t size, bool own_kernel,
+                          Plan* plan) {
+  const NormProblem& problem = work.problem;
+  if (sets == 1 && size == problem.num_params() &&
+      problem.param == ComputeType(problem.data)) {
+    return;
+  }
+  plan->sets = sets;
+  plan->param_bytes = sets * size * work.compute_bytes;
+  if (own_kernel) AddColumnSums(work, 2, plan);
+}
+
+// Counts what a mask leaves of each sample, for the kernel that comes after. In pieces,
+// so that one long sample is not the work of one block.
+inline void AddCountMask(const Work& work, Plan* plan) {
+  constexpr int kThreads = 256;
+  constexpr int64_t kPiece = 8 << 10, kMostPieces = 64;
+  const NormProblem& problem = work.problem;
+  if (!problem.has_mask) return;
+  plan->mask_pieces =
+      std::min(kMostPieces, CeilDiv(problem.num_mask() / problem.mask_n, kPiece));
+  const int64_t blocks = problem.mask_n * plan->mask_pieces;
+  plan->count_bytes = blocks * work.compute_bytes;
+  AddLaunch(plan, "CountMask", blocks, kThreads, 1, BlockTeamBytes(work.compute_bytes));
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,37 @@
+// Plans of problems whose groups are contiguous rows (P = 1).
+#pragma once
+
+#include <vector>
+
+#include "cuda/plan/planning.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Add what can compute the problem to the candidates, best first; the schemes in this
+// order. Rows with a mask are always split.
+void AddRowsForward(const Work& work, std::vector<Plan>* plans);
+void AddRowsBackward(const Work& work, std::vector<Plan>* plans);
+void AddColumns(const Work& work, std::vector<Plan>* plans);
+void AddSplitRowsForward(const Work& work, std::vector<Plan>* plans);
+void AddSplitRowsBackward(const Work& work, std::vector<Plan>* plans);
+// Rows whose gamma and beta change from run to run: channels_first groups.
+void AddRuns(const Work& work, std::vector<Plan>* plans);
+
+// Cuts runs of channels_first groups into pieces, and says how many lanes take one.
+void CutRuns(const Work& work, RunsGeometry* geometry);
+
+// What the specialised instances take (instances.h), but for the width of accesses.
+bool HasPlainAffine(const Work& work);
+// dgamma and dbeta are wanted, and each is a sum over rows of one number an element.
+bool SumsColumns(const Work& work);
+// Each row has one gamma and beta, whose gradients are sums that are needed anyway.
+bool ConstantRows(const NormProblem& problem);
+
+// How many teams share rows in backward, those of each sample where it has parameters of
+// its own. A team keeps to rows of one group where it sums columns: there is a multiple
+// of G of them.
+int64_t SharesOfRows(const Work& work, int64_t teams);
+
+}  // namespace cuda
+}  // namespace fusednorm
