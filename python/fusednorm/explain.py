@@ -27,17 +27,29 @@ PARAMETERS_OF = ("all", "sample", "position")
 # reads the tensors again.
 SCHEMES = {
     ("empty", False): "No elements: nothing runs but fills of the small outputs.",
-    ("rows", False): "Each row stays in the registers of lanes of a warp, or of a block.",
+    (
+        "rows",
+        False,
+    ): "Each row stays in the registers of lanes of a warp, or of a block.",
     ("columns", True): "Sums over pieces of rows; then a block has some columns of all "
     "rows, and reads them again.",
     ("split_rows", True): "Slices of rows over the grid: a second kernel reads them "
     "again.",
     ("runs", False): "Each group stays in the shared memory of a block or a cluster, "
     "channel by channel.",
-    ("runs", True): "Channels of groups over the grid: a second kernel reads them again.",
-    ("tile", False): "Groups lie across rows; a slab of rows stays in the shared memory "
+    (
+        "runs",
+        True,
+    ): "Channels of groups over the grid: a second kernel reads them again.",
+    (
+        "tile",
+        False,
+    ): "Groups lie across rows; a slab of rows stays in the shared memory "
     "of a block, a group in that of a cluster.",
-    ("tile", True): "Groups lie across rows; slabs of rows over the grid, which a second "
+    (
+        "tile",
+        True,
+    ): "Groups lie across rows; slabs of rows over the grid, which a second "
     "kernel reads again.",
 }
 READ_TWICE = {"columns", "split_rows"}
@@ -241,7 +253,9 @@ def _time(plan: dict[str, Any]) -> str:
 
 
 def _table(report: list[dict[str, Any]]) -> str:
-    rows = [("device", "direction", "scheme", "launches", "moved/least", "at bandwidth")]
+    rows = [
+        ("device", "direction", "scheme", "launches", "moved/least", "at bandwidth")
+    ]
     for entry in report:
         for direction, plan in _plans(entry):
             moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
