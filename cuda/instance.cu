@@ -1,7 +1,9 @@
 // The kernels of one line of cuda/instances.txt and one data type: the build defines
 // FUSEDNORM_SCHEME, FUSEDNORM_ARGS and FUSEDNORM_DATA.
 #define FUSEDNORM_STRING(text) #text
+// clang-format off
 #define FUSEDNORM_HEADER(scheme) FUSEDNORM_STRING(cuda/kernels/scheme/launch.cuh)
+// clang-format on
 #include FUSEDNORM_HEADER(FUSEDNORM_SCHEME)
 
 namespace fusednorm {

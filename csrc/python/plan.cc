@@ -155,17 +155,18 @@ Returns:
     workspace and of memory traffic.
 )doc",
                  [](const std::vector<cuda::Plan>& plans) { return ToDict(plans[0]); });
-  DefinePlanning(m, "candidates",
-                 std::string("All ways in which the CUDA kernels can run a problem.\n") +
-                     kArguments + R"doc(
+  DefinePlanning(
+      m, "candidates",
+      std::string("All ways in which the CUDA kernels can run a problem.\n") +
+          kArguments + R"doc(
 Returns:
     A list of dicts as plan() returns them, best first.
 )doc",
-                 [](const std::vector<cuda::Plan>& plans) {
-                   py::list all;
-                   for (const cuda::Plan& plan : plans) all.append(ToDict(plan));
-                   return all;
-                 });
+      [](const std::vector<cuda::Plan>& plans) {
+        py::list all;
+        for (const cuda::Plan& plan : plans) all.append(ToDict(plan));
+        return all;
+      });
 
   m.def("known_devices", &KnownDevices,
         "Properties of well-known GPUs, at hand or not, by name: what plan knows of "

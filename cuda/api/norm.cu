@@ -7,8 +7,8 @@
 #include "core/param_sets.h"
 #include "cuda/api/norm.h"
 #include "cuda/kernels/common/args.h"
-#include "cuda/kernels/kernels.h"
 #include "cuda/kernels/common/launch.cuh"
+#include "cuda/kernels/kernels.h"
 #include "cuda/plan/view.h"
 
 namespace fusednorm {
@@ -18,7 +18,9 @@ namespace {
 // The parts of a geometry that kernels take as numbers of their arguments. `rows` and
 // `columns` take their geometry itself.
 void Take(const EmptyGeometry&, NormArgs*) {}
-void Take(const RowsGeometry& geometry, NormArgs* args) { args->slots = geometry.slots; }
+void Take(const RowsGeometry& geometry, NormArgs* args) {
+  args->slots = geometry.slots;
+}
 void Take(const ColumnsGeometry& geometry, NormArgs* args) {
   args->slices = Divider(geometry.pieces);
 }
@@ -181,11 +183,9 @@ struct Starts {
   }
 };
 
-#define FUSEDNORM_STARTS(scheme)                                                   \
-  {                                                                                \
-    scheme::Start<float>, scheme::Start<Half>, scheme::Start<Bfloat16>,            \
-        scheme::Start<double>                                                      \
-  }
+#define FUSEDNORM_STARTS(scheme)                                       \
+  {scheme::Start<float>, scheme::Start<Half>, scheme::Start<Bfloat16>, \
+   scheme::Start<double>}
 
 Starts<ForwardArgs> StartsOf(const Geometry& geometry, const ForwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "cuda/api/norm.h"
 #include "cuda/device/devices.h"
 #include "cuda/kernels/common/launch.cuh"
-#include "cuda/api/norm.h"
 
 namespace fusednorm {
 namespace cuda {

@@ -1,8 +1,8 @@
 // Well-known GPUs, for plans without one. Figures of NVIDIA's data sheets and of the
 // tables of compute capabilities in the CUDA C++ Programming Guide.
-#include "cuda/device/devices.h"
-
 #include <array>
+
+#include "cuda/device/devices.h"
 
 namespace fusednorm {
 namespace cuda {

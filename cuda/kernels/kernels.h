@@ -1,5 +1,6 @@
 // How kernels are started: nothing is decided here. Each function is instantiated for a
-// data type in an object of its own (cuda/instance.cu), so that they compile in parallel.
+// data type in an object of its own (cuda/instance.cu), so that they compile in
+// parallel.
 #pragma once
 
 #include "core/status.h"

@@ -21,9 +21,9 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   // Each block of the second kernel adds up the pieces of all rows: 64 of 32 rows were
   // as fast as 32 on an H200, and fill the device with the first kernel.
   constexpr int64_t kMostPieces = 64;
-  geometry.pieces = std::max<int64_t>(
-      1, std::min({kMostPieces, CeilDiv(16 * multiprocessors, rows),
-                   CeilDiv(accesses, int64_t{kColumnsThreads})}));
+  geometry.pieces =
+      std::max<int64_t>(1, std::min({kMostPieces, CeilDiv(16 * multiprocessors, rows),
+                                     CeilDiv(accesses, int64_t{kColumnsThreads})}));
   geometry.piece = CeilDiv(accesses, geometry.pieces);
   geometry.pieces = CeilDiv(accesses, geometry.piece);
   if (rows * geometry.pieces > kMaxGrid || blocks > kMaxGrid) return;

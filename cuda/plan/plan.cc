@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "cuda/plan/planning.h"
 #include "cuda/plan/rows.h"
 #include "cuda/plan/tile.h"
-#include "cuda/plan/planning.h"
 
 namespace fusednorm {
 namespace cuda {

@@ -85,9 +85,8 @@ inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int thread
 
 // The second stage of so many gradients as a kernel of its own.
 inline void AddColumnSums(const Work& work, int64_t gradients, Plan* plan) {
-  const int64_t blocks =
-      std::min(CeilDiv(work.problem.num_params(), kWarp) * gradients,
-               kRounds * work.device.multiprocessors);
+  const int64_t blocks = std::min(CeilDiv(work.problem.num_params(), kWarp) * gradients,
+                                  kRounds * work.device.multiprocessors);
   AddLaunch(plan, "ColumnSums", blocks, kColumnSumsThreads, 1,
             kColumnSumsThreads * work.compute_bytes);
 }

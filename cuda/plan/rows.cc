@@ -112,8 +112,8 @@ void Occupy(const Work& work, const RowsInstance& instance, int64_t tensors,
   launch.bytes_in_flight =
       tensors * instance.vectors * bytes *
       RowsAtOnce(instance.general, instance.vectors, instance.block);
-  launch.threads_resident = static_cast<int>(
-      BlocksResident(work, instance, launch.threads) * launch.threads);
+  launch.threads_resident =
+      static_cast<int>(BlocksResident(work, instance, launch.threads) * launch.threads);
 }
 
 int64_t SharedOfTeam(const Work& work, const RowsInstance& instance) {
@@ -169,9 +169,9 @@ Plan BackwardPlan(const Work& work, const RowsProblem& rows, const Choice& choic
         SharesOfRows(work, std::min(most, per_multiprocessor * multiprocessors));
     sets = geometry.slots / problem.g;
   } else {
-    const int64_t blocks = std::min(CeilDiv(rows_of_set, geometry.teams),
-                                    CeilDiv(per_multiprocessor * multiprocessors,
-                                            samples));
+    const int64_t blocks =
+        std::min(CeilDiv(rows_of_set, geometry.teams),
+                 CeilDiv(per_multiprocessor * multiprocessors, samples));
     geometry.slots = blocks * geometry.teams;
     if (columns && problem.g > 1) geometry.slots = SharesOfRows(work, geometry.slots);
     sets = joined ? blocks : geometry.slots / problem.g;

@@ -28,9 +28,9 @@ bool SumsColumns(const Work& work);
 // Each row has one gamma and beta, whose gradients are sums that are needed anyway.
 bool ConstantRows(const NormProblem& problem);
 
-// How many teams share rows in backward, those of each sample where it has parameters of
-// its own. A team keeps to rows of one group where it sums columns: there is a multiple
-// of G of them.
+// How many teams share rows in backward, those of each sample where it has parameters
+// of its own. A team keeps to rows of one group where it sums columns: there is a
+// multiple of G of them.
 int64_t SharesOfRows(const Work& work, int64_t teams);
 
 }  // namespace cuda

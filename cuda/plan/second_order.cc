@@ -2,10 +2,11 @@
 // and two that are written once leave little to be won by holding them on chip.
 
 #include "core/second_order.h"
+
 #include "cuda/kernels/second_order/limits.h"
+#include "cuda/plan/planning.h"
 #include "cuda/plan/rows.h"
 #include "cuda/plan/tile.h"
-#include "cuda/plan/planning.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -50,7 +51,8 @@ void PlanRows(const Work& work, Plan* plan) {
   // A team keeps to rows of one group: there is a multiple of G of them.
   if (work.params && problem.g > 1) {
     geometry.slots =
-        problem.g * std::max<int64_t>(1, std::min(problem.n, geometry.slots / problem.g));
+        problem.g *
+        std::max<int64_t>(1, std::min(problem.n, geometry.slots / problem.g));
   }
   plan->geometry = geometry;
   plan->partial_bytes = kSecondOrderSums * rows * geometry.slices * work.compute_bytes;
@@ -75,8 +77,7 @@ void PlanRuns(const Work& work, Plan* plan) {
   plan->geometry = geometry;
   plan->partial_bytes = kSecondOrderSums * rows * geometry.slices * work.compute_bytes;
   const int64_t blocks = geometry.slots * geometry.slices;
-  AddLaunch(plan, "SecondOrderRuns", blocks, threads, 1,
-            SharedOfSums(work, threads));
+  AddLaunch(plan, "SecondOrderRuns", blocks, threads, 1, SharedOfSums(work, threads));
   AddLaunch(plan, "SecondOrderRuns", blocks, threads, 1, 0);
   AddParams(work, problem.n * geometry.pieces, problem.num_params(), plan);
 }
@@ -98,8 +99,8 @@ void PlanTiles(const Work& work, Plan* plan) {
   const int64_t most = work.params && !lines.columns ? wanted : kMaxGrid;
   geometry.slots = std::max<int64_t>(1, std::min(lines.outer, most / blocks_of_slot));
   plan->geometry = geometry;
-  plan->partial_bytes = kSecondOrderSums * lines.outer * geometry.slabs * geometry.parts *
-                        lines.groups * work.compute_bytes;
+  plan->partial_bytes = kSecondOrderSums * lines.outer * geometry.slabs *
+                        geometry.parts * lines.groups * work.compute_bytes;
   const int64_t tile_bytes = TileBytes(work.compute_bytes, geometry.lanes, thread_rows);
   const int64_t groups = geometry.parts > 1 ? 1 : geometry.lanes / lines.group_lanes;
   const int64_t blocks = geometry.slots * blocks_of_slot;

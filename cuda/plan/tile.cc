@@ -32,7 +32,8 @@ void CutGroups(const Work& work, const Lines& lines, TileGeometry* geometry) {
   if (lines.group_lanes > most()) {
     if (lines.group_lanes % geometry->width != 0) geometry->width = 1;
     geometry->parts = CeilDiv(lines.group_lanes, most());
-    geometry->lanes = RoundUp(CeilDiv(lines.group_lanes, geometry->parts), geometry->width);
+    geometry->lanes =
+        RoundUp(CeilDiv(lines.group_lanes, geometry->parts), geometry->width);
     geometry->parts = CeilDiv(lines.group_lanes, geometry->lanes);
     geometry->lane_blocks = lines.groups;
     return;
@@ -198,8 +199,8 @@ void AddTiles(const Work& work, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
   const Tiling tiling(work);
   const Plan split = SplitPlan(work, tiling);
-  const int64_t held = work.HeldBytes(tiling.geometry.width) *
-                       (work.backward ? 2 : 1) * tiling.threads;
+  const int64_t held =
+      work.HeldBytes(tiling.geometry.width) * (work.backward ? 2 : 1) * tiling.threads;
   const int64_t slabs = problem.has_mask ? 0 : ResidentSlabs(work, tiling, held);
   if (slabs == 0) {
     plans->push_back(split);

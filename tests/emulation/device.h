@@ -1,5 +1,5 @@
-// The CUDA branch of cuda/kernels/common/device.cuh and cuda/kernels/common/launch.cuh for the CPU: the same
-// functions on threads that are fibers (grid.h).
+// The CUDA branch of cuda/kernels/common/device.cuh and cuda/kernels/common/launch.cuh
+// for the CPU: the same functions on threads that are fibers (grid.h).
 #pragma once
 
 #include <cmath>
@@ -42,6 +42,15 @@ T ShuffleXor(T value, int mask) {
   return value;
 }
 
+template <class T>
+T ShuffleFrom(T value, int lane) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = emulation::ExchangeFrom(bits, lane);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
 struct alignas(16) Words {
   uint32_t word[4];
 };
@@ -70,6 +79,11 @@ class Shared {
   int64_t At(int64_t i) const { return offset_ + i * int64_t{sizeof(T)}; }
   const int64_t offset_;
 };
+
+template <class T>
+T* Pinned(T* pointer) {
+  return pointer;
+}
 
 template <class T>
 T Load(const T* from) {

@@ -33,12 +33,15 @@ struct Shadow {
   int64_t read_remotely = -1;
 };
 
+constexpr int kFromLane = 32;  // no mask of a warp
+
 struct Thread {
   ThreadContext context;
   Barrier waits = Barrier::kNone;
   bool done = false;
   uint64_t bits = 0;  // of a shuffle
-  int mask = 0;
+  int mask = 0;       // of a shuffle; kFromLane: it names the lane instead
+  int lane = 0;
 };
 
 struct BlockState {
@@ -155,7 +158,7 @@ void RunWarp(BlockState* block, int first, Fiber* const* warp_fibers,
     }
     for (int lane = 0; lane < kWarp; ++lane) {
       Thread& thread = block->threads[first + lane];
-      thread.bits = bits[lane ^ thread.mask];
+      thread.bits = bits[thread.mask == kFromLane ? thread.lane : lane ^ thread.mask];
       thread.waits = Barrier::kNone;
     }
   }
@@ -281,6 +284,11 @@ uint64_t Exchange(uint64_t bits, int mask) {
   thread->mask = mask;
   Wait(Barrier::kShuffle);
   return thread->bits;
+}
+
+uint64_t ExchangeFrom(uint64_t bits, int lane) {
+  thread_now->lane = lane;
+  return Exchange(bits, kFromLane);
 }
 
 const char* SharedForRead(int64_t offset, int bytes) {

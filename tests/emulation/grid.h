@@ -30,6 +30,8 @@ enum class Barrier { kNone, kShuffle, kBlock, kCluster };
 void Wait(Barrier barrier);
 // The bits of the lane `lane ^ mask`.
 uint64_t Exchange(uint64_t bits, int mask);
+// The bits of a lane of the warp.
+uint64_t ExchangeFrom(uint64_t bits, int lane);
 
 // Shared memory of the running block. A shadow knows for every word who wrote and read
 // it since which barrier, and finds what no barrier separates.

@@ -62,7 +62,9 @@ class Answer(ctypes.Structure):
             "kernels": kernels[: self.num_launches],
             "candidates": self.candidates,
             "cluster": self.cluster,
-            "geometry": dict(zip(self.names.decode().split(), self.numbers)),
+            "geometry": dict(
+                zip(self.names.decode().split(), self.numbers, strict=False)
+            ),
             "workspace_bytes": self.workspace_bytes,
             "error": self.error.decode(),
         }

@@ -74,8 +74,11 @@ class Instance:
     @property
     def narrow_loads(self) -> int:
         """How many loads of less than 16 bytes the row loop may have."""
-        # Forward: the row's first element, around which its sums are taken.
-        return self.rows_at_once if self.direction == "forward" else self.statistics
+        if self.direction == "backward":
+            # mean and rstd, and the gradients that reach them.
+            return 2 * self.statistics
+        # The row's first element, around which a block's threads take their sums.
+        return (1 + self.residual) * (self.centred and self.team == "block")
 
     @property
     def narrow_stores(self) -> int:
@@ -92,11 +95,12 @@ class Budget:
     source: str
     threads: int
     blocks: tuple[int, ...]
+    limit: int | None
 
     @property
     def instructions(self) -> int:
         """The most instructions of the row loop."""
-        return int(MOST_OF_SKETCH * self.sketch)
+        return self.limit or int(MOST_OF_SKETCH * self.sketch)
 
 
 def load_table() -> dict[str, Any]:
@@ -122,6 +126,7 @@ def load_budgets() -> list[Budget]:
             line["from"],
             line["threads"],
             tuple(line["blocks"]),
+            line["limit"],
         )
         for line in lines
     ]

@@ -1,11 +1,11 @@
-// From a plan of the `columns` scheme to its kernels, and the second stage of dgamma and
-// dbeta, which other schemes end with.
+// From a plan of the `columns` scheme to its kernels, and the second stage of dgamma
+// and dbeta, which other schemes end with.
 #pragma once
 
-#include "cuda/kernels/common/launch.cuh"
-#include "cuda/kernels/kernels.h"
 #include "cuda/kernels/columns/column_sums.cuh"
 #include "cuda/kernels/columns/long_rows.cuh"
+#include "cuda/kernels/common/launch.cuh"
+#include "cuda/kernels/kernels.h"
 
 namespace fusednorm {
 namespace cuda {

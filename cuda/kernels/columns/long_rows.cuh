@@ -1,6 +1,6 @@
-// Backward of few long rows with one gamma for each element: the first kernel sums pieces
-// of rows; in the second one a thread has the columns of one access of all rows, and
-// writes dx, dgamma and dbeta.
+// Backward of few long rows with one gamma for each element: the first kernel sums
+// pieces of rows; in the second one a thread has the columns of one access of all rows,
+// and writes dx, dgamma and dbeta.
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
@@ -63,7 +63,9 @@ class RowConstants {
     shared_.Set(kRowConstants * row + 2, with_xhat);
     shared_.Set(kRowConstants * row + 3, added);
   }
-  FUSEDNORM_DEVICE C mean(int64_t row) const { return shared_.Get(kRowConstants * row); }
+  FUSEDNORM_DEVICE C mean(int64_t row) const {
+    return shared_.Get(kRowConstants * row);
+  }
   FUSEDNORM_DEVICE C rstd(int64_t row) const {
     return shared_.Get(kRowConstants * row + 1);
   }
@@ -100,9 +102,10 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
     with_xhat = LaneSum(with_xhat, device::kWarp);
     if (lane != 0) continue;
     const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
-    const Correction<C> by = CorrectionOf<C>(
-        args, Features::Centred(args) ? plain : C(0), with_xhat, rstd, args.dmean,
-        args.drstd, row, static_cast<C>(args.inverse_count));
+    const Correction<C> by =
+        CorrectionOf<C>(args, Features::Centred(args) ? plain : C(0), with_xhat, rstd,
+                        Features::Centred(args) ? args.dmean : nullptr, args.drstd, row,
+                        static_cast<C>(args.inverse_count));
     const C mean = Features::Centred(args)
                        ? device::Load(static_cast<const C*>(args.mean) + row)
                        : C(0);

@@ -256,8 +256,8 @@ FUSEDNORM_DEVICE void Center(const Stat& mean, const Stat& rstd, C (&xhat)[kWidt
 // dz: dy on entry, the gradient before the activation on return.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void BeforeActivation(Activation activation, const C (&gamma)[kWidth],
-                                       const C (&beta)[kWidth],
-                                       const C (&xhat)[kWidth], C (&dz)[kWidth]) {
+                                       const C (&beta)[kWidth], const C (&xhat)[kWidth],
+                                       C (&dz)[kWidth]) {
   if (activation == Activation::kNone) return;
   constexpr int kCall = kCallWidth<kWidth>;
 #pragma unroll

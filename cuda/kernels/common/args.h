@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/portability.h"
 #include "core/problem.h"
 #include "cuda/kernels/common/divider.h"
 
@@ -75,14 +76,27 @@ struct Mask {
   Divider pieces;
 };
 
+// A number that kernels take in their compute type: converting it there would cost each
+// thread a slow instruction.
+class Real {
+ public:
+  Real(double value) : double_(value), float_(static_cast<float>(value)) {}
+  FUSEDNORM_INLINE explicit operator double() const { return double_; }
+  FUSEDNORM_INLINE explicit operator float() const { return float_; }
+
+ private:
+  double double_;
+  float float_;
+};
+
 // Common to all passes.
 struct NormArgs {
   Affine affine;
   Activation activation = Activation::kNone;
   bool centred = true;
   bool stream = false;  // outputs pass L2 by
-  double epsilon = 0;
-  double inverse_count = 1;  // of a group's elements
+  Real epsilon = 0;
+  Real inverse_count = 1;  // of a group's elements
   Rows rows;
   Tiles tiles;
   int team = 1;       // threads of a row, lanes of a run

@@ -72,6 +72,12 @@ FUSEDNORM_DEVICE T ShuffleXor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
+// The value of a lane of the warp. All 32 lanes call.
+template <class T>
+FUSEDNORM_DEVICE T ShuffleFrom(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+
 struct alignas(16) Words {
   uint32_t word[4];
 };
@@ -105,6 +111,14 @@ class Shared {
  private:
   T* data_;
 };
+
+// The same pointer, kept as one: the compiler would otherwise add up the offsets of
+// each access before it adds the pointer, in four instructions instead of one.
+template <class T>
+FUSEDNORM_DEVICE T* Pinned(T* pointer) {
+  asm("" : "+l"(pointer));
+  return pointer;
+}
 
 // Accesses to global memory. `stream`: nobody reads this soon, let it leave L2 first.
 template <class T>

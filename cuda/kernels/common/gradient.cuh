@@ -1,4 +1,5 @@
-// The gradient of the elements of one access, and of the rows that backward kernels share.
+// The gradient of the elements of one access, and of the rows that backward kernels
+// share.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"

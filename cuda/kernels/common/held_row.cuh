@@ -33,6 +33,8 @@ struct RowAccess {
   int size;    // of the team
   int length;  // of the row, 0 if the team has none
   FUSEDNORM_DEVICE int At(int j) const { return (j * size + index) * kWidth; }
+  // From the thread's first access.
+  FUSEDNORM_DEVICE int Step(int j) const { return j * size * kWidth; }
   FUSEDNORM_DEVICE bool Has(int j) const { return At(j) < length; }
 };
 

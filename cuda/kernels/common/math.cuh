@@ -61,9 +61,9 @@ FUSEDNORM_INLINE C ReciprocalRoot(C value) {
   return C(1) / Math<C>::Sqrt(value);
 }
 #if defined(__CUDA_ARCH__)
-// A division and a square root that round correctly are 40 instructions with calls, once
-// a row. This is off by one unit in the last place: the instruction's result and one step
-// of Newton's. Of infinity the step would make NaN.
+// A division and a square root that round correctly are 40 instructions with calls,
+// once a row. This is off by one unit in the last place: the instruction's result and
+// one step of Newton's. Of infinity the step would make NaN.
 template <>
 __device__ __forceinline__ float ReciprocalRoot<float>(float value) {
   const float root = rsqrtf(value);

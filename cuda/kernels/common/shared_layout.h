@@ -19,8 +19,8 @@ FUSEDNORM_INLINE constexpr int64_t BlockTeamBytes(int64_t compute_bytes) {
   return (2 * kTeamSlot * compute_bytes + 15) / 16 * 16;
 }
 
-// RowTeam of a block: up to two numbers of each warp, twice, so that one barrier a sum is
-// enough.
+// RowTeam of a block: up to two numbers of each warp, twice, so that one barrier a sum
+// is enough.
 constexpr int kRowTeamWarps = 16;
 constexpr int kRowTeamNumbers = 2;
 FUSEDNORM_INLINE constexpr int64_t RowTeamBytes(int64_t compute_bytes) {

@@ -1,5 +1,5 @@
-// dgamma and dbeta of the columns that a thread keeps to: sums in registers over all the
-// rows that it sees.
+// dgamma and dbeta of the columns that a thread keeps to: sums in registers over all
+// the rows that it sees.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"

@@ -1,5 +1,5 @@
-// The kernel that counts which positions a mask leaves, before a backward kernel divides
-// by their number.
+// The kernel that counts which positions a mask leaves, before a backward kernel
+// divides by their number.
 #pragma once
 
 #include "cuda/kernels/common/team.cuh"

@@ -6,9 +6,9 @@
 
 #include "cuda/instances.h"
 #include "cuda/kernels/common/affine.cuh"
-#include "cuda/kernels/common/thread_columns.cuh"
 #include "cuda/kernels/common/gradient.cuh"
 #include "cuda/kernels/common/held_row.cuh"
+#include "cuda/kernels/common/thread_columns.cuh"
 #include "cuda/kernels/rows/features.cuh"
 #include "cuda/kernels/rows/geometry.h"
 #include "cuda/kernels/rows/team.cuh"
@@ -17,12 +17,15 @@ namespace fusednorm {
 namespace cuda {
 
 template <class T, int kVectors, bool kBlock, class Features>
-constexpr RowsInstance kRowsBackwardInstance =
-    Find(kRowsBackward, sizeof(T), Features::kGeneral, Features::kWide, kVectors, kBlock);
+constexpr RowsInstance kRowsBackwardInstance = Find(
+    kRowsBackward, sizeof(T), Features::kGeneral, Features::kWide, kVectors, kBlock);
+template <class T, int kVectors, bool kBlock, class Features>
+constexpr int kRowsBackwardWarps =
+    MostWarps(kRowsBackwardInstance<T, kVectors, kBlock, Features>);
 
-// The gradient of the sum waits in registers beside x and dy, unless they and the columns
-// of dgamma and dbeta need so many that the compiler would spill (seen from 70% of a
-// thread's registers on): it is then loaded after the sums.
+// The gradient of the sum waits in registers beside x and dy, unless they and the
+// columns of dgamma and dbeta need so many that the compiler would spill (seen from 70%
+// of a thread's registers on): it is then loaded after the sums.
 template <class T, int kVectors, bool kBlock, class Features>
 constexpr bool kHoldsSumGradient = [] {
   constexpr RowsInstance kInstance =
@@ -42,7 +45,8 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
   constexpr bool kHolds = kHoldsSumGradient<T, kVectors, kBlock, Features>;
   typedef Pack<T, kWidth> P;
 
-  RowTeam<C, kBlock> team(geometry);
+  constexpr int kWarps = kRowsBackwardWarps<T, kVectors, kBlock, Features>;
+  RowTeam<C, kBlock, kWarps> team(geometry);
   const int length = static_cast<int>(args.rows.length);
   const bool by_sample = Features::BySample(args);
   const bool constant = Features::Constant(args);
@@ -61,26 +65,30 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
                             : device::Block() * team.teams();
   // All teams of a block make the same number of rounds.
   bool more = true;
+  int64_t at = (first + team.team()) * length + team.index() * kWidth;
+  const int64_t next_row = geometry.slots * length;  // of a thread
   while (more) {
     const int64_t row = first + team.team();
     const bool active = !Features::kGeneral ? kBlock || row < args.rows.count
                         : by_sample ? args.rows.sets.Remainder(row) >= team.team()
                                     : slot < geometry.slots && row < args.rows.count;
     const RowAccess<kWidth> access = {team.index(), team.size(), active ? length : 0};
-    const int64_t base = row * length;
+    if (by_sample) at = row * length + access.At(0);
+    const T* const x_at = device::Pinned(static_cast<const T*>(args.x) + at);
+    const T* const dy_at = device::Pinned(static_cast<const T*>(args.dy) + at);
     P x[kVectors], dy[kVectors], dsum[kVectors];
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
       if (!access.Has(j)) continue;
-      x[j] = P::LoadOnceFrom(static_cast<const T*>(args.x) + base + access.At(j));
-      dy[j] = P::LoadOnceFrom(static_cast<const T*>(args.dy) + base + access.At(j));
+      x[j] = P::LoadOnceFrom(x_at + access.Step(j));
+      dy[j] = P::LoadOnceFrom(dy_at + access.Step(j));
     }
     if (kHolds && Features::Residual(args.dsum)) {
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
         if (!access.Has(j)) continue;
         dsum[j] =
-            P::LoadOnceFrom(static_cast<const T*>(args.dsum) + base + access.At(j));
+            P::LoadOnceFrom(static_cast<const T*>(args.dsum) + at + access.Step(j));
       }
     }
     const C mean = Features::Centred(args) && active
@@ -131,9 +139,11 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
     }
 
     if (active) {
-      const Correction<C> by = CorrectionOf<C>(
-          args, Features::Centred(args) ? sums[0] : C(0), sums[1], rstd, args.dmean,
-          args.drstd, row, static_cast<C>(args.inverse_count));
+      const Correction<C> by =
+          CorrectionOf<C>(args, Features::Centred(args) ? sums[0] : C(0), sums[1], rstd,
+                          Features::Centred(args) ? args.dmean : nullptr, args.drstd,
+                          row, static_cast<C>(args.inverse_count));
+      T* const dx = device::Pinned(static_cast<T*>(args.dx) + at);
       const C added = by.offset - rstd * by.plain;
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
@@ -158,19 +168,20 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
           C other[kWidth];
           if (!kHolds) {
             dsum[j] =
-                P::LoadOnceFrom(static_cast<const T*>(args.dsum) + base + access.At(j));
+                P::LoadOnceFrom(static_cast<const T*>(args.dsum) + at + access.Step(j));
           }
           dsum[j].Get(other);
 #pragma unroll
           for (int e = 0; e < kWidth; ++e) dz[e] += other[e];
         }
-        P::Of(dz).StoreTo(static_cast<T*>(args.dx) + base + access.At(j), args.stream);
+        P::Of(dz).StoreTo(dx + access.Step(j), args.stream);
       }
     }
     if (by_sample) {
       more = NextRow(args, &first);
     } else {
       first += geometry.slots;
+      at += next_row;
       more = first < args.rows.count;
     }
   }

@@ -1,5 +1,5 @@
-// What an instance of the kernels of rows knows when it is compiled, and what it asks at
-// run time.
+// What an instance of the kernels of rows knows when it is compiled, and what it asks
+// at run time.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -15,6 +15,7 @@ struct Plain {
   static constexpr bool kGeneral = false;
   static constexpr bool kWide = true;
   static constexpr bool kBeta = centred;  // there is a dbeta
+  static constexpr bool kMayHaveResidual = residual;
 
   FUSEDNORM_DEVICE static constexpr bool Centred(const NormArgs&) { return centred; }
   // `other`: the residual, or the gradient of the sum.
@@ -52,6 +53,7 @@ struct General {
   static constexpr bool kGeneral = true;
   static constexpr bool kWide = wide;
   static constexpr bool kBeta = true;
+  static constexpr bool kMayHaveResidual = true;
 
   FUSEDNORM_DEVICE static bool Centred(const NormArgs& args) { return args.centred; }
   FUSEDNORM_DEVICE static bool Residual(const void* other) { return other != nullptr; }

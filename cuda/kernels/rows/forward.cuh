@@ -13,19 +13,28 @@ namespace fusednorm {
 namespace cuda {
 
 template <class T, int kVectors, bool kBlock, class Features>
-constexpr RowsInstance kRowsForwardInstance =
-    Find(kRowsForward, sizeof(T), Features::kGeneral, Features::kWide, kVectors, kBlock);
+constexpr RowsInstance kRowsForwardInstance = Find(
+    kRowsForward, sizeof(T), Features::kGeneral, Features::kWide, kVectors, kBlock);
+template <class T, int kVectors, bool kBlock, class Features>
+constexpr int kRowsForwardWarps =
+    MostWarps(kRowsForwardInstance<T, kVectors, kBlock, Features>);
 
 // A row's mean, and its sum of squared deviations (of squares, where not centred) over
 // the elements. Two sums over the team; the second one also has the deviations, whose
 // mean corrects the mean by what rounding it has cost.
-template <class T, int kWidth, int kVectors, int kRows, class Features, class Team>
-FUSEDNORM_DEVICE void RowStatistics(
-    const NormArgs& args, const Pack<T, kWidth> (&held)[kRows][kVectors],
-    const bool (&has)[kRows][kVectors],
-    const typename Number<T>::Compute (&shift)[kRows], Team* team,
-    typename Number<T>::Compute (&mean)[kRows],
-    typename Number<T>::Compute (&rstd)[kRows]) {
+//
+// kSkips: code for an access is jumped over where there is none. Without the jump,
+// which costs instructions, the compiler keeps the numbers of several accesses in
+// registers.
+template <class T, int kWidth, int kVectors, int kRows, bool kSkips, class Features,
+          class Team>
+FUSEDNORM_DEVICE void RowStatistics(const NormArgs& args,
+                                    const Pack<T, kWidth> (&held)[kRows][kVectors],
+                                    const bool (&has)[kRows][kVectors],
+                                    const typename Number<T>::Compute (&shift)[kRows],
+                                    Team* team,
+                                    typename Number<T>::Compute (&mean)[kRows],
+                                    typename Number<T>::Compute (&rstd)[kRows]) {
   typedef typename Number<T>::Compute C;
   const C inverse_count = static_cast<C>(args.inverse_count);
   const bool centred = Features::Centred(args);
@@ -37,11 +46,12 @@ FUSEDNORM_DEVICE void RowStatistics(
       sum[r] = 0;
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
-        if (!has[r][j]) continue;
+        if (kSkips && !has[r][j]) continue;
         held[r][j].Get(values);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) values[e] -= shift[r];
-        sum[r] += PairwiseSum(values);
+        const C of_access = PairwiseSum(values);
+        sum[r] += has[r][j] ? of_access : C(0);
       }
     }
     team->Sum(sum);
@@ -58,14 +68,17 @@ FUSEDNORM_DEVICE void RowStatistics(
     squares[r] = deviations[r] = 0;
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (!has[r][j]) continue;
+      if (kSkips && !has[r][j]) continue;
       held[r][j].Get(values);
+      C of_access = 0;
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
         values[e] -= mean[r];
-        squares[r] += values[e] * values[e];
+        of_access += values[e] * values[e];
       }
-      deviations[r] += PairwiseSum(values);
+      squares[r] += has[r][j] ? of_access : C(0);
+      of_access = PairwiseSum(values);
+      deviations[r] += has[r][j] ? of_access : C(0);
     }
   }
   if (!centred) {
@@ -104,9 +117,11 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
   // gamma and beta of one access find room in registers: they are loaded before the
   // sums wait, and once for all rows of the thread.
   constexpr bool kKeepsAffine = !Features::kGeneral && kVectors == 1;
+  constexpr bool kSkips = kVectors > 2 || Features::kMayHaveResidual;
   typedef Pack<T, kWidth> P;
 
-  RowTeam<C, kBlock> team(geometry);
+  constexpr int kWarps = kRowsForwardWarps<T, kVectors, kBlock, Features>;
+  RowTeam<C, kBlock, kWarps> team(geometry);
   const T* const from = static_cast<const T*>(args.x);
   const T* const residual = static_cast<const T*>(args.residual);
   const int length = static_cast<int>(args.rows.length);
@@ -119,46 +134,54 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
 
   // All teams of a block make the same number of rounds: they meet in shuffles and
   // barriers.
+  const int64_t next_row = int64_t{team.teams()} * length;  // of a thread
   const int64_t rows_of_block = int64_t{team.teams()} * kRows;
   for (int64_t first = device::Block() * rows_of_block; first < args.rows.count;
        first += device::Blocks() * rows_of_block) {
     P held[kRows][kVectors];
     bool active[kRows], has[kRows][kVectors];
-    int64_t row[kRows];
+    int64_t row[kRows], at[kRows];
     C shift[kRows], mean[kRows], rstd[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       row[r] = first + r * team.teams() + team.team();
+      at[r] = r == 0 ? row[r] * length + access.At(0) : at[r - 1] + next_row;
+      const T* const x = device::Pinned(from + at[r]);
       active[r] = (kBlock && !Features::kGeneral) || row[r] < args.rows.count;
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
         has[r][j] = active[r] && access.Has(j);
-        if (has[r][j]) {
-          held[r][j] = P::LoadOnceFrom(from + row[r] * length + access.At(j));
-        }
+        if (!kBlock || !kSkips) held[r][j] = P::Zero();
+        if (has[r][j]) held[r][j] = P::LoadOnceFrom(x + access.Step(j));
       }
     }
     if (Features::Residual(residual)) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
+        const T* const added = device::Pinned(residual + at[r]);
 #pragma unroll
         for (int j = 0; j < kVectors; ++j) {
           if (!has[r][j]) continue;
-          const T* at = residual + row[r] * length + access.At(j);
-          held[r][j] = Sum<T, kWidth>(held[r][j], P::LoadOnceFrom(at));
+          held[r][j] =
+              Sum<T, kWidth>(held[r][j], P::LoadOnceFrom(added + access.Step(j)));
         }
       }
     }
+    if (centred) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      shift[r] = centred && active[r]
-                     ? FirstElement<T>(from, Features::Residual(residual) ? residual
-                                                                         : nullptr,
-                                       row[r] * length)
-                     : C(0);
+      for (int r = 0; r < kRows; ++r) {
+        if constexpr (kBlock) {
+          const T* added = Features::Residual(residual) ? residual : nullptr;
+          shift[r] = FirstElement<T>(from, added, at[r] - access.At(0));
+        } else {
+          C values[kWidth];
+          held[r][0].Get(values);
+          shift[r] = team.First(values[0]);
+        }
+      }
     }
-    RowStatistics<T, kWidth, kVectors, kRows, Features>(args, held, has, shift, &team,
-                                                        mean, rstd);
+    RowStatistics<T, kWidth, kVectors, kRows, kSkips, Features>(args, held, has, shift,
+                                                                &team, mean, rstd);
 
     // Only now, since sum and y may lie over x and the residual.
 #pragma unroll
@@ -168,12 +191,13 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
         device::Store(static_cast<C*>(args.rstd) + row[r], rstd[r]);
       }
       const int64_t param = Features::FirstParam(args, row[r]);
+      T* const y = device::Pinned(static_cast<T*>(args.y) + at[r]);
+      T* const sum = static_cast<T*>(args.sum) + at[r];
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
         if (!has[r][j]) continue;
-        const int64_t at = row[r] * length + access.At(j);
         if (Features::Residual(residual)) {
-          held[r][j].StoreTo(static_cast<T*>(args.sum) + at, args.stream);
+          held[r][j].StoreTo(sum + access.Step(j), args.stream);
         }
         if (!kKeepsAffine) {
           Features::template GammaAndBeta<T, kWidth>(args, param, access.At(j), gamma,
@@ -183,7 +207,7 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
         held[r][j].Get(values);
         Normalize(mean[r], rstd[r], gamma, beta, values);
         if (Features::Activated(args)) Activate(args.activation, values);
-        P::Of(values).StoreTo(static_cast<T*>(args.y) + at, args.stream);
+        P::Of(values).StoreTo(y + access.Step(j), args.stream);
       }
     }
   }

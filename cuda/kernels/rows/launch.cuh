@@ -81,8 +81,8 @@ template <class T, class Kernel, class Args>
 Status StartKernel(const Args& args, const Plan& plan, Stream stream) {
   constexpr size_t kLines = std::size(TableOf<Args>());
   const RowsGeometry& geometry = std::get<RowsGeometry>(plan.geometry);
-  const Kernel kernel = KernelOfGeometry<T, Kernel>(args, geometry,
-                                                    std::make_index_sequence<kLines>());
+  const Kernel kernel =
+      KernelOfGeometry<T, Kernel>(args, geometry, std::make_index_sequence<kLines>());
   if (kernel == nullptr) {
     return Status::Internal("no instance of " + std::string(plan.launches[0].kernel) +
                             " for " + std::to_string(geometry.vectors) +

@@ -1,5 +1,5 @@
-// The threads that share a row: lanes of a warp, or a block. Every thread of a team gets
-// the same bits of a sum, in an order that depends on the team's size alone.
+// The threads that share a row: lanes of a warp, or a block. Every thread of a team
+// gets the same bits of a sum, in an order that depends on the team's size alone.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -23,11 +23,12 @@ FUSEDNORM_DEVICE void SumLanes(int lanes, C (&values)[kCount]) {
   }
 }
 
-template <class C, bool kBlock>
+// kMostWarps: of a block, a power of two.
+template <class C, bool kBlock, int kMostWarps>
 class RowTeam;
 
-template <class C>
-class RowTeam<C, false> {
+template <class C, int kMostWarps>
+class RowTeam<C, false, kMostWarps> {
  public:
   FUSEDNORM_DEVICE explicit RowTeam(const RowsGeometry& geometry)
       : size_(geometry.team),
@@ -40,6 +41,10 @@ class RowTeam<C, false> {
   FUSEDNORM_DEVICE int teams() const { return teams_; }
   FUSEDNORM_DEVICE int team() const { return team_; }
 
+  // The first thread's value.
+  FUSEDNORM_DEVICE C First(C value) const {
+    return device::ShuffleFrom(value, device::Thread() % device::kWarp - index());
+  }
   template <int kCount>
   FUSEDNORM_DEVICE void Sum(C (&values)[kCount]) {
     SumLanes<device::kWarp>(size_, values);
@@ -50,8 +55,8 @@ class RowTeam<C, false> {
 };
 
 // Uses the first RowTeamBytes of shared memory.
-template <class C>
-class RowTeam<C, true> {
+template <class C, int kMostWarps>
+class RowTeam<C, true, kMostWarps> {
  public:
   FUSEDNORM_DEVICE explicit RowTeam(const RowsGeometry& geometry)
       : shared_(0), warps_(geometry.warps) {}
@@ -64,15 +69,16 @@ class RowTeam<C, true> {
   // One barrier a sum: successive sums use the two halves of the shared memory in turn.
   template <int kCount>
   FUSEDNORM_DEVICE void Sum(C (&values)[kCount]) {
-    static_assert(kCount <= kRowTeamNumbers, "the shared memory of a sum");
+    static_assert(kCount <= kRowTeamNumbers && kMostWarps <= kRowTeamWarps,
+                  "the shared memory of a sum");
     const int warp = device::Thread() / device::kWarp;
-    const int slot = half_ * (kRowTeamWarps * kRowTeamNumbers);
+    const int slot = half_ * (kMostWarps * kRowTeamNumbers);
     half_ ^= 1;
     SumLanes<device::kWarp>(device::kWarp, values);
     if (device::Thread() % device::kWarp == 0) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        shared_.Set(slot + i * kRowTeamWarps + warp, values[i]);
+        shared_.Set(slot + i * kMostWarps + warp, values[i]);
       }
     }
     device::SyncBlock();
@@ -82,9 +88,9 @@ class RowTeam<C, true> {
     const bool exists = other < device::Threads() / device::kWarp;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      values[i] = exists ? shared_.Get(slot + i * kRowTeamWarps + other) : C(0);
+      values[i] = exists ? shared_.Get(slot + i * kMostWarps + other) : C(0);
     }
-    SumLanes<kRowTeamWarps>(warps_, values);
+    SumLanes<kMostWarps>(warps_, values);
   }
 
  private:

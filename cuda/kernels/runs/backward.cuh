@@ -3,10 +3,10 @@
 // that dgamma and dbeta need no more than a sum over the team.
 #pragma once
 
+#include "cuda/kernels/common/gradient.cuh"
 #include "cuda/kernels/common/moments.cuh"
 #include "cuda/kernels/runs/geometry.h"
 #include "cuda/kernels/runs/units.cuh"
-#include "cuda/kernels/common/gradient.cuh"
 
 namespace fusednorm {
 namespace cuda {

@@ -3,8 +3,8 @@
 // one slice of every args.slots-th row.
 #pragma once
 
-#include "cuda/kernels/second_order/limits.h"
 #include "cuda/kernels/runs/units.cuh"
+#include "cuda/kernels/second_order/limits.h"
 #include "cuda/kernels/second_order/sums.cuh"
 
 namespace fusednorm {

@@ -3,13 +3,13 @@
 // adds up and writes dx, dgamma and dbeta.
 #pragma once
 
-#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/columns/column_sums.cuh"
-#include "cuda/kernels/split_rows/geometry.h"
-#include "cuda/kernels/common/thread_columns.cuh"
 #include "cuda/kernels/common/gradient.cuh"
 #include "cuda/kernels/common/held_row.cuh"
+#include "cuda/kernels/common/thread_columns.cuh"
+#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/split_rows/forward.cuh"
+#include "cuda/kernels/split_rows/geometry.h"
 
 namespace fusednorm {
 namespace cuda {

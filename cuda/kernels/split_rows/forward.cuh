@@ -5,8 +5,8 @@
 
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/held_row.cuh"
-#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/common/moments.cuh"
+#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/split_rows/geometry.h"
 
 namespace fusednorm {

@@ -3,9 +3,9 @@
 // columns from the sums of rows; those of each position are written at once.
 #pragma once
 
-#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/columns/column_sums.cuh"
 #include "cuda/kernels/common/gradient.cuh"
+#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/tile/affine.cuh"
 
 namespace fusednorm {

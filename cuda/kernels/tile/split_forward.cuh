@@ -2,8 +2,8 @@
 // mask: moments first, y in a second kernel.
 #pragma once
 
-#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/common/moments.cuh"
+#include "cuda/kernels/mask/mask.cuh"
 #include "cuda/kernels/tile/affine.cuh"
 #include "cuda/kernels/tile/forward.cuh"
 
