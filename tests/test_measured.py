@@ -148,6 +148,6 @@ def test_measurements_of_another_commit_say_so(built, same, monkeypatch, capsys)
         text = capsys.readouterr().out
         share = f"{found['share_of_copy']:.0%} of a copy's speed"
         assert f"{found['microseconds']:.1f} us, {share}" in text
-        assert text.count(f"Measured at commit {COMMIT} on an NVIDIA H200") == 1
+        assert text.count(f"Measured at commit {COMMIT} on ") == 1
         assert (CHANGED in text) == (same is not True)
         assert ("built from another commit" in text) == (same is False)

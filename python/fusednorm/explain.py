@@ -198,8 +198,8 @@ def render(report: list[dict[str, Any]]) -> str:
 def _note(measured: dict[str, Any]) -> str:
     """Returns where a measurement comes from, and whether it is of these kernels."""
     note = (
-        f"Measured at commit {measured['commit']} on an {measured['device']} on "
-        f"{measured['date'][:10]}."
+        f"Measured at commit {measured['commit']} on {measured['date'][:10]} "
+        f"({measured['device']})."
     )
     return {
         True: note,
