@@ -188,49 +188,53 @@ def cpu_waves() -> None:
 
 
 def cuda_rows() -> None:
-    """Rows in the registers of a warp and of a block, and in a cluster."""
-    figure, axes = canvas(72, 37, 0.125)
-    label(axes, 1, 1, "warp_rows, row of 64 float32: two rows a warp", weight="bold")
-    for lane in range(32):
-        x = 6 + 2 * lane
-        cell(axes, x, 2, GROUPS[lane // 16], str(lane), 2, 1.6)
-    label(axes, 1, 2.8, "lanes")
-    frame(axes, 6, 2, 2, 1.6)
-    note(axes, 6, 4.6, "16 bytes a lane; row 0")
-    note(axes, 38, 4.6, "row 1: sums by shuffles among 16 lanes")
+    """Rows in the registers of lanes of a warp, and of a block."""
+    figure, axes = canvas(72, 31, 0.125)
+    title = "rows, row of 96 bfloat16: teams of 4 lanes, three accesses each"
+    label(axes, 1, 1, title, weight="bold")
+    for access in range(3):
+        for lane in range(32):
+            number = str(4 * access + lane % 4)
+            color = GROUPS[lane // 4 % 4]
+            cell(axes, 6 + 2 * lane, 2 + 1.4 * access, color, number, 2, 1.4)
+    frame(axes, 6, 2, 2, 4.2)
+    for row in range(8):
+        note(axes, 8 + 8 * row, 7.2, f"row {row}")
+    text = "16 bytes an access; a warp has eight rows: sums by shuffles among 4 lanes"
+    note(axes, 6, 8.6, text)
 
-    label(axes, 1, 7, "warp_rows, row of 768: six accesses a lane", weight="bold")
-    for access in range(6):
+    title = "rows, row of 768 bfloat16: a warp, three accesses a lane"
+    label(axes, 1, 11, title, weight="bold")
+    for access in range(3):
         for lane in range(32):
             color = GROUPS[access % 2 * 2]
             number = str(access * 32 + lane)
-            cell(axes, 6 + 2 * lane, 8 + 1.2 * access, color, number, 2, 1.2, 5.5)
-    frame(axes, 6 + 2 * 5, 8, 2, 7.2)
-    note(axes, 1, 11.6, "j = 0\n...\nj = 5")
+            cell(axes, 6 + 2 * lane, 12 + 1.4 * access, color, number, 2, 1.4)
+    frame(axes, 6 + 2 * 5, 12, 2, 4.2)
+    note(axes, 1, 14.1, "j = 0\nj = 1\nj = 2")
     text = "access 32 j + lane of the row: a warp reads 512 bytes on end, and lane 5"
-    note(axes, 6, 16, f"{text} keeps the framed ones in registers")
+    note(axes, 6, 17.4, f"{text} keeps the framed ones in registers")
 
-    label(axes, 1, 19, "block_rows, row of 4096: 256 threads, 8 warps", weight="bold")
-    for warp in range(8):
-        cell(axes, 6 + 6 * warp, 20, BLUE, f"warp {warp}", 6, 1.6)
-        arrow(axes, (9 + 6 * warp, 21.7), (9 + 6 * warp, 22.9))
-        cell(axes, 7.5 + 6 * warp, 23, LIGHT, "2 sums", 3, 1.4)
-    note(axes, 55, 20.8, "registers, shuffles")
-    note(axes, 55, 23.7, "shared memory; after the\nbarrier each warp adds all")
-
-    label(axes, 1, 27, "shared_rows, row of 65536: a cluster of 4", weight="bold")
-    for access in range(8):
-        for block in range(4):
-            x = 6 + (4 * access + block) * 2
-            cell(axes, x, 28, GROUPS[block], str(block), 2, 1.6)
-    text = "each block reads every fourth 8 KiB, and keeps it in its shared memory"
-    note(axes, 6, 30.6, text)
-    for block in range(4):
-        cell(axes, 6 + 16 * block, 32, GROUPS[block], f"block {block}: 64 KiB", 14, 2)
-        if block < 3:
-            arrow(axes, (20.1 + 16 * block, 33), (21.9 + 16 * block, 33))
-            arrow(axes, (21.9 + 16 * block, 33), (20.1 + 16 * block, 33))
-    note(axes, 6, 35.4, "blocks read each other's sums (distributed shared memory)")
+    title = "rows, row of 4096 bfloat16: a block of 128 threads, four accesses each"
+    label(axes, 1, 20, title, weight="bold")
+    for access in range(4):
+        for warp in range(4):
+            first = 128 * access + 32 * warp
+            text = f"{first} to {first + 31}"
+            cell(
+                axes,
+                6 + 12 * warp,
+                21 + 1.4 * access,
+                GROUPS[access % 2 * 2],
+                text,
+                12,
+                1.4,
+            )
+    for warp in range(4):
+        arrow(axes, (12 + 12 * warp, 26.7), (12 + 12 * warp, 28.3))
+        cell(axes, 9 + 12 * warp, 28.4, LIGHT, f"sums of warp {warp}", 6, 1.4)
+    note(axes, 55, 23.8, "registers, then shuffles")
+    note(axes, 55, 29.1, "shared memory; after the\nbarrier each warp adds all")
     save(figure, "cuda_rows")
 
 
@@ -278,7 +282,7 @@ def cuda_tile() -> None:
 def cuda_split() -> None:
     """Groups that fit on no chip: two kernels."""
     figure, axes = canvas(60, 15, 0.14)
-    title = "split_rows, split_tile: a group larger than a cluster holds"
+    title = "split_rows, and tile that is read twice: a group that no chip holds"
     label(axes, 1, 1.2, title, weight="bold")
     for position in range(10):
         x = 12 + 4.4 * position
