@@ -221,7 +221,8 @@ def cuda_rows() -> None:
         arrow(axes, (x + 5.5, 20.7), (x + 5.5, 21.9))
         cell(axes, x + 3.5, 22, LIGHT, "its sum", 4, 1.4)
     note(axes, 52, 19.8, "registers, then shuffles")
-    note(axes, 52, 22.7, "shared memory; after one barrier\nevery warp adds up all four")
+    text = "shared memory; after one barrier\nevery warp adds up all four"
+    note(axes, 52, 22.7, text)
 
     title = "backward, row of 768 bfloat16: 1320 teams of 96 threads on an H200"
     label(axes, 1, 26.5, title, weight="bold")
@@ -241,7 +242,7 @@ def cuda_rows() -> None:
     note(axes, 1, 35.8, "...")
     text = "colored: one thread, which has the same columns of all rows of its block"
     note(axes, 11, 39.7, text)
-    text = "ColumnSums adds up the sums of all blocks, in a fixed order: dgamma and dbeta"
+    text = "ColumnSums adds up those of all blocks, in a fixed order: dgamma and dbeta"
     note(axes, 11, 41.4, text)
     arrow(axes, (61, 38.8), (61, 40.6))
     save(figure, "cuda_rows")
