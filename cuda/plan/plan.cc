@@ -84,7 +84,7 @@ void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
   plan->param_bytes = RoundUp(plan->param_bytes, 256);
   plan->workspace_bytes =
       plan->partial_bytes + traffic.param_sums * plan->param_bytes + plan->count_bytes;
-  // What all tensors leave of L2 is not worth keeping there.
+  // Where the tensors exceed L2, nobody will find the outputs there: they bypass it.
   plan->stream = traffic.tensors > work.device.l2_bytes;
 
   plan->least_bytes = traffic.read + traffic.other;
