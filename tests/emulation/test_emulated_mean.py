@@ -3,16 +3,9 @@
 import bounds
 import pytest
 import reference
-from emulated_norms import CLUSTERS, DTYPES, SMALL, Device, Options, draw, forward
+from emulated_norms import CLUSTERS, DTYPES, H200, SMALL, Device, Options, draw, forward
 from test_kernels import group, layer, name_of
 
-H200 = Device(
-    multiprocessors=132,
-    max_cluster=16,
-    shared_bytes_per_multiprocessor=228 << 10,
-    shared_bytes_per_block=227 << 10,
-    l2_bytes=50 << 20,
-)
 # One multiprocessor of it: threads take many rows of a tile, which no cluster shares.
 ALONE = Device(
     multiprocessors=1,
