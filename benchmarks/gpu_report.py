@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_goal
+from fusednorm import explain
 from fusednorm.bench.records import (
     COPY,
     OURS,
@@ -33,6 +34,7 @@ __all__ = [
     "best_peer",
     "read",
     "row",
+    "scheme",
     "slowest",
     "table",
     "text",
@@ -54,9 +56,18 @@ def _number(value: float | None, form: str) -> str:
 
 
 HEADINGS = (
-    "shape", "dtype", "pass", "variant", "us", "GB/s", "share", "copy us",
+    "shape", "dtype", "pass", "scheme", "us", "GB/s", "share", "copy us",
     "eager x", "compile x", "liger x", "quack x", "error/bound",
 )  # fmt: skip
+
+
+def scheme(case: dict[str, Any]) -> str:
+    """Returns what `fusednorm explain` calls the way of a case through the kernels.
+
+    Reports of commit b12840c have the plan's `variant`, as it was called then.
+    """
+    plan = case["plan"]
+    return plan["variant"] if "variant" in plan else explain.scheme_of(plan)
 
 
 def row(case: dict[str, Any]) -> list[str]:
@@ -73,12 +84,11 @@ def row(case: dict[str, Any]) -> list[str]:
         star = "*" if results[peer].get("method") == "calls" else ""
         return f"{other / median:.2f}{star}"
 
-    plan = case.get("plan") or {}
     return [
         case["shape"],
         case["dtype"],
         case["pass"],
-        str(plan.get("variant", "-")),
+        scheme(case),
         _number(median, ".1f"),
         _number(ours.get("gigabytes_per_second"), ".0f"),
         _number(ours.get("share_of_copy"), ".1%"),

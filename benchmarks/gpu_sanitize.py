@@ -47,16 +47,15 @@ def under(tool: str, seconds: float, largest: int) -> int:
 def ways(dtype: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
     """Yields problems so that each kernel of the plan is run, small ones first."""
     from gpu_cases import CASES
-    from on_torch import plan
+    from on_torch import plan, way
 
     seen = set()
     problems = sorted(CASES.values(), key=lambda case: math.prod(case[1]))
     for norm, shape in problems:
-        new = set()
-        for backward in (False, True):
-            found = plan(norm, shape, dtype, backward=backward)
-            kernels = [(each["kernel"], each["cluster"]) for each in found["launches"]]
-            new.add((found["variant"], found["width"] > 1, *kernels))
+        new = {
+            way(plan(norm, shape, dtype, backward=backward))
+            for backward in (False, True)
+        }
         if new - seen:
             seen |= new
             yield norm, shape

@@ -19,5 +19,13 @@ if(FUSEDNORM_WITH_CUDA)
 endif()
 fusednorm_python_literal(cuda_version "${cuda_version}")
 
+# Where this is a checkout of the project itself, not a folder in someone else's.
+set(commit "")
+if(EXISTS "${PROJECT_SOURCE_DIR}/.git")
+  execute_process(COMMAND git -C "${PROJECT_SOURCE_DIR}" rev-parse HEAD
+    OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+fusednorm_python_literal(commit "${commit}")
+
 configure_file(cmake/_build_info.py.in _build_info.py @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/_build_info.py" DESTINATION fusednorm)

@@ -3,12 +3,21 @@
 from fusednorm import _native
 from fusednorm.bench.shapes import SHAPES
 
-__all__ = ["SHAPES", "plan"]
+__all__ = ["SHAPES", "candidates", "plan"]
 
 
 def plan(shape, dtype, device, direction, **options):
     """Returns the plan of one of `SHAPES`, with gamma and, where there is one, beta."""
-    return _native.plan(
+    return _planned(_native.plan, shape, dtype, device, direction, options)
+
+
+def candidates(shape, dtype, device, direction, **options):
+    """Returns all plans of one of `SHAPES`, best first, with what `plan` has."""
+    return _planned(_native.candidates, shape, dtype, device, direction, options)
+
+
+def _planned(planning, shape, dtype, device, direction, options):
+    return planning(
         shape.op,
         list(shape.shape),
         dtype,

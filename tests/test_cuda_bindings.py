@@ -28,7 +28,15 @@ DEVICE_FIELDS = {
     "bandwidth",
     "max_cluster",
 }
-LAUNCH_FIELDS = {"kernel", "blocks", "threads", "cluster", "shared_bytes"}
+LAUNCH_FIELDS = {
+    "kernel",
+    "blocks",
+    "threads",
+    "cluster",
+    "shared_bytes",
+    "bytes_in_flight",
+    "threads_resident",
+}
 
 
 class Claims:
@@ -209,11 +217,26 @@ def plan(**changes):
 @pytest.mark.parametrize("direction", ["forward", "backward", "second_order"])
 def test_a_plan_is_a_dict(direction):
     result = SimpleNamespace(**plan(direction=direction, has_gamma=True, has_beta=True))
-    assert isinstance(result.variant, str)
+    assert isinstance(result.scheme, str)
+    assert all(isinstance(number, int) for number in result.geometry.values())
     assert result.launches
     for launch in result.launches:
         assert set(launch) == LAUNCH_FIELDS
     assert result.bytes_moved >= result.least_bytes > 0
+
+
+def test_candidates_are_plans_best_first():
+    arguments = {
+        "shape": (300, 768),
+        "dtype": "float32",
+        "axes": [-1],
+        "has_gamma": True,
+        "device": "t4",
+    }
+    found = _native.candidates("layer_norm", **arguments)
+    assert len(found) > 1
+    assert found[0] == _native.plan("layer_norm", **arguments)
+    assert all(each.keys() == found[0].keys() for each in found)
 
 
 def test_a_device_is_a_name_or_its_fields():

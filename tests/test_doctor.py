@@ -71,7 +71,7 @@ def test_all_is_well_here(tmp_path):
         assert set(check) == {"rows", "problems", "notes", "seconds"}
         assert len({tuple(row) for row in rows[name]}) == (name != "installation")
     assert {row["shape"] for row in rows["plans"]} == set(cases.SMALL)
-    assert all(row["forward"] in explain.VARIANTS for row in rows["plans"])
+    assert all(row["forward"] in explain.SCHEMES for row in rows["plans"])
     assert {(row["place"], row["type"]) for row in rows["accuracy"]} >= {
         (place, dtype) for place in ("native", "/CPU:0") for dtype in accuracy.DTYPES
     }

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
+import plan_limits
 import pytest
-from canonical import SHAPES
+from canonical import SHAPES, candidates
 from fusednorm import _native, cli, explain
 
 ARGUMENTS = [
@@ -31,13 +33,42 @@ def test_text(capsys):
         "blocks of",
     ):
         assert part in text
-    assert text.count("an estimate of the plan, not a measurement") == 3
+    assert "predicted" not in text
+    assert "measured" not in text
+
+
+def test_text_has_what_a_multiprocessor_has_in_flight(capsys):
+    options = ["--op", "layer_norm", "--shape", "64,197,768"]
+    cli.main(["explain", *options, "--device", "h200"])
+    lines = capsys.readouterr().out.splitlines()
+    (entry,) = explain.collect(op="layer_norm", shape=(64, 197, 768), devices=["h200"])
+    launch = entry["forward"]["launches"][0]
+    place = lines.index(
+        f"  RowsForward: {launch['blocks']:,} blocks of {launch['threads']} threads, "
+        "0 bytes of shared memory"
+    )
+    threads = launch["threads_resident"]
+    loads = threads * launch["bytes_in_flight"]
+    assert threads > 0
+    assert lines[place + 1] == (
+        f"    on each multiprocessor {threads:,} threads, with {loads:,} bytes of "
+        "loads in flight"
+    )
+    assert lines[place - 1].startswith("  general no, width 8, vectors ")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "threads"), [(1, 128), (132, 128), (133, 256), (10**6, 1024)]
+)
+def test_few_blocks_leave_few_threads_in_flight(blocks, threads):
+    launch = {"blocks": blocks, "threads": 128, "threads_resident": 1024}
+    assert explain.in_flight(launch, 132) == threads
 
 
 def test_several_devices_make_a_table(capsys):
     cli.main([*ARGUMENTS, "--device", "h100", "--device", "t4"])
     header, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    assert header.split()[:3] == ["device", "direction", "variant"]
+    assert header.split()[:3] == ["device", "direction", "scheme"]
     assert [row.split()[:2] for row in rows] == [
         [device, direction]
         for device in ("h100", "t4")
@@ -57,14 +88,14 @@ def test_json(capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "variant", "directions"),
+    ("options", "scheme", "directions"),
     [
-        ("--mask", "split_tile", 2),
+        ("--mask", "tile, read twice", 2),
         ("--parameters-of sample", "tile", 3),
         ("--parameters-of position", "tile", 2),
     ],
 )
-def test_masks_and_parameters(options, variant, directions, capsys):
+def test_masks_and_parameters(options, scheme, directions, capsys):
     cli.main([*ARGUMENTS, "--device", "h100", "--json", *options.split()])
     (entry,) = json.loads(capsys.readouterr().out)
     plans = [entry[each] for each in explain.DIRECTIONS if each in entry]
@@ -72,7 +103,7 @@ def test_masks_and_parameters(options, variant, directions, capsys):
     cli.main([*ARGUMENTS, "--device", "h100", "--device", "t4", *options.split()])
     # The second order takes one sample after the other.
     assert ("2 x " in capsys.readouterr().out) == (options.endswith("sample"))
-    assert [plan["variant"] for plan in plans[:2]] == [variant] * 2
+    assert [explain.scheme_of(plan) for plan in plans[:2]] == [scheme] * 2
 
 
 def test_instance_norm_is_a_group_per_channel():
@@ -124,7 +155,7 @@ def test_options_reach_the_plan(capsys):
             direction=direction,
             aligned=False,
         )
-        assert made["width"] == 1
+        assert made["geometry"]["width"] == 1
         assert {name: entry[direction][name] for name in made} == made
 
 
@@ -159,23 +190,56 @@ def test_plans_keep_the_limits_of_every_device(shape, aligned):
                 if direction not in entry:
                     continue
                 fields = entry[direction]
-                where = (entry["device"], dtype, direction, fields)
-                assert fields["variant"] in explain.VARIANTS, where
-                assert fields["bytes_moved"] >= fields["least_bytes"], where
-                assert fields["workspace_bytes"] <= max(64 << 20, bytes_of_x), where
-                for launch in fields["launches"]:
-                    check_launch(launch, DEVICES[entry["device"]], where)
+                assert fields["workspace_bytes"] <= max(64 << 20, bytes_of_x), fields
+                plan_limits.check(fields, DEVICES[entry["device"]])
 
 
-def check_launch(launch, limits, where):
-    assert launch["threads"] in range(32, 1025, 32), where
-    assert 0 < launch["blocks"] < 2**31, where
-    assert launch["shared_bytes"] <= limits["shared_bytes_per_block"], where
-    assert launch["cluster"] <= limits["max_cluster"], where
-    assert launch["blocks"] % launch["cluster"] == 0, where
+# Problems that no canonical shape is: a mask, and no elements.
+OTHERS = [
+    ("group_norm", [2, 0, 4], {"axes": [-1], "groups": 2}),
+    ("group_norm", [2, 64, 96], {"axes": [1], "groups": 2, "has_mask": True}),
+]
 
 
-def test_every_variant_has_an_explanation():
-    text = (Path(__file__).parents[1] / "cuda" / "plan.cc").read_text()
-    for variant in explain.VARIANTS:
-        assert f'"{variant}"' in text
+def all_candidates():
+    """Yields every plan of the canonical shapes and of `OTHERS` on every device."""
+    for device in DEVICES:
+        for direction in ("forward", "backward"):
+            for dtype in explain.DTYPES:
+                for shape in SHAPES:
+                    yield from candidates(shape, dtype, device, direction)
+            for op, shape, options in OTHERS:
+                yield from _native.candidates(
+                    op, shape, "float32", device=device, direction=direction, **options
+                )
+        for op, axis in (("layer_norm", -1), ("layer_norm", 1), ("group_norm", 1)):
+            yield from _native.candidates(
+                op,
+                [8, 64, 96],
+                "float32",
+                axes=[axis],
+                groups=2 if op == "group_norm" else 0,
+                has_gamma=True,
+                device=device,
+                direction="second_order",
+            )
+
+
+def test_every_scheme_has_an_explanation_and_every_explanation_a_scheme():
+    assert {explain.scheme_of(plan) for plan in all_candidates()} == set(
+        explain.SCHEMES
+    )
+
+
+def test_kernels_are_named_as_in_their_source():
+    folder = Path(__file__).parents[1] / "cuda" / "kernels"
+    kernel = re.compile(r"^FUSEDNORM_KERNEL\([^;{]*?^(\w+)\(", re.MULTILINE | re.DOTALL)
+    defined = {
+        name
+        for path in folder.rglob("*.cuh")
+        for name in kernel.findall(path.read_text())
+    }
+    launched = {
+        launch["kernel"] for plan in all_candidates() for launch in plan["launches"]
+    }
+    assert launched == defined

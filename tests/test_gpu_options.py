@@ -116,7 +116,8 @@ def measured(monkeypatch):
     def measure_case(case, machine, peers, yardstick):
         asked.append((labels(case), list(peers), yardstick))
         result = {"median_us": 10.0, "share_of_copy": 0.5}
-        entry = {**case.label, "least_bytes": 1, "absent": {}}
+        plan = {"scheme": "rows", "geometry": {}}
+        entry = {**case.label, "least_bytes": 1, "plan": plan, "absent": {}}
         return entry | {"results": {"fusednorm": result}}, 0.0
 
     def verified(case, machine, known):

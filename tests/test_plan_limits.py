@@ -1,5 +1,6 @@
-"""Whatever the problem, a plan keeps the limits of its device."""
+"""Whatever the problem, every plan that computes it keeps the limits of the device."""
 
+import plan_limits
 from fusednorm import _native
 from hypothesis import example, given, settings, strategies as st
 
@@ -72,13 +73,9 @@ OF_MANY_RUNS = {"axes": [1], "groups": 4, "has_gamma": True, "device": "a10"}
 @settings(max_examples=2000, deadline=None)
 def test_limits(problem):
     positional, arguments = problem
-    plan = _native.plan(*positional, **arguments)
-    device = DEVICES[arguments["device"]]
-    assert plan["bytes_moved"] >= plan["least_bytes"]
-    assert 1 <= len(plan["launches"]) <= 3
-    for launch in plan["launches"]:
-        assert launch["threads"] in range(32, 1025, 32)
-        assert 1 <= launch["blocks"] < 1 << 31
-        assert launch["shared_bytes"] <= device["shared_bytes_per_block"]
-        assert launch["cluster"] <= device["max_cluster"]
-        assert launch["blocks"] % launch["cluster"] == 0
+    candidates = _native.candidates(*positional, **arguments)
+    for plan in candidates:
+        plan_limits.check(plan, DEVICES[arguments["device"]])
+    assert candidates[0] == _native.plan(*positional, **arguments)
+    for i, plan in enumerate(candidates):
+        assert plan not in candidates[:i]

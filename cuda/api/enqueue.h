@@ -44,8 +44,9 @@ Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
   return buffers;
 }
 
-// Enough workspace for Enqueue on each of the devices, which are ListDevices': whatever
-// of PossibleClusters CurrentDevice finds there, and however the buffers lie.
+// Enough workspace for Enqueue on any of `devices`, from ListDevices: for each number
+// of blocks of a cluster that CurrentDevice may find there, and for buffers at any
+// address.
 template <class Buffers>
 int64_t MostWorkspaceBytes(const NormProblem& problem,
                            const std::vector<Device>& devices) {

@@ -20,8 +20,9 @@ using Stream = CUstream_st*;  // cudaStream_t
 // Empty where there is no device or no driver. Clusters are as the architecture has
 // them, since more would take a context on each device.
 FUSEDNORM_EXPORT std::vector<Device> ListDevices();
-// The device that the calling thread has selected. Properties are read once a device:
-// those of ListDevices, but that clusters are one of PossibleClusters, what runs there.
+// The device that the calling thread has selected. Its properties are read once. They
+// are those of ListDevices, except for max_cluster: the largest of PossibleClusters
+// that runs there.
 FUSEDNORM_EXPORT Status CurrentDevice(const Device** device);
 
 // Makes a device current for the calling thread, until destroyed.

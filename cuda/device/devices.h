@@ -33,10 +33,10 @@ constexpr int MaxCluster(int major) {
   return major < 9 ? 1 : major == 9 || major == 10 ? 16 : 8;
 }
 
-// The numbers of blocks of which the largest may turn out to be the most of a cluster
-// that runs, largest first, where an architecture allows `max_cluster`. The
-// architecture is known without a context. What runs is not, and is less where
-// multiprocessors are grouped in fewer or a part of a device is lent (MIG).
+// What the largest cluster that runs on a device may have of blocks, largest first,
+// where the architecture allows `max_cluster`. The architecture is known without a
+// context. What runs is not: it is less where fewer multiprocessors form a group, or
+// only a part of a device is at hand (MIG).
 inline std::vector<int> PossibleClusters(int max_cluster) {
   std::vector<int> sizes;
   for (int size = max_cluster; size > 1; size /= 2) sizes.push_back(size);

@@ -64,6 +64,15 @@ std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device
     AddRowsForward(work, &plans);
     AddSplitRowsForward(work, &plans);
   }
+  // The best of them is kept even if no grid is large enough: its launch says so.
+  const auto fits = [](const Plan& plan) {
+    return std::all_of(plan.launches, plan.launches + plan.num_launches,
+                       [](const Launch& launch) { return launch.blocks <= kMaxGrid; });
+  };
+  plans.erase(std::remove_if(plans.begin() + 1, plans.end(),
+                             [&](const Plan& plan) { return !fits(plan); }),
+              plans.end());
+  if (plans.size() > 1 && !fits(plans.front())) plans.erase(plans.begin());
   for (Plan& plan : plans) FinishPlan(work, TrafficOf(work, plan.geometry), &plan);
   return plans;
 }
@@ -75,7 +84,7 @@ void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
   plan->param_bytes = RoundUp(plan->param_bytes, 256);
   plan->workspace_bytes =
       plan->partial_bytes + traffic.param_sums * plan->param_bytes + plan->count_bytes;
-  // What all tensors leave of L2 is not worth keeping there.
+  // Where the tensors exceed L2, nobody will find the outputs there: they bypass it.
   plan->stream = traffic.tensors > work.device.l2_bytes;
 
   plan->least_bytes = traffic.read + traffic.other;

@@ -102,7 +102,8 @@ inline void PlanParamSums(const Work& work, int64_t sets, int64_t size, bool own
   }
   plan->sets = sets;
   plan->param_bytes = sets * size * work.compute_bytes;
-  if (own_kernel) AddColumnSums(work, 2, plan);
+  if (own_kernel)
+    AddColumnSums(work, problem.has_gamma && problem.has_beta ? 2 : 1, plan);
 }
 
 // Counts what a mask leaves of each sample, for the kernel that comes after. In pieces,

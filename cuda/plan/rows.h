@@ -8,8 +8,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// Add what can compute the problem to the candidates, best first; the schemes in this
-// order. Rows with a mask are always split.
+// Each adds its plans of the problem to the candidates, best first, or none. plan.cc
+// calls them in the order of preference. Rows with a mask are always split.
 void AddRowsForward(const Work& work, std::vector<Plan>* plans);
 void AddRowsBackward(const Work& work, std::vector<Plan>* plans);
 void AddColumns(const Work& work, std::vector<Plan>* plans);

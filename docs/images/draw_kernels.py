@@ -188,49 +188,63 @@ def cpu_waves() -> None:
 
 
 def cuda_rows() -> None:
-    """Rows in the registers of a warp and of a block, and in a cluster."""
-    figure, axes = canvas(72, 37, 0.125)
-    label(axes, 1, 1, "warp_rows, row of 64 float32: two rows a warp", weight="bold")
-    for lane in range(32):
-        x = 6 + 2 * lane
-        cell(axes, x, 2, GROUPS[lane // 16], str(lane), 2, 1.6)
-    label(axes, 1, 2.8, "lanes")
-    frame(axes, 6, 2, 2, 1.6)
-    note(axes, 6, 4.6, "16 bytes a lane; row 0")
-    note(axes, 38, 4.6, "row 1: sums by shuffles among 16 lanes")
+    """Rows in the registers of a team, and the columns of backward."""
+    figure, axes = canvas(72, 43, 0.125)
+    title = "row of 64 float32: teams of 16 lanes, one access and two rows a thread"
+    label(axes, 1, 1, title, weight="bold")
+    for row in range(2):
+        for lane in range(32):
+            x, y = 6 + 2 * lane, 2 + 1.6 * row
+            cell(axes, x, y, GROUPS[lane // 16 + 2 * row], str(lane), 2, 1.6)
+    label(axes, 1, 3.6, "lanes")
+    frame(axes, 6 + 2 * 5, 2, 2, 3.2)
+    note(axes, 6, 6, "rows 0 (above) and 2: 16 bytes a lane")
+    note(axes, 38, 6, "rows 1 and 3: sums by shuffles among 16 lanes")
 
-    label(axes, 1, 7, "warp_rows, row of 768: six accesses a lane", weight="bold")
-    for access in range(6):
+    title = "row of 768 bfloat16: a team of 32 lanes, three accesses a thread"
+    label(axes, 1, 9, title, weight="bold")
+    for access in range(3):
         for lane in range(32):
             color = GROUPS[access % 2 * 2]
             number = str(access * 32 + lane)
-            cell(axes, 6 + 2 * lane, 8 + 1.2 * access, color, number, 2, 1.2, 5.5)
-    frame(axes, 6 + 2 * 5, 8, 2, 7.2)
-    note(axes, 1, 11.6, "j = 0\n...\nj = 5")
+            cell(axes, 6 + 2 * lane, 10 + 1.4 * access, color, number, 2, 1.4, 5.5)
+    frame(axes, 6 + 2 * 5, 10, 2, 4.2)
+    note(axes, 1, 12.1, "j = 0\nj = 1\nj = 2")
     text = "access 32 j + lane of the row: a warp reads 512 bytes on end, and lane 5"
-    note(axes, 6, 16, f"{text} keeps the framed ones in registers")
+    note(axes, 6, 15.1, f"{text} keeps the framed ones in registers")
 
-    label(axes, 1, 19, "block_rows, row of 4096: 256 threads, 8 warps", weight="bold")
-    for warp in range(8):
-        cell(axes, 6 + 6 * warp, 20, BLUE, f"warp {warp}", 6, 1.6)
-        arrow(axes, (9 + 6 * warp, 21.7), (9 + 6 * warp, 22.9))
-        cell(axes, 7.5 + 6 * warp, 23, LIGHT, "2 sums", 3, 1.4)
-    note(axes, 55, 20.8, "registers, shuffles")
-    note(axes, 55, 23.7, "shared memory; after the\nbarrier each warp adds all")
+    title = "row of 4096 bfloat16: a team of 128 threads, four accesses a thread"
+    label(axes, 1, 18, title, weight="bold")
+    for warp in range(4):
+        x = 6 + 11 * warp
+        cell(axes, x, 19, BLUE, f"warp {warp}", 11, 1.6)
+        arrow(axes, (x + 5.5, 20.7), (x + 5.5, 21.9))
+        cell(axes, x + 3.5, 22, LIGHT, "its sum", 4, 1.4)
+    note(axes, 52, 19.8, "registers, then shuffles")
+    text = "shared memory; after one barrier\nevery warp adds up all four"
+    note(axes, 52, 22.7, text)
 
-    label(axes, 1, 27, "shared_rows, row of 65536: a cluster of 4", weight="bold")
-    for access in range(8):
-        for block in range(4):
-            x = 6 + (4 * access + block) * 2
-            cell(axes, x, 28, GROUPS[block], str(block), 2, 1.6)
-    text = "each block reads every fourth 8 KiB, and keeps it in its shared memory"
-    note(axes, 6, 30.6, text)
-    for block in range(4):
-        cell(axes, 6 + 16 * block, 32, GROUPS[block], f"block {block}: 64 KiB", 14, 2)
-        if block < 3:
-            arrow(axes, (20.1 + 16 * block, 33), (21.9 + 16 * block, 33))
-            arrow(axes, (21.9 + 16 * block, 33), (20.1 + 16 * block, 33))
-    note(axes, 6, 35.4, "blocks read each other's sums (distributed shared memory)")
+    title = "backward, row of 768 bfloat16: 1320 teams of 96 threads on an H200"
+    label(axes, 1, 26.5, title, weight="bold")
+    for block in range(3):
+        y = 29.4 + 3.6 * block
+        number = block if block < 2 else 1319
+        label(axes, 1, y + 1, f"block {number}")
+        for step in range(2):
+            x = 11 + 21 * step
+            note(axes, x, y - 0.7, f"row {number + 1320 * step}")
+            cell(axes, x, y, LIGHT, "", 16, 2)
+            cell(axes, x + 3, y, GROUPS[block], "", 1.5, 2)
+            arrow(axes, (x + 16.5, y + 1), (x + 20.5, y + 1))
+        cell(axes, 53, y, LIGHT, "", 16, 2)
+        cell(axes, 56, y, GROUPS[block], "", 1.5, 2)
+        note(axes, 53, y - 0.7, "its sums")
+    note(axes, 1, 35.8, "...")
+    text = "colored: one thread, which has the same columns of all rows of its block"
+    note(axes, 11, 39.7, text)
+    text = "ColumnSums adds up those of all blocks, in a fixed order: dgamma and dbeta"
+    note(axes, 11, 41.4, text)
+    arrow(axes, (61, 38.8), (61, 40.6))
     save(figure, "cuda_rows")
 
 
@@ -278,7 +292,7 @@ def cuda_tile() -> None:
 def cuda_split() -> None:
     """Groups that fit on no chip: two kernels."""
     figure, axes = canvas(60, 15, 0.14)
-    title = "split_rows, split_tile: a group larger than a cluster holds"
+    title = "split_rows, and tile where it reads twice, forward"
     label(axes, 1, 1.2, title, weight="bold")
     for position in range(10):
         x = 12 + 4.4 * position

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fusednorm import _measured
+
 OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 # The last one has kernels only where there is no activation.
@@ -23,43 +25,32 @@ MAX_ELEMENTS = 2**38
 # What gamma and beta may differ between.
 PARAMETERS_OF = ("all", "sample", "position")
 
-# By the names of cuda/plan/plan.h; of those that can do either, whether a second kernel
-# reads the tensors again.
+# What `scheme_of` returns -> what that is.
 SCHEMES = {
-    ("empty", False): "No elements: nothing runs but fills of the small outputs.",
-    (
-        "rows",
-        False,
-    ): "Each row stays in the registers of lanes of a warp, or of a block.",
-    ("columns", True): "Sums over pieces of rows; then a block has some columns of all "
-    "rows, and reads them again.",
-    ("split_rows", True): "Slices of rows over the grid: a second kernel reads them "
+    "empty": "No elements: nothing runs but fills of the small outputs.",
+    "rows": "Each row stays in the registers of lanes of a warp, or of a block.",
+    "columns": "Sums over pieces of rows; then a block has some columns of all rows, "
+    "and reads them again.",
+    "split_rows": "Slices of rows over the grid: a second kernel reads them again.",
+    "runs": "Each group stays in the shared memory of a block or a cluster, channel by "
+    "channel.",
+    "runs, read twice": "Channels of groups over the grid: a second kernel reads them "
     "again.",
-    ("runs", False): "Each group stays in the shared memory of a block or a cluster, "
-    "channel by channel.",
-    (
-        "runs",
-        True,
-    ): "Channels of groups over the grid: a second kernel reads them again.",
-    (
-        "tile",
-        False,
-    ): "Groups lie across rows; a slab of rows stays in the shared memory "
-    "of a block, a group in that of a cluster.",
-    (
-        "tile",
-        True,
-    ): "Groups lie across rows; slabs of rows over the grid, which a second "
-    "kernel reads again.",
+    "tile": "Groups lie across rows; a slab of rows stays in the shared memory of a "
+    "block, a group in that of a cluster.",
+    "tile, read twice": "Groups lie across rows; slabs of rows over the grid, which a "
+    "second kernel reads again.",
 }
-READ_TWICE = {"columns", "split_rows"}
 
 
-def scheme_of(plan: dict[str, Any]) -> tuple[str, bool]:
-    """Returns a plan's scheme, and whether a second kernel reads the tensors again."""
-    scheme = plan["scheme"]
-    resident = plan["geometry"].get("resident", scheme not in READ_TWICE)
-    return scheme, not resident
+def scheme_of(plan: dict[str, Any]) -> str:
+    """Returns a plan's scheme, by the names of cuda/plan/plan.h.
+
+    Some schemes either keep a group on chip or have a second kernel that reads it
+    again; the name says which.
+    """
+    resident = plan["geometry"].get("resident", True)
+    return plan["scheme"] if resident else f"{plan['scheme']}, read twice"
 
 
 def collect(
@@ -129,23 +120,49 @@ def collect(
     kernel_op = "group_norm" if op == "instance_norm" else op
     # What the second order has no kernels for.
     composed = activation != "none" or mask or parameters_of == "position"
+    # As fusednorm._measured has them: no rarer kinds of parameters, no mask.
+    measured = (
+        *(aligned, gamma, beta or op == "rms_norm"),
+        *(parameters_of == "all", param_dtype in ("auto", "float32")),
+        *(not mask, not zero_centered),
+    )
+
+    def explained(device: dict[str, Any], direction: str) -> dict[str, Any]:
+        plan = native.plan(
+            kernel_op,
+            list(shape),
+            dtype,
+            device=device,
+            direction=direction,
+            **arguments,
+        )
+        problem = _measured.problem(
+            op=kernel_op,
+            shape=shape,
+            axes=axes,
+            groups=arguments["groups"],
+            dtype=dtype,
+            activation=activation,
+            residual=residual,
+        )
+        bandwidth = device["bandwidth"]
+        return {
+            **plan,
+            "seconds_at_bandwidth": plan["bytes_moved"] / bandwidth
+            if bandwidth
+            else None,
+            "measured": _measured.find(device["name"], problem, direction)
+            if all(measured)
+            else None,
+        }
+
     return [
         {
             "device": device["name"],
             "bandwidth": device["bandwidth"],
             "multiprocessors": device["multiprocessors"],
             **{
-                direction: _timed(
-                    native.plan(
-                        kernel_op,
-                        list(shape),
-                        dtype,
-                        device=device,
-                        direction=direction,
-                        **arguments,
-                    ),
-                    device["bandwidth"],
-                )
+                direction: explained(device, direction)
                 for direction in DIRECTIONS
                 if not composed or direction != "second_order"
             },
@@ -166,15 +183,31 @@ def _devices(native: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     return [known[name] for name in names]
 
 
-def _timed(plan: dict[str, Any], bandwidth: float) -> dict[str, Any]:
-    """Returns the plan with the seconds its traffic takes at the full bandwidth."""
-    seconds = plan["bytes_moved"] / bandwidth if bandwidth else None
-    return {**plan, "seconds_at_bandwidth": seconds}
-
-
 def render(report: list[dict[str, Any]]) -> str:
     """Returns the report as text: a table for several devices."""
-    return _table(report) if len(report) > 1 else _details(report[0])
+    text = _table(report) if len(report) > 1 else _details(report[0])
+    notes = dict.fromkeys(
+        _note(plan["measured"])
+        for entry in report
+        for _, plan in _plans(entry)
+        if plan["measured"]
+    )
+    return "\n".join([text, *(f"\n{note}" for note in notes)])
+
+
+def _note(measured: dict[str, Any]) -> str:
+    """Returns where a measurement comes from, and whether it is of these kernels."""
+    note = (
+        f"Measured at commit {measured['commit']} on {measured['date'][:10]} "
+        f"({measured['device']})."
+    )
+    return {
+        True: note,
+        False: f"{note} This library was built from another commit: its kernels may "
+        "have changed since.",
+        None: f"{note} It is not known from which commit this library was built: its "
+        "kernels may have changed since.",
+    }[measured["of_this_build"]]
 
 
 def _plans(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -189,7 +222,7 @@ def _details(entry: dict[str, Any]) -> str:
     for direction, plan in _plans(entry):
         lines += [
             "",
-            f"{direction}: {_title(plan)}",
+            f"{direction}: {scheme_of(plan)}",
             f"  {SCHEMES[scheme_of(plan)]}",
             *_geometry(plan),
             *(
@@ -202,18 +235,18 @@ def _details(entry: dict[str, Any]) -> str:
             f"  moved            {plan['bytes_moved']:,} bytes",
             f"  least possible   {plan['least_bytes']:,} bytes",
             f"  at bandwidth     {_time(plan)}",
+            *_measurement(plan),
         ]
     return "\n".join(lines)
 
 
-def _title(plan: dict[str, Any]) -> str:
-    scheme, twice = scheme_of(plan)
-    return f"{scheme}, read twice" if twice and scheme not in READ_TWICE else scheme
-
-
 def _geometry(plan: dict[str, Any]) -> list[str]:
-    numbers = [f"{name} {int(number)}" for name, number in plan["geometry"].items()]
-    return [f"  {', '.join(numbers)}"] if numbers else []
+    words = {False: "no", True: "yes"}
+    facts = [
+        f"{name} {words[value] if isinstance(value, bool) else value}"
+        for name, value in plan["geometry"].items()
+    ]
+    return [f"  {', '.join(facts)}"] if facts else []
 
 
 def _launch(launch: dict[str, Any], multiprocessors: int) -> list[str]:
@@ -252,9 +285,24 @@ def _time(plan: dict[str, Any]) -> str:
     return "unknown" if seconds is None else f"{seconds * 1e6:.1f} us"
 
 
+def _measurement(plan: dict[str, Any]) -> list[str]:
+    measured = plan["measured"]
+    if measured is None:
+        return []
+    return [f"  measured         {_share(measured)}, commit {measured['commit']}"]
+
+
+def _share(measured: dict[str, Any]) -> str:
+    share = measured["share_of_copy"]
+    return f"{measured['microseconds']:.1f} us, {share:.0%} of a copy's speed"
+
+
 def _table(report: list[dict[str, Any]]) -> str:
     rows = [
-        ("device", "direction", "scheme", "launches", "moved/least", "at bandwidth")
+        (
+            *("device", "direction", "scheme", "launches", "moved/least"),
+            *("at bandwidth", "measured"),
+        )
     ]
     for entry in report:
         for direction, plan in _plans(entry):
@@ -264,10 +312,11 @@ def _table(report: list[dict[str, Any]]) -> str:
                 (
                     entry["device"],
                     direction,
-                    _title(plan),
+                    scheme_of(plan),
                     str(len(plan["launches"])),
                     f"{moved:.2f}",
                     f"{times}{_time(plan)}",
+                    _share(plan["measured"]) if plan["measured"] else "-",
                 )
             )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -25,7 +25,7 @@ def draw(norm, shape, dtype, options, rng, **data):
 def saved(emulated, norm, data, device, options):
     """Returns what forward leaves for the other passes."""
     given = {**data, "beta": None, "residual": None, "mask": None}
-    options = dataclasses.replace(options, beta=False)
+    options = dataclasses.replace(options, beta=False, residual=False)
     return forward(emulated, norm, given, device, options)[1]
 
 

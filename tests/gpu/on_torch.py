@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import reference
 import torch
-from fusednorm import _native
+from fusednorm import _native, explain
 
 
 def compute_dtype(dtype):
@@ -182,4 +182,18 @@ def plan(norm, shape, dtype, *, backward, device=None, **options):
         device=device,
         direction="backward" if backward else "forward",
         **(has | options),
+    )
+
+
+def way(found):
+    """Returns what tells a plan's way through the kernels from others.
+
+    These are the kernels, and of which instances they are.
+    """
+    geometry = found["geometry"]
+    return (
+        explain.scheme_of(found),
+        tuple((launch["kernel"], launch["cluster"]) for launch in found["launches"]),
+        geometry.get("width", 1) > 1,
+        *(geometry.get(name) for name in ("general", "vectors", "block")),
     )

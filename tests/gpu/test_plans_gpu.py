@@ -13,7 +13,7 @@ import torch
 from gpu_cases import CASES, group_norm, layer_norm, rms_norm
 from gpu_checks import check, needs_memory
 from gpu_runs import problem_data
-from on_torch import plan
+from on_torch import plan, way
 
 pytestmark = pytest.mark.gpu
 
@@ -43,19 +43,12 @@ def sweep():
 def signature(norm, shape, dtype, backward):
     """Returns what distinguishes one way through the kernels from another."""
     found = plan(norm, shape, dtype, backward=backward)
-    kernels = tuple(
-        (launch["kernel"], launch["cluster"]) for launch in found["launches"]
-    )
+    several = ("team", "slices", "lane_blocks", "parts", "pieces")
     return (
         "backward" if backward else "forward",
-        found["variant"],
-        kernels,
-        found["width"] > 1,
+        *way(found),
         found["stream"],
-        found["slices"] > 1,
-        found["lane_blocks"] > 1,
-        found["parts"] > 1,
-        found["pieces"] > 1,
+        *(found["geometry"].get(name, 1) > 1 for name in several),
     )
 
 
@@ -86,6 +79,6 @@ def test_every_plan_of_a_sweep(dtype, generator):
         except AssertionError as error:
             failures.append(f"{key} {norm} {shape}: {error}")
     assert not failures, "\n".join(failures)
-    variants = sorted({(key[0], key[1]) for key in found})
-    print(f"{dtype}: {len(found)} plans on {len(done)} problems: {variants}")
-    assert len(variants) >= 8, variants
+    schemes = sorted({(key[0], key[1]) for key in found})
+    print(f"{dtype}: {len(found)} plans on {len(done)} problems: {schemes}")
+    assert len(schemes) >= 8, schemes

@@ -51,16 +51,16 @@ struct Tiles {
   bool columns = false;    // parameters vary with the row, not along the line
   bool positions = false;  // they vary with both, as x does; not columns then
   Divider q;               // a lane's parameter is lane / Q
-  // So many successive `outer` have the same `params` numbers of gamma and of beta:
-  // those of one of `samples`, or all.
+  // So many successive `outer` share gamma and beta, `params` numbers of each: those of
+  // a sample where each of the `samples` has its own, else all.
   Divider sample;
   int64_t params = 1;
   int64_t samples = 1;
   int lanes = 1;          // of a tile
   Divider lane_blocks;    // tiles of a line
   Divider parts;          // tiles of one group, where a tile does not hold one
-  Divider slabs;          // pieces that the rows are cut into,
-  int64_t slab_rows = 1;  // of so many rows; the last ones may have fewer or none
+  Divider slabs;          // pieces that the rows are cut into
+  int64_t slab_rows = 1;  // rows of a slab; the last slabs may have fewer or none
   int64_t slots = 1;      // blocks that share `outer`
 };
 
@@ -94,7 +94,7 @@ struct NormArgs {
   Affine affine;
   Activation activation = Activation::kNone;
   bool centred = true;
-  bool stream = false;  // outputs pass L2 by
+  bool stream = false;  // outputs are written past L2
   Real epsilon = 0;
   Real inverse_count = 1;  // of a group's elements
   Rows rows;
@@ -115,14 +115,14 @@ struct ForwardArgs : NormArgs {
   void* sum = nullptr;
   void* mean = nullptr;
   void* rstd = nullptr;
-  void* partial = nullptr;  // compute type, split variants
-  Mask mask;                // split variants
+  void* partial = nullptr;  // moments of slices, where a second kernel joins them
+  Mask mask;                // where a second kernel reads x again
 };
 
-// The second stage of dgamma and dbeta: `sets` partial sums of `lanes` values, `q`
-// neighbours of which belong to one parameter.
+// The second stage of dgamma and dbeta: `sets` partial sums of each, in which `q`
+// neighbouring numbers belong to one parameter.
 struct ParamSums {
-  // Partial sums, compute type [sets, lanes]; null: not wanted; dgamma and dbeta
+  // Partial sums, compute type [sets, params, q]; null: not wanted; dgamma and dbeta
   // themselves where there is nothing to add up.
   void* gamma = nullptr;
   void* beta = nullptr;
@@ -141,7 +141,7 @@ struct GradientArgs : NormArgs {
   const void* mean = nullptr;
   const void* rstd = nullptr;
   const void* drstd = nullptr;
-  void* partial = nullptr;  // compute type: the groups' sums, split variants
+  void* partial = nullptr;  // sums of slices, where a second kernel adds them up
   ParamSums params;
 };
 
@@ -149,7 +149,7 @@ struct BackwardArgs : GradientArgs {
   const void* dsum = nullptr;
   const void* dmean = nullptr;
   void* dx = nullptr;
-  Mask mask;  // split variants
+  Mask mask;  // where a second kernel reads x and dy again
 };
 
 // d_gamma has the place of dgamma in `params`.

@@ -42,10 +42,10 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& mean,
   Pack<T, kWidth>::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
 }
 
-// The first row of a block's first team. args.slots teams take the rows in turn; a
+// The first row of a block's first team. args.slots teams take the rows in turn: a
 // multiple of G, so that each has rows of one group and one set of columns. Where each
-// sample has its own gamma and beta, so many take its rows, those of whole blocks, and
-// successive blocks are of successive samples.
+// sample has its own gamma and beta, args.slots teams, those of whole blocks, take the
+// rows of one sample, and successive blocks are of successive samples.
 FUSEDNORM_DEVICE int64_t FirstRow(const Rows& rows, int64_t block, int teams) {
   if (!rows.by_sample) return block * teams;
   const int64_t turn = rows.samples.Divide(block);

@@ -1,5 +1,5 @@
 // Masks: which elements of an access the statistics are of, and how many of a sample's
-// positions. Only the split variants take them.
+// positions. Only kernels that leave sums of slices to a second one take them.
 #pragma once
 
 #include "cuda/kernels/common/args.h"

@@ -16,7 +16,7 @@ struct RowsGeometry {
   int team = 1;          // threads that share a row; a power of two where lanes do
   int team_shift = 0;    // its logarithm, where lanes share a row
   int warps = 1;         // of a block, rounded up to a power of two
-  int teams = 1;  // rows that a block has at a time, or twice as many (RowsAtOnce)
+  int teams = 1;         // of a block; each has RowsAtOnce rows at a time
   // Backward: teams that share the rows; of each sample, where samples have gamma and
   // beta of their own.
   int64_t slots = 1;

@@ -1,6 +1,6 @@
 // Second order of channels_first groups: a row is K runs of Q elements, each with one
-// gamma. Teams of lanes take runs, or pieces of long ones, as in runs.cuh, and blocks
-// one slice of every args.slots-th row.
+// gamma. Teams of lanes take runs, or pieces of long ones, as in the `runs` scheme, and
+// blocks one slice of every args.slots-th row.
 #pragma once
 
 #include "cuda/kernels/runs/units.cuh"

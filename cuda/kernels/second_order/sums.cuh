@@ -1,7 +1,7 @@
 // What the second-order kernels share: a group's seven sums over lanes and in memory,
 // and the results of one access. The formula is core/second_order.h's.
 //
-// All variants are split: a first kernel leaves the sums of slices behind, a second one
+// There are always two kernels: the first leaves the sums of slices behind, the second
 // adds them up and reads dy, x and ddx again.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Second order of tiles: interleaved groups and columns; see tile.cuh.
+// Second order of tiles: interleaved groups and columns; see tile/tile.cuh.
 #pragma once
 
 #include "cuda/kernels/second_order/limits.h"

@@ -30,8 +30,8 @@ def check() -> Check:
                 "shape": shape.name,
                 "x": "x".join(map(str, shape.shape)),
                 "GPU": entry["device"],
-                "forward": entry["forward"]["variant"],
-                "backward": entry["backward"]["variant"],
+                "forward": explain.scheme_of(entry["forward"]),
+                "backward": explain.scheme_of(entry["backward"]),
                 "CPU": _native.isa(),
             }
         )
