@@ -5,7 +5,6 @@ import itertools
 
 import numpy as np
 import pytest
-import reference
 from emulated_norms import (
     DTYPES,
     H200,
@@ -52,7 +51,9 @@ def name_of_instance(value):
     return str(value)
 
 
-def all_plans(emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"):
+def all_plans(
+    emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"
+):
     """Returns the candidates, the best first."""
     options = options or Options()
     made = plan(emulated, norm, shape, dtype, device, options, which)
@@ -214,9 +215,17 @@ LONG_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES[:3], ids=name_of)
-@pytest.mark.parametrize("options", LONG_OPTIONS, ids=str)
-@pytest.mark.parametrize(("norm", "shape", "device"), LONG_ROWS, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape", "device", "options", "dtype"),
+    # Each case with each option, and both with each type.
+    [
+        (*case, options, DTYPES[(i + j) % 3])
+        for (i, case), (j, options) in itertools.product(
+            enumerate(LONG_ROWS), enumerate(LONG_OPTIONS)
+        )
+    ],
+    ids=name_of,
+)
 def test_long_rows(emulated, norm, shape, device, options, dtype, rng):
     if not norm.centred and options.alone == "beta":
         options = dataclasses.replace(options, alone="gamma")
@@ -268,24 +277,23 @@ def test_rows_whose_constants_find_no_shared_memory(emulated):
         assert offered == any(made["scheme"] == "columns" for made in plans)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)
 @pytest.mark.parametrize("alone", ["gamma", "beta"])
 @pytest.mark.parametrize(
-    ("norm", "shape"),
+    ("norm", "shape", "dtype"),
     [
-        (layer(), (11, 72)),
-        (layer(), (70, 96)),
-        (layer(), (3, 1600)),
-        (layer(), (11, 65)),
-        (layer(), (3, 2051)),
-        (group(5), (60, 10)),
-        (group(-1, 1), (3, 8, 64)),
-        (group(2, 1), (2, 6, 72)),
-        (group(3), (2, 20, 24)),
+        (layer(), (11, 72), np.float32),
+        (layer(), (11, 96), DTYPES[2]),
+        (layer(), (3, 1600), np.float16),
+        (layer(), (11, 65), np.float32),
+        (layer(), (3, 2051), DTYPES[2]),
+        (group(5), (6, 10), np.float32),
+        (group(-1, 1), (3, 8, 64), np.float32),
+        (group(2, 1), (2, 6, 72), np.float16),
+        (group(3), (2, 20, 24), np.float32),
     ],
     ids=name_of,
 )
-def test_one_gradient_alone(emulated, norm, shape, alone, dtype, rng):
+def test_one_gradient_alone(emulated, norm, shape, dtype, alone, rng):
     many = plan(emulated, norm, shape, dtype, which="backward")["candidates"]
     for candidate in range(many):
         options = Options(alone=alone, candidate=candidate)
@@ -295,9 +303,10 @@ def test_one_gradient_alone(emulated, norm, shape, alone, dtype, rng):
 
 
 # What the specialised instances do not know, of rows that they would take otherwise.
+PARTS = group(1, 1)  # one gamma for each run of elements
 GENERAL = [
     (group(2), (9, 128), Options(), "both"),
-    (group(1, 1), (5, 4, 32), Options(params=False), "both"),
+    (PARTS, (5, 4, 32), Options(params=False), "both"),
     (layer(per_sample=True), (3, 3, 64), Options(), "both"),
     (layer(zero_centered=True), (9, 64), Options(), "both"),
     (layer(activation="relu"), (9, 64), Options(), "both"),
@@ -307,26 +316,85 @@ GENERAL = [
     (layer(), (9, 64), Options(offset=1), "both"),
     (layer(), (9, 65), Options(), "both"),
 ]
-SPECIALISED = [
-    (layer(), (9, 64), Options()),
-    (layer(), (9, 64), Options(residual=True, statistics=True)),
-    (rms(), (9, 64), Options(beta=False)),
-    (group(1), (9, 64), Options()),
-    (layer((-2)), (9, 64), Options(params=False)),
+# Long ones, where `columns` would be a candidate.
+GENERAL += [
+    (norm, (*shape[:-1], 2048 // (shape[1] if norm is PARTS else 1)), options, passes)
+    for norm, shape, options, passes in GENERAL[:-1]
 ]
 
 
+@pytest.mark.parametrize(("norm", "shape", "options", "passes"), GENERAL, ids=name_of)
+def test_the_general_instances(emulated, norm, shape, options, passes, rng):
+    for which in ("forward", "backward") if passes == "both" else (passes,):
+        plans = all_plans(emulated, norm, shape, np.float16, SMALL, options, which)
+        for candidate, made in enumerate(plans):
+            assert made["scheme"] != "columns"
+            assert made["geometry"].get("general") != 0
+            chosen = dataclasses.replace(options, candidate=candidate)
+            check(emulated, norm, shape, np.float16, rng, options=chosen)
+
+
 @pytest.mark.parametrize(
-    ("norm", "shape", "options", "passes"), GENERAL, ids=name_of
+    ("norm", "shape", "options", "which"),
+    [
+        (layer(), (9, 64), Options(residual=True, statistics=True), "forward"),
+        (layer(), (9, 64), Options(residual=True, statistics=True), "backward"),
+        (layer(), (9, 64), Options(beta=False), "backward"),
+        (rms(), (9, 64), Options(), "forward"),
+        (group(1), (9, 64), Options(), "forward"),
+        (layer(per_position=True), (1, 64), Options(params=False), "backward"),
+    ],
+    ids=name_of,
 )
-def test_the_general_instance(emulated, norm, shape, options, passes, rng):
-    for which, dtype in itertools.product(("forward", "backward"), DTYPES[:3]):
-        if passes in ("both", which) and not (
-            options.narrow and dtype == np.float32
+def test_the_specialised_instances(emulated, norm, shape, options, which):
+    for dtype in DTYPES[:3]:
+        made = plan(emulated, norm, shape, dtype, SMALL, options, which)
+        assert made["geometry"]["general"] == 0, dtype
+
+
+def test_one_group_of_a_sample_with_a_mask(emulated, rng):
+    """It is a row with one gamma an element; no scheme of those knows of masks."""
+    options = Options(mask=True)
+    for which in ("forward", "backward"):
+        for candidate, made in enumerate(
+            all_plans(emulated, group(1), (3, 2304), np.float32, SMALL, options, which)
         ):
-            for made in all_plans(
-                emulated, norm, shape, dtype, SMALL, options, which
-            ):
-                assert made["geometry"].get("general") != 0, (which, dtype)
-                assert made["scheme"] != "columns"
-    check(emulated, norm, shape, np.float16, rng, options=options)
+            assert made["scheme"] == "split_rows"
+            chosen = dataclasses.replace(options, candidate=candidate)
+            check(emulated, group(1), (3, 2304), np.float32, rng, options=chosen)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("device", [T4, H200], ids=["t4", "h200"])
+def test_plans_of_large_devices_keep_their_limits(emulated, device, dtype):
+    """`plan` asserts that the device would launch each candidate."""
+    seen = set()
+    for shape, (norm, options), which in itertools.product(
+        [*ROWS, (1, 8), (40_000, 16), (4096, 4096), (2, 1 << 20), (1 << 20, 12)],
+        [
+            (layer(), Options(residual=True)),
+            (rms(), Options(params=False)),
+            (layer(), Options(narrow=True, offset=1)),
+        ],
+        ("forward", "backward"),
+    ):
+        plans = all_plans(emulated, norm, shape, dtype, device, options, which)
+        seen |= {instance_of(made) for made in plans}
+    assert seen >= compiled_rows(dtype, "forward") | compiled_rows(dtype, "backward")
+
+
+@pytest.mark.parametrize("device", [T4, H200], ids=["t4", "h200"])
+@pytest.mark.parametrize(
+    ("norm", "shape", "dtype"),
+    [
+        (layer(), (300, 96), DTYPES[2]),
+        (rms(), (70, 768), np.float16),
+        (layer(), (9, 4096), np.float32),
+        (layer(), (2, 12288), DTYPES[2]),
+    ],
+    ids=name_of,
+)
+def test_values_with_the_plans_of_large_devices(
+    emulated, norm, shape, dtype, device, rng
+):
+    check(emulated, norm, shape, dtype, rng, device, Options(statistics=True))

@@ -2,9 +2,7 @@
 
 import dataclasses
 import itertools
-import re
 
-import compiling
 import numpy as np
 import pytest
 import reference
@@ -25,6 +23,7 @@ from emulated_norms import (
     scheme,
     wide,
 )
+from instances import rows_instances
 from reference import Norm
 
 
@@ -162,16 +161,10 @@ def instances(emulated, dtype, which, cases=CASES):
 
 def compiled_rows(dtype, which):
     """Returns the lines of the table in cuda/instances.h, as `instance_of` has them."""
-    text = (compiling.ROOT / "cuda" / "instances.h").read_text()
-    table = text.split("kRowsForward[]")[1].split("kRowsBackward[]")
-    lines = re.findall(
-        r"\{(\d), (true|false), (true|false), (\d+), (true|false), \d+, \d+\}",
-        table[which == "backward"],
-    )
     return {
-        (general == "true", is_wide == "true", int(vectors), block == "true")
-        for size, general, is_wide, vectors, block in lines
-        if int(size) == np.dtype(dtype).itemsize
+        (line.general, line.wide, line.vectors, line.block)
+        for line in rows_instances(which)
+        if line.element_bytes == np.dtype(dtype).itemsize
     }
 
 
