@@ -8,6 +8,7 @@ and what has caught each; the exit status is 1 if one was not.
 """
 
 import argparse
+import itertools
 import os
 import re
 import shutil
@@ -494,12 +495,14 @@ def main():
             for part in ("cuda", "csrc", "tests/emulation"):
                 shutil.copytree(compiling.ROOT / part, root / part)
             folder = compiling.FOLDER / "mutants"
-            in_kernels = mutant.file.startswith("kernels/")
-            caught = (
-                (in_kernels and verdict(mutant, root, folder, (), "float"))
-                or verdict(mutant, root, folder, ())
-                or verdict(mutant, root, folder, compiling.SANITIZE)
-            )
+            for data, flags in itertools.product(
+                ("float", None), ((), compiling.SANITIZE)
+            ):
+                if data is not None and not mutant.file.startswith("kernels/"):
+                    continue  # compiled once for all types
+                caught = verdict(mutant, root, folder, flags, data)
+                if caught:
+                    break
             print(f"{mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
             return caught
 
