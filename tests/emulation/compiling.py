@@ -116,8 +116,11 @@ def definitions(source, root):
     ]
 
 
-def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER):
-    """Returns a shared library of the sources that match the patterns."""
+def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER, data=None):
+    """Returns a shared library of the sources that match the patterns.
+
+    `data`: kernels of other data types than this one are those of ROOT.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         sources = sorted(
@@ -127,13 +130,15 @@ def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER):
                 for p in root.glob(pattern)
             }
         )
+        pairs = [(s, defined) for s in sources for defined in definitions(s, root)]
+
+        def object_of(pair):
+            source, defined = pair
+            other = defined and data and f"-DFUSEDNORM_DATA={data}" not in defined
+            return compiled(source, ROOT if other else root, (*flags, *defined), folder)
+
         with ThreadPoolExecutor(JOBS) as pool:
-            objects = list(
-                pool.map(
-                    lambda each: compiled(each[0], root, (*flags, *each[1]), folder),
-                    [(s, defined) for s in sources for defined in definitions(s, root)],
-                )
-            )
+            objects = list(pool.map(object_of, pairs))
         names = hashlib.sha256(" ".join(o.name for o in objects).encode()).hexdigest()
         made = folder / f"{names[:24]}.so"
         if not made.exists():

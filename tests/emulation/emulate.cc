@@ -10,6 +10,7 @@
 
 #include "cuda/api/enqueue.h"
 #include "cuda/api/norm.h"
+#include "cuda/instances.h"
 #include "cuda/plan/plan.h"
 #include "emulation/grid.h"
 
@@ -26,6 +27,7 @@ struct Request {
   int32_t candidate;    // which of the plans, 0 the best
   int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
+  int64_t max_threads_per_multiprocessor;
   int64_t shared_bytes_per_multiprocessor, shared_bytes_per_block, l2_bytes;
 };
 
@@ -94,7 +96,18 @@ class Buffers {
 // What the device would refuse to launch. The scratch memory of a tile that is split
 // needs more than a fake device has, but not more than every GPU has.
 constexpr int64_t kSharedBytesOfEveryGpu = 48 << 10;
-std::string Refused(const Plan& plan, const Device& device) {
+std::string Refused(const Plan& plan, const Device& device, int64_t element_bytes) {
+  if (const auto* rows = std::get_if<RowsGeometry>(&plan.geometry)) {
+    const bool forward = std::string(plan.launches[0].kernel) == "RowsForward";
+    const auto find = [&](const auto& table) {
+      return Find(table, static_cast<int>(element_bytes), rows->general,
+                  rows->width > 1, rows->vectors, rows->block);
+    };
+    if (plan.launches[0].threads >
+        (forward ? find(kRowsForward) : find(kRowsBackward)).threads) {
+      return "more threads than the instance is compiled for";
+    }
+  }
   for (int i = 0; i < plan.num_launches; ++i) {
     const Launch& launch = plan.launches[i];
     if (launch.shared_bytes >
@@ -142,6 +155,8 @@ Device DeviceOf(const Request& request) {
   device.major = request.max_cluster > 1 ? 9 : 8;
   device.multiprocessors = request.multiprocessors;
   device.max_cluster = request.max_cluster;
+  device.max_threads_per_multiprocessor =
+      static_cast<int>(request.max_threads_per_multiprocessor);
   device.shared_bytes_per_multiprocessor = request.shared_bytes_per_multiprocessor;
   device.shared_bytes_per_block = request.shared_bytes_per_block;
   device.l2_bytes = request.l2_bytes;
@@ -257,7 +272,8 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   std::visit([&](const auto& geometry) { geometry.ForEach(add); }, plan.geometry);
   Copy(names, answer->names, sizeof(answer->names));
   answer->workspace_bytes = plan.workspace_bytes;
-  const std::string refused = Refused(plan, device);
+  const std::string refused =
+      Refused(plan, device, static_cast<int64_t>(SizeOf(problem.data)));
   Copy(refused.empty() ? status.message() : refused, answer->error,
        sizeof(answer->error));
   return status.ok() ? 0 : 1;

@@ -19,6 +19,7 @@ class Device:
 
     multiprocessors: int = 2
     max_cluster: int = 1
+    max_threads_per_multiprocessor: int = 2048
     shared_bytes_per_multiprocessor: int = 32 << 10
     shared_bytes_per_block: int = 16 << 10
     l2_bytes: int = 1 << 20
@@ -30,6 +31,21 @@ ROOMY = Device(
     shared_bytes_per_multiprocessor=100 << 10, shared_bytes_per_block=99 << 10
 )
 LONELY = Device(multiprocessors=1, max_cluster=8)
+# As large as real ones.
+T4 = Device(
+    multiprocessors=40,
+    max_threads_per_multiprocessor=1024,
+    shared_bytes_per_multiprocessor=64 << 10,
+    shared_bytes_per_block=64 << 10,
+    l2_bytes=4 << 20,
+)
+H200 = Device(
+    multiprocessors=132,
+    max_cluster=16,
+    shared_bytes_per_multiprocessor=228 << 10,
+    shared_bytes_per_block=227 << 10,
+    l2_bytes=50 << 20,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,8 @@ class Options:
     narrow: bool = False  # parameters of the data's type
     mask: bool = False  # statistics are of some positions only
     statistics: bool = False  # gradients reach mean and rstd
-    params: bool = True  # dgamma and dbeta are wanted
+    params: bool = True  # dgamma and dbeta are wanted,
+    alone: str = ""  # or the gradient of this one only
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
     candidate: int = 0  # which of the plans, the best first; the last, if fewer
@@ -209,7 +226,10 @@ def forward(emulated, norm, data, device, options, places=None):
 def backward(emulated, norm, data, outputs, device, options, places=None):
     """Runs backward on forward's outputs. Returns the plan and dx, dgamma, dbeta."""
     x = outputs["sum"] if options.residual else data["x"]
-    gamma, beta = (data[n] if options.params else None for n in ("gamma", "beta"))
+    gamma, beta = (
+        data[name] if options.params and options.alone in ("", name) else None
+        for name in ("gamma", "beta")
+    )
     return call(
         emulated,
         request(norm, x.shape, x.dtype, device, options, "backward"),

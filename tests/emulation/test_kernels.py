@@ -2,9 +2,7 @@
 
 import dataclasses
 import itertools
-import re
 
-import compiling
 import numpy as np
 import pytest
 import reference
@@ -25,6 +23,7 @@ from emulated_norms import (
     scheme,
     wide,
 )
+from instances import rows_instances
 from reference import Norm
 
 
@@ -128,6 +127,19 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
         check(emulated, norm, shape, dtype, rng, device, options)
 
 
+def instance_of(made):
+    """Returns the line of cuda/instances.h that a plan of `rows` takes, else None."""
+    if made["scheme"] != "rows":
+        return None
+    geometry = made["geometry"]
+    return (
+        geometry["general"] == 1,
+        geometry["width"] > 1,
+        geometry["vectors"],
+        geometry["block"] == 1,
+    )
+
+
 def instances(emulated, dtype, which, cases=CASES):
     """Returns the schemes of the cases, wide or not, and what instances of `rows`."""
     schemes, rows = set(), set()
@@ -139,35 +151,20 @@ def instances(emulated, dtype, which, cases=CASES):
                 gamma=gamma, beta=gamma, offset=offset, candidate=candidate
             )
             made = plan(emulated, norm, shape, dtype, device, options, which)
-            geometry = made["geometry"]
-            wide_accesses = geometry["width"] > 1
-            schemes.add((scheme(made), wide_accesses))
+            schemes.add((scheme(made), made["geometry"]["width"] > 1))
             if made["scheme"] == "rows":
-                rows.add(
-                    (
-                        geometry["general"] == 1,
-                        wide_accesses,
-                        geometry["vectors"],
-                        geometry["block"] == 1,
-                    )
-                )
+                rows.add(instance_of(made))
             if candidate + 1 >= made["candidates"]:
                 break
     return schemes, rows
 
 
 def compiled_rows(dtype, which):
-    """Returns the lines of the table in cuda/instances.h, as `instances` has them."""
-    text = (compiling.ROOT / "cuda" / "instances.h").read_text()
-    table = text.split("kRowsForward[]")[1].split("kRowsBackward[]")
-    lines = re.findall(
-        r"\{(\d), (true|false), (true|false), (\d+), (true|false), \d+, \d+\}",
-        table[which == "backward"],
-    )
+    """Returns the lines of the table in cuda/instances.h, as `instance_of` has them."""
     return {
-        (general == "true", is_wide == "true", int(vectors), block == "true")
-        for size, general, is_wide, vectors, block in lines
-        if int(size) == np.dtype(dtype).itemsize
+        (line.general, line.wide, line.vectors, line.block)
+        for line in rows_instances(which)
+        if line.element_bytes == np.dtype(dtype).itemsize
     }
 
 

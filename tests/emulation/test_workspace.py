@@ -9,8 +9,7 @@ import dataclasses
 import itertools
 
 import pytest
-from emulated_norms import DTYPES, Options, plan, request
-from test_emulated_mean import H200
+from emulated_norms import DTYPES, H200, Options, plan, request
 from test_emulated_second_order import CASES as SECOND_ORDER_CASES
 from test_kernels import CASES, group, layer, name_of
 

@@ -25,6 +25,7 @@ class Request(ctypes.Structure):
         *((name, I32) for name in ("pass", "order", "candidate")),
         ("offset", I64),
         *((name, I32) for name in ("multiprocessors", "max_cluster")),
+        ("max_threads_per_multiprocessor", I64),
         ("shared_bytes_per_multiprocessor", I64),
         ("shared_bytes_per_block", I64),
         ("l2_bytes", I64),

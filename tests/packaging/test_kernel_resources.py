@@ -1,6 +1,7 @@
 """What ptxas says of the kernels: nothing spills, every architecture has all."""
 
 import collections
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,10 +10,11 @@ import fusednorm
 import kernel_budgets
 import pytest
 from fusednorm import _build_info
+from instances import rows_instances
 
 RESOURCES = Path(fusednorm.__file__).parent / "_kernel_resources.json"
 
-pytestmark = pytest.mark.skipif(
+needs_cuda = pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
 
@@ -22,6 +24,7 @@ def kernels():
     return json.loads(RESOURCES.read_text())
 
 
+@needs_cuda
 def test_nothing_spills(kernels):
     spilling = [
         kernel
@@ -31,38 +34,79 @@ def test_nothing_spills(kernels):
     assert not spilling, "\n".join(map(str, spilling))
 
 
-# The most threads that a plan gives a kernel (cuda/plan/rows.h, cuda/plan/tile.cc,
-# cuda/plan/second_order.h), by the beginning of its name; BlockRowsBackward and
-# SplitRowsSums by type and width.
+# The most threads that a plan gives a kernel (cuda/plan), by its name. Those of rows
+# are in the table of instances; of SplitRowsSums the type and the width say it.
 MOST_THREADS = {
-    "WarpRows": 256,
-    "BlockRowsForward": 512,
-    "SharedRowsForward": 512,
-    "SharedRowsBackward": 256,
+    "LongRowSums": 256,
+    "LongRowGradient": 256,
+    "ColumnSums": 512,
     "SplitRowsMoments": 512,
     "SplitRowsNormalize": 512,
     "SplitRowsGradient": 512,
     "RunsBackward": 256,
-    "Tile": 256,
-    "SplitTile": 256,
-    "SumParams": 256,
+    "TileForward": 256,
+    "TileBackward": 256,
+    "SplitTileMoments": 256,
+    "SplitTileNormalize": 256,
+    "SplitTileGradient": 256,
     "CountMask": 256,
-    "SecondOrder": 256,
+    "SecondOrderRowSums": 256,
+    "SecondOrderRowGradient": 256,
+    "SecondOrderRuns": 256,
+    "SecondOrderTileSums": 256,
+    "SecondOrderTileGradient": 256,
 }
+ELEMENT_BYTES = {"float": 4, "Half": 2, "Bfloat16": 2, "double": 8}
+
+
+def instance_of(direction, arguments):
+    """Returns the line of the table of the kernel of rows with these arguments."""
+    dtype, vectors, block, features = arguments.split(", ", 3)
+    general = features.startswith("General")
+    wanted = (
+        ELEMENT_BYTES[dtype],
+        general,
+        not general or features.startswith("General<true>"),
+        int(vectors),
+        block == "true",
+    )
+    (line,) = (
+        each
+        for each in rows_instances(direction)
+        if dataclasses.astuple(each)[: len(wanted)] == wanted
+    )
+    return line
 
 
 def most_threads(name):
-    for beginning, threads in MOST_THREADS.items():
-        if name.startswith(beginning):
-            return threads
-    kind, arguments = re.fullmatch(r"(\w+)<(.*)>", name).groups()
-    assert kind in ("BlockRowsBackward", "SplitRowsSums"), name
-    dtype, width, _ = arguments.split(", ")
+    template, arguments = re.fullmatch(r"(\w+)<(.*)>", name).groups()
+    if template in MOST_THREADS:
+        return MOST_THREADS[template]
+    if template.startswith("Rows"):
+        return instance_of(template.removeprefix("Rows").lower(), arguments).threads
+    assert template == "SplitRowsSums", name
+    dtype, width = arguments.split(", ")[:2]
     if width == "1" or dtype == "double":
         return 256
     return 384 if dtype == "float" else 512
 
 
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [
+        ("RowsForward<Half, 4, true, Plain<true, false> >", 256),
+        ("RowsForward<float, 16, true, General<false> >", 512),
+        ("RowsBackward<Bfloat16, 2, false, General<true> >", 192),
+        ("SplitRowsSums<float, 4, 2>", 384),
+        ("ColumnSums<double>", 512),
+    ],
+)
+def test_most_threads(name, threads):
+    """Of names as the report of the build has them."""
+    assert most_threads(name) == threads
+
+
+@needs_cuda
 def test_a_block_finds_its_registers(kernels):
     for kernel in kernels:
         if "FillMultiprocessor" in kernel["kernel"]:
@@ -72,6 +116,7 @@ def test_a_block_finds_its_registers(kernels):
         assert 0 < kernel["registers"] <= 65536 // threads, kernel
 
 
+@needs_cuda
 def test_every_kernel_on_every_architecture(kernels):
     architectures = set(_build_info.CUDA_ARCHITECTURES)
     assert kernels
@@ -81,6 +126,7 @@ def test_every_kernel_on_every_architecture(kernels):
     assert all(present == architectures for present in found.values())
 
 
+@needs_cuda
 def test_number_of_kernels(kernels):
     # Pinned, because each costs build time and size for every architecture.
     pinned = kernel_budgets.load_table()["kernels_per_architecture"]

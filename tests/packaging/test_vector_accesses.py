@@ -9,47 +9,70 @@ from fusednorm import _build_info
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A kernel's mangled name: its own name, the data type, the width of an access.
-NAME = re.compile(r"_ZN9fusednorm4cuda\d+\w+?I(?:NS0_\d+\w+?E|f|d)Li(\d+)E")
+# A mangled name: the kernel, the data type, and what else its template takes.
+NAME = re.compile(r"_ZN9fusednorm4cuda\d+(\w+?)I(?:NS0_\d+\w+?E|f|d)(\w*?)EEv")
+# The width of an access; rows and long rows have it from their features instead.
+WIDTH = re.compile(r"Li(\d+)E")
+FEATURES = re.compile(r"NS0_(?:5PlainILb[01]ELb[01]E|7GeneralILb([01])E)E")
 LOAD = re.compile(r"\bld\.global(\.\w+)*\.v4\.\w?32")
 STORE = re.compile(r"\bst\.global(\.\w+)*\.v4\.\w?32")
 # Kernels that leave sums, not a tensor, behind. RunsBackward and TileBackward do so
 # where they are not resident, SecondOrderRuns does as the first of two.
 SUMS = re.compile(
-    r"SplitRowsSums|SecondOrder(Row|Tile)Sums"
-    r"|(RunsBackward|TileBackward|SecondOrderRuns)\w*Lb0E"
+    r"LongRowSums|SplitRowsSums|SplitTileMoments|SplitRowsMoments"
+    r"|SecondOrder(Row|Tile)Sums|(RunsBackward|TileBackward|SecondOrderRuns)\w*Lb0E"
 )
+SINGLE = {"ColumnSums", "CountMask"}  # of all types, element by element
+FULL = 8  # elements of 2 bytes
+
+
+def width_of(name, arguments):
+    """Returns the elements of an access of a kernel of 2-byte data."""
+    features = FEATURES.search(arguments)
+    if features is None:
+        return int(WIDTH.match(arguments)[1])
+    return 1 if features[1] == "0" else FULL
 
 
 @pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
 @pytest.mark.parametrize(
-    "source", ["forward_bfloat16", "backward_half", "second_order_half"]
+    ("scheme", "args", "data"),
+    [
+        ("rows", "ForwardArgs", "Bfloat16"),
+        ("rows", "BackwardArgs", "Half"),
+        ("columns", "BackwardArgs", "Bfloat16"),
+        ("split_rows", "BackwardArgs", "Half"),
+        ("runs", "BackwardArgs", "Bfloat16"),
+        ("tile", "ForwardArgs", "Half"),
+        ("second_order", "SecondOrderArgs", "Half"),
+    ],
 )
-def test_vector_accesses(source, tmp_path, nvcc):
+def test_vector_accesses(scheme, args, data, tmp_path, nvcc):
     output = tmp_path / "kernels.ptx"
     subprocess.run(
         [
             *(nvcc, "-std=c++17", "-O3", "-ptx", "-arch=compute_90", "-o", output),
-            *(f"-I{ROOT / 'csrc'}", f"-I{ROOT}"),
-            ROOT / f"cuda/instances/{source}.cu",
+            *(f"-DFUSEDNORM_SCHEME={scheme}", f"-DFUSEDNORM_ARGS={args}"),
+            *(f"-DFUSEDNORM_DATA={data}", f"-I{ROOT / 'csrc'}", f"-I{ROOT}"),
+            ROOT / "cuda" / "instance.cu",
         ],
         check=True,
     )
     entries = re.split(r"(?=\.visible \.entry |\.weak \.entry )", output.read_text())
-    seen = {1: 0, 8: 0}
+    seen = {1: 0, FULL: 0}
     for entry in entries[1:]:
         name = re.search(r"entry (\w+)", entry)[1]
-        match = NAME.match(name)
-        if match is None:
-            assert "SumParams" in name or "CountMask" in name
+        kernel, arguments = NAME.match(name).groups()
+        if kernel in SINGLE:
             continue
-        width = int(match[1])
+        width = width_of(name, arguments)
         seen[width] += 1
         if width == 1:
             assert not STORE.search(entry), name
             continue
         assert LOAD.search(entry), name
         assert SUMS.search(name) or STORE.search(entry), name
-    assert all(seen.values()), seen
+    assert seen[FULL]
+    assert seen[1] or scheme == "columns"  # of which all accesses are wide
