@@ -98,11 +98,8 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
     const C rstd = active ? device::Load(static_cast<const C*>(args.rstd) + row) : C(0);
     const int64_t param = Features::FirstParam(args, row);
 
-    C sums[2] = {0, 0};  // of dz * gamma, and of that times xhat
-#pragma unroll
-    for (int j = 0; j < kVectors; ++j) {
-      if (!access.Has(j)) continue;
-      C xhat[kWidth], dz[kWidth];
+    // xhat, the gradient before the activation, and gamma of an access.
+    const auto differentiate = [&](int j, C(&xhat)[kWidth], C(&dz)[kWidth]) {
       x[j].Get(xhat);
       dy[j].Get(dz);
       Center(mean, rstd, xhat);
@@ -114,6 +111,13 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
       } else if (!kKeepsGamma) {
         Features::template Gamma<T, kWidth>(args, param, access.At(j), gamma);
       }
+    };
+    C sums[2] = {0, 0};  // of dz * gamma, and of that times xhat
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      if (!access.Has(j)) continue;
+      C xhat[kWidth], dz[kWidth];
+      differentiate(j, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
         columns.Add(j, e, dz[e], xhat[e]);
@@ -150,17 +154,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
       for (int j = 0; j < kVectors; ++j) {
         if (!access.Has(j)) continue;
         C xhat[kWidth], dz[kWidth];
-        x[j].Get(xhat);
-        dy[j].Get(dz);
-        Center(mean, rstd, xhat);
-        if (Features::Activated(args)) {
-          C beta[kWidth];
-          Features::template GammaAndBeta<T, kWidth>(args, param, access.At(j), gamma,
-                                                     beta);
-          BeforeActivation(args.activation, gamma, beta, xhat, dz);
-        } else if (!kKeepsGamma) {
-          Features::template Gamma<T, kWidth>(args, param, access.At(j), gamma);
-        }
+        differentiate(j, xhat, dz);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
           dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by.with_xhat) + added;
