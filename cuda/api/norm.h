@@ -6,16 +6,13 @@
 #include "core/problem.h"
 #include "core/status.h"
 #include "cuda/device/devices.h"
+#include "cuda/device/stream.h"
 #include "cuda/plan/plan.h"
-
-struct CUstream_st;
 
 #define FUSEDNORM_EXPORT __attribute__((visibility("default")))
 
 namespace fusednorm {
 namespace cuda {
-
-using Stream = CUstream_st*;  // cudaStream_t
 
 // Empty where there is no device or no driver. Clusters are as the architecture has
 // them, since more would take a context on each device.

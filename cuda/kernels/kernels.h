@@ -4,7 +4,7 @@
 #pragma once
 
 #include "core/status.h"
-#include "cuda/api/norm.h"
+#include "cuda/device/stream.h"
 #include "cuda/kernels/common/args.h"
 #include "cuda/plan/plan.h"
 

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "core/status.h"
-#include "cuda/api/norm.h"
+#include "cuda/device/stream.h"
 #include "cuda/plan/plan.h"
 #include "emulation/grid.h"
 

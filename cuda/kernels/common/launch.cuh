@@ -11,7 +11,7 @@
 #include <string>
 
 #include "core/status.h"
-#include "cuda/api/norm.h"
+#include "cuda/device/stream.h"
 #include "cuda/plan/plan.h"
 
 namespace fusednorm {
