@@ -120,11 +120,11 @@ fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
 install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)
 
 foreach(target IN ITEMS fusednorm_cuda ${instances})
-  list(APPEND reports "$<JOIN:$<TARGET_OBJECTS:${target}>,.ptxas.json;>.ptxas.json")
+  list(APPEND objects $<TARGET_OBJECTS:${target}>)
 endforeach()
 set(resources "${CMAKE_CURRENT_BINARY_DIR}/_kernel_resources.json")
 add_custom_command(TARGET fusednorm_cuda POST_BUILD
   COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py"
-    --collect "${resources}" ${reports}
+    --collect "${resources}" ${objects}
   COMMAND_EXPAND_LISTS VERBATIM)
 install(FILES "${resources}" DESTINATION fusednorm)

@@ -2,9 +2,9 @@
 
 `ptxas_report.py nvcc ... -o OBJECT` runs the command with `-Xptxas=-v`, writes the
 report to OBJECT.ptxas.json and passes everything else on to standard error.
-`ptxas_report.py --collect OUT FILE...` joins reports into one file and prints how many
-kernels there are; `ptxas_report.py --table FILE` prints that file as a Markdown table,
-as in docs/cuda.md.
+`ptxas_report.py --collect OUT OBJECT...` joins the reports of objects into one file and
+prints how many kernels there are; `ptxas_report.py --table FILE` prints that file as a
+Markdown table, as in docs/cuda.md.
 """
 
 import collections
@@ -78,9 +78,16 @@ def describe_count(kernels: list[dict]) -> str:
     return f"fusednorm: CUDA kernels: {listed}"
 
 
-def collect(output: Path, reports: list[Path]) -> str:
-    """Writes the kernels of all reports to one JSON file and returns their number."""
-    kernels = [kernel for path in reports for kernel in json.loads(path.read_text())]
+def report_of(target: Path) -> Path:
+    """Returns where the report of an object is."""
+    return target.with_name(target.name + ".ptxas.json")
+
+
+def collect(output: Path, objects: list[Path]) -> str:
+    """Writes the kernels of all objects to one JSON file and returns their number."""
+    kernels = [
+        kernel for path in objects for kernel in json.loads(report_of(path).read_text())
+    ]
     for kernel, name in zip(
         kernels, demangle([kernel["kernel"] for kernel in kernels]), strict=True
     ):
@@ -139,8 +146,9 @@ def main() -> int:
     if others:
         print("\n".join(others), file=sys.stderr)
     if compiles and result.returncode == 0:
-        target = Path(command[command.index("-o") + 1])
-        target.with_name(target.name + ".ptxas.json").write_text(json.dumps(kernels))
+        report_of(Path(command[command.index("-o") + 1])).write_text(
+            json.dumps(kernels)
+        )
     return result.returncode
 
 

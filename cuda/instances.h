@@ -54,10 +54,10 @@ constexpr RowsInstance kRowsBackward[] = {
     {2, false, true, 3, false, 256, 2}, {2, false, true, 1, true, 128, 8},
     {2, false, true, 2, true, 256, 3},  {2, false, true, 4, true, 256, 2},
     {2, false, true, 3, true, 512, 1},  //
-    {4, false, true, 1, false, 256, 4}, {4, false, true, 2, false, 256, 4},
-    {4, false, true, 3, false, 256, 3}, {4, false, true, 1, true, 128, 8},
+    {4, false, true, 1, false, 256, 4}, {4, false, true, 2, false, 256, 3},
+    {4, false, true, 3, false, 160, 4}, {4, false, true, 1, true, 128, 8},
     {4, false, true, 2, true, 512, 2},  {4, false, true, 6, true, 512, 1},  //
-    {2, true, true, 2, false, 192, 2},  {2, true, true, 2, true, 512, 1},
+    {2, true, true, 2, false, 192, 2},  {2, true, true, 2, true, 384, 1},
     {2, true, false, 4, false, 256, 2}, {2, true, false, 16, false, 192, 1},
     {2, true, false, 16, true, 256, 1},  //
     {4, true, true, 4, false, 192, 2},  {4, true, true, 4, true, 384, 1},

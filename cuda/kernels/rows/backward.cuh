@@ -73,7 +73,8 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
                         : by_sample ? args.rows.sets.Remainder(row) >= team.team()
                                     : slot < geometry.slots && row < args.rows.count;
     const RowAccess<kWidth> access = {team.index(), team.size(), active ? length : 0};
-    if (by_sample) at = row * length + access.At(0);
+    // Many accesses need the registers of a running offset.
+    if (by_sample || kVectors > 2) at = row * length + access.At(0);
     const T* const x_at = device::Pinned(static_cast<const T*>(args.x) + at);
     const T* const dy_at = device::Pinned(static_cast<const T*>(args.dy) + at);
     P x[kVectors], dy[kVectors], dsum[kVectors];
