@@ -202,7 +202,7 @@ SCHEMES = [
 
 # Rows of as many accesses as the instances take at most, and one more; few rows, and
 # more than a block has teams.
-ROWS = [(5, 8), (300, 16), (37, 64), (70, 96), (9, 256), (5, 264), (5, 512), (5, 768)]
+ROWS = [(5, 8), (70, 16), (37, 64), (37, 96), (9, 256), (5, 264), (5, 512), (5, 768)]
 ROWS += [(5, 1024), (3, 1600), (3, 2048), (3, 4104), (3, 8192), (2, 12288)]
 
 
