@@ -293,7 +293,7 @@ MUTANTS = [
     Mutant(GRADIENT, "xhat[e] * At(with_xhat, e)", "C(0)"),
     Mutant(GRADIENT, "dsum[e] +", ""),
     Mutant(COLUMNS, "gamma[j][e] += dz * xhat;", ""),
-    Mutant(COLUMNS, "beta[j][e] += dz;", ""),
+    Mutant(COLUMNS, "beta[j][e] += dz;", ";"),
     Mutant(LONG, "with_xhat += term * xhat[e];", ""),
     Mutant(LONG, "by.offset - rstd * by.plain", "by.offset"),
     Mutant(LONG, "by.offset - rstd * by.plain", "-rstd * by.plain"),
