@@ -35,6 +35,23 @@ FUSEDNORM_DEVICE void StoreMoments(void* partial, int64_t i,
   device::Store(at + 3, moments.count);
 }
 
+// A sum that carries along what rounding it has lost (Kahan, "Further remarks on
+// reducing truncation errors", 1965): a long chain of additions loses no more than a
+// short one.
+template <class C>
+struct LongSum {
+  C sum = 0;
+  C lost = 0;
+
+  FUSEDNORM_DEVICE void Add(C value) {
+    const C whole = value - lost;
+    const C next = sum + whole;
+    const C rest = (next - sum) - whole;
+    lost = rest == rest ? rest : C(0);  // NaN where the sum is infinite
+    sum = next;
+  }
+};
+
 // Joins the parts that the callers hold, all around the same element, with `total`
 // elements together. `Sum` adds a number over the callers.
 template <class C, class Sum>

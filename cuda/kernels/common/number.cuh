@@ -176,6 +176,14 @@ struct Pack<T, 1> {
   }
 };
 
+// Rounded to the data's type. The distances of 16-bit elements from such a number are
+// exact, where those from any other would all be rounded in the same direction.
+template <class T>
+FUSEDNORM_DEVICE typename Number<T>::Compute Rounded(
+    typename Number<T>::Compute value) {
+  return Number<T>::ToCompute(Number<T>::FromCompute(value));
+}
+
 // a + b, rounded to the data's type.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE Pack<T, kWidth> Sum(const Pack<T, kWidth>& a,

@@ -167,7 +167,7 @@ SplitRowsMoments(const ForwardArgs args) {
       for (int e = 0; e < kWidth; ++e) sum += values[e] - origin;
     }
     team.Sum(&sum, &count);
-    near = origin + sum / count;
+    near = Rounded<T>(origin + sum / count);
   }
   ThreadMoments<T, kWidth> mine(near);
   while (valid > 0) {

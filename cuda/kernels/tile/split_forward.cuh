@@ -82,13 +82,16 @@ SplitTileMoments(const ForwardArgs args) {
     const int64_t rows = tile.row_end - tile.row_begin;
     const C read = static_cast<C>((rows < tile.thread_rows ? rows : tile.thread_rows) *
                                   tile.group_lanes);
-    shared.Reduce(tile, 1, sum, count, NoLane(), NoWeight<C>(),
-                  [&](int group, C total, C) {
-                    shared.SetResult(group, origin_of(group) + total / read, C(0));
-                  });
+    shared.Reduce(
+        tile, 1, sum, count, NoLane(), NoWeight<C>(), [&](int group, C total, C) {
+          shared.SetResult(group, Rounded<T>(origin_of(group) + total / read), C(0));
+        });
     LaneResults(shared, tile, near, count);
   }
 
+  // The recurrence rounds the mean once a row, which is good enough for the squares.
+  // The mean itself comes from a sum.
+  LongSum<C> sums[kWidth];
   C rows = 0, share = 0, share_of = 0;
   tile.ForEachRow([&](int64_t row, int) {
     // The sum may lie over x and the residual, whose first elements others have read by
@@ -126,6 +129,7 @@ SplitTileMoments(const ForwardArgs args) {
       const C value = values[e] - near[e];
       const C d = value - mean[e];
       if (args.centred) {
+        sums[e].Add(value);
         mean[e] += d * share;
         squares[e] += d * (value - mean[e]);
       } else {
@@ -137,7 +141,10 @@ SplitTileMoments(const ForwardArgs args) {
     CentreLanes(tile, shared, near, mean, count);
   } else {
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) count[e] = rows;
+    for (int e = 0; e < kWidth; ++e) {
+      count[e] = rows;
+      if (rows > C(0)) mean[e] = sums[e].sum / rows;
+    }
   }
 
   if (args.centred) {
