@@ -64,7 +64,7 @@ def test_rows_whose_partial_sums_are_large(emulated, dtype, rng):
 
 
 def test_split_tiles_of_single_elements(emulated):
-    """A recurrence that rounds the mean once a row was off by up to 1.6 of the bound."""
+    """A recurrence that rounds the mean each row was off by 1.6 of the bound."""
     options = Options(offset=1)
     worst = 0
     for seed in range(40):
