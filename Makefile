@@ -20,7 +20,7 @@ TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
 WHEEL := dist/.built
 SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 	$(shell find build_backend cmake csrc cuda python -type f \
-		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name '*.so' ! -name _build_info.py)
+		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py ! -name _kernel_resources.json)
 
 .PHONY: help
 help: ## Show this list
@@ -68,7 +68,7 @@ format: $(VENV)/.lint ## Rewrite Python and C++ in style
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
-	rm -f python/fusednorm/*.so train_digits.png train_wgan_gp.png
+	rm -f python/fusednorm/*.so python/fusednorm/_kernel_resources.json train_digits.png train_wgan_gp.png
 
 $(CREATED):
 	rm -rf $(VENV)
