@@ -47,32 +47,32 @@ Traffic TrafficOf(const Work& work, const Geometry& geometry) {
           tensors * tensor + (large ? 2 * params : 0), 2, twice};
 }
 
+// `all`: or only as many as it takes to find the best, which is what a launch needs.
 std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device,
-                             bool aligned, bool backward, bool params) {
+                             bool aligned, bool backward, bool params, bool all) {
   std::vector<Plan> plans;
   if (of_samples.num_elements() == 0) return {Plan()};
   const NormProblem problem = Simplified(of_samples);
-  const Work work(problem, device, aligned, backward, params);
+  const Work work(problem, device, aligned, backward, params, all);
+  const auto add = [&](void (*add_plans)(const Work&, std::vector<Plan>*)) {
+    if (!Enough(work, plans)) add_plans(work, &plans);
+  };
   if (!problem.reduces_q || problem.p > 1) {
-    AddTiles(work, &plans);
+    add(AddTiles);
   } else if (backward) {
-    AddRowsBackward(work, &plans);
-    AddColumns(work, &plans);
-    AddSplitRowsBackward(work, &plans);
-    AddRuns(work, &plans);
+    add(AddRowsBackward);
+    add(AddColumns);
+    add(AddSplitRowsBackward);
+    add(AddRuns);
   } else {
-    AddRowsForward(work, &plans);
-    AddSplitRowsForward(work, &plans);
+    add(AddRowsForward);
+    add(AddSplitRowsForward);
   }
   // The best of them is kept even if no grid is large enough: its launch says so.
-  const auto fits = [](const Plan& plan) {
-    return std::all_of(plan.launches, plan.launches + plan.num_launches,
-                       [](const Launch& launch) { return launch.blocks <= kMaxGrid; });
-  };
   plans.erase(std::remove_if(plans.begin() + 1, plans.end(),
-                             [&](const Plan& plan) { return !fits(plan); }),
+                             [](const Plan& plan) { return !Fits(plan); }),
               plans.end());
-  if (plans.size() > 1 && !fits(plans.front())) plans.erase(plans.begin());
+  if (plans.size() > 1 && !Fits(plans.front())) plans.erase(plans.begin());
   for (Plan& plan : plans) FinishPlan(work, TrafficOf(work, plan.geometry), &plan);
   return plans;
 }
@@ -110,21 +110,21 @@ bool Aligned(const SecondOrderBuffers& b) {
 
 std::vector<Plan> ForwardCandidates(const NormProblem& problem, const Device& device,
                                     bool aligned) {
-  return Candidates(problem, device, aligned, false, false);
+  return Candidates(problem, device, aligned, false, false, true);
 }
 
 std::vector<Plan> BackwardCandidates(const NormProblem& problem, const Device& device,
                                      bool aligned, bool params) {
-  return Candidates(problem, device, aligned, true, params);
+  return Candidates(problem, device, aligned, true, params, true);
 }
 
 Plan PlanForward(const NormProblem& problem, const Device& device, bool aligned) {
-  return ForwardCandidates(problem, device, aligned).front();
+  return Candidates(problem, device, aligned, false, false, false).front();
 }
 
 Plan PlanBackward(const NormProblem& problem, const Device& device, bool aligned,
                   bool params) {
-  return BackwardCandidates(problem, device, aligned, params).front();
+  return Candidates(problem, device, aligned, true, params, false).front();
 }
 
 }  // namespace cuda

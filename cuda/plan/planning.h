@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "cuda/kernels/common/shared_layout.h"
 #include "cuda/plan/plan.h"
@@ -33,11 +34,12 @@ constexpr int64_t kRounds = 32;
 // One problem to plan, and what follows from it at once.
 struct Work {
   Work(const NormProblem& problem, const Device& device, bool aligned, bool backward,
-       bool params)
+       bool params, bool all = true)
       : problem(problem),
         device(device),
         backward(backward),
         params(params),
+        all(all),
         element_bytes(static_cast<int64_t>(SizeOf(problem.data))),
         compute_bytes(static_cast<int64_t>(SizeOf(ComputeType(problem.data)))),
         full_width(aligned ? 16 / element_bytes : 1) {}
@@ -46,6 +48,7 @@ struct Work {
   const Device& device;
   const bool backward;
   const bool params;  // backward: dgamma or dbeta is wanted
+  const bool all;     // all plans are wanted, not only the best
   const int64_t element_bytes;
   const int64_t compute_bytes;
   const int64_t full_width;  // elements of an access where it fits
@@ -64,6 +67,16 @@ struct Work {
                     device.shared_bytes_per_multiprocessor / 2 - 1024);
   }
 };
+
+// No launch has more blocks than a grid may have.
+inline bool Fits(const Plan& plan) {
+  return std::all_of(plan.launches, plan.launches + plan.num_launches,
+                     [](const Launch& launch) { return launch.blocks <= kMaxGrid; });
+}
+// Plans are added best first: none after these is wanted.
+inline bool Enough(const Work& work, const std::vector<Plan>& plans) {
+  return !work.all && !plans.empty() && Fits(plans.back());
+}
 
 // The memory traffic of a pass.
 struct Traffic {

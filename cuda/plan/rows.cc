@@ -219,6 +219,7 @@ int64_t SharesOfRows(const Work& work, int64_t teams) {
 void AddRowsForward(const Work& work, std::vector<Plan>* plans) {
   const RowsProblem rows(work);
   for (const Choice& choice : Choices(work, rows, kRowsForward)) {
+    if (Enough(work, *plans)) return;
     plans->push_back(ForwardPlan(work, rows, choice));
   }
 }
@@ -228,6 +229,7 @@ void AddRowsBackward(const Work& work, std::vector<Plan>* plans) {
   // Gradients of gamma and beta that change from run to run are for `runs`.
   if (work.params && work.problem.q > 1 && !ConstantRows(work.problem)) return;
   for (const Choice& choice : Choices(work, rows, kRowsBackward)) {
+    if (Enough(work, *plans)) return;
     plans->push_back(BackwardPlan(work, rows, choice));
   }
 }
