@@ -48,6 +48,8 @@ void Take(const TileGeometry& geometry, NormArgs* args) {
   tiles.slots = geometry.slots;
 }
 
+void Take(const StreamGeometry&, NormArgs*) {}
+
 // Elements of an access.
 int WidthOf(const Geometry& geometry) {
   return std::visit(
@@ -142,8 +144,10 @@ ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   ParamSums params;
   params.sets = plan.sets;
   params.params = problem.num_params();
-  // Only tiles of groups leave a sum for each element of a line.
-  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry);
+  // Lines leave a sum for each of their elements.
+  const auto* stream = std::get_if<StreamGeometry>(&plan.geometry);
+  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
+                     (stream != nullptr && !stream->by_runs);
   params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
   params.narrow = problem.param == problem.data;
   return params;
@@ -190,6 +194,7 @@ struct Starts {
 Starts<ForwardArgs> StartsOf(const Geometry& geometry, const ForwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
   if (std::holds_alternative<TileGeometry>(geometry)) return FUSEDNORM_STARTS(tile);
+  if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
   if (std::holds_alternative<SplitRowsGeometry>(geometry)) {
     return FUSEDNORM_STARTS(split_rows);
   }
@@ -199,6 +204,7 @@ Starts<ForwardArgs> StartsOf(const Geometry& geometry, const ForwardArgs*) {
 Starts<BackwardArgs> StartsOf(const Geometry& geometry, const BackwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
   if (std::holds_alternative<TileGeometry>(geometry)) return FUSEDNORM_STARTS(tile);
+  if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
   if (std::holds_alternative<RunsGeometry>(geometry)) return FUSEDNORM_STARTS(runs);
   if (std::holds_alternative<ColumnsGeometry>(geometry)) {
     return {columns::Start<float>, columns::Start<Half>, columns::Start<Bfloat16>,

@@ -44,6 +44,13 @@ template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 }  // namespace runs
 
+namespace stream {
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace stream
+
 namespace tile {
 template <class T>
 Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);

@@ -13,6 +13,7 @@
 #include "cuda/kernels/rows/geometry.h"
 #include "cuda/kernels/runs/geometry.h"
 #include "cuda/kernels/split_rows/geometry.h"
+#include "cuda/kernels/stream/geometry.h"
 #include "cuda/kernels/tile/geometry.h"
 
 namespace fusednorm {
@@ -27,7 +28,8 @@ struct EmptyGeometry {
 };
 
 using Geometry = std::variant<EmptyGeometry, RowsGeometry, ColumnsGeometry,
-                              SplitRowsGeometry, RunsGeometry, TileGeometry>;
+                              SplitRowsGeometry, RunsGeometry, TileGeometry,
+                              StreamGeometry>;
 // The name of the scheme.
 const char* Name(const Geometry& geometry);
 
@@ -45,6 +47,7 @@ struct Launch {
   // Threads of a multiprocessor that are sure to find registers and shared memory; 0:
   // not known.
   int threads_resident = 0;
+  bool waits = false;  // blocks wait for others of the grid
 };
 
 struct Plan {

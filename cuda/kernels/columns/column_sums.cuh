@@ -13,13 +13,15 @@ namespace cuda {
 // Neighbouring lanes take neighbouring parameters; warps share the sets.
 constexpr int kParamsOfBlock = device::kWarp;
 
-// Uses shared memory of Threads() numbers, from its start.
+// The part of `block` of `blocks`. Uses shared memory of Threads() numbers, from
+// `shared_offset` on. The partial sums may have been published in this launch.
 template <class T>
 FUSEDNORM_DEVICE void SumParam(const ParamSums& params, const void* partial, void* to,
-                               int64_t block, int64_t blocks) {
+                               int64_t block, int64_t blocks,
+                               int64_t shared_offset = 0) {
   typedef typename Number<T>::Compute C;
   if (partial == nullptr || partial == to) return;
-  const device::Shared<C> shared(0);
+  const device::Shared<C> shared(shared_offset);
   const int lane = device::Thread() % kParamsOfBlock;
   const int warp = device::Thread() / kParamsOfBlock;
   const int warps = device::Threads() / kParamsOfBlock;
@@ -34,12 +36,12 @@ FUSEDNORM_DEVICE void SumParam(const ParamSums& params, const void* partial, voi
       if (params.q.divisor() == 1) {
 #pragma unroll 4
         for (int64_t set = warp; set < params.sets; set += warps) {
-          sum += device::Load(at + set * row);
+          sum += device::Fetch(at + set * row);
         }
       } else {
         for (int64_t term = warp; term < terms; term += warps) {
           const int64_t set = params.q.Divide(term);
-          sum += device::Load(at + set * row + (term - set * params.q.divisor()));
+          sum += device::Fetch(at + set * row + (term - set * params.q.divisor()));
         }
       }
     }

@@ -211,6 +211,63 @@ FUSEDNORM_DEVICE_CALL Values<C, kWidth> Derivatives(Activation activation,
   return z;
 }
 
+// An activation that a loop knows when it is compiled, so that it is inlined, ...
+template <class Function>
+struct Inlined {
+  template <class C, int n>
+  FUSEDNORM_DEVICE void Forward(C (&z)[n]) const {
+#pragma unroll
+    for (int e = 0; e < n; ++e) z[e] = Function::template Forward<Math<C>>(z[e]);
+  }
+  // dz: dy on entry, the gradient before the activation on return.
+  template <class C, int n>
+  FUSEDNORM_DEVICE void Backward(const C (&z)[n], C (&dz)[n]) const {
+#pragma unroll
+    for (int e = 0; e < n; ++e) {
+      dz[e] *= Function::template Derivative<Math<C>>(z[e]);
+    }
+  }
+  static constexpr bool kIsIdentity = Function::kIsIdentity;
+};
+// ... or one that it calls.
+struct Called {
+  static constexpr bool kIsIdentity = false;
+  Activation activation;
+
+  template <class C, int n>
+  FUSEDNORM_DEVICE void Forward(C (&z)[n]) const {
+    Values<C, n> values;
+#pragma unroll
+    for (int e = 0; e < n; ++e) values.at[e] = z[e];
+    values = Activated(activation, values);
+#pragma unroll
+    for (int e = 0; e < n; ++e) z[e] = values.at[e];
+  }
+  template <class C, int n>
+  FUSEDNORM_DEVICE void Backward(const C (&z)[n], C (&dz)[n]) const {
+    Values<C, n> values;
+#pragma unroll
+    for (int e = 0; e < n; ++e) values.at[e] = z[e];
+    values = Derivatives(activation, values);
+#pragma unroll
+    for (int e = 0; e < n; ++e) dz[e] *= values.at[e];
+  }
+};
+// Calls loop(activation) once: the commonest are asked for outside of the loop.
+template <class Loop>
+FUSEDNORM_DEVICE void WithActivation(Activation activation, const Loop& loop) {
+  switch (activation) {
+    case Activation::kNone:
+      return loop(Inlined<NoActivation>());
+    case Activation::kRelu:
+      return loop(Inlined<Relu>());
+    case Activation::kSilu:
+      return loop(Inlined<Silu>());
+    default:
+      return loop(Called{activation});
+  }
+}
+
 // One of several numbers, or the only one.
 FUSEDNORM_DEVICE float At(float value, int) { return value; }
 FUSEDNORM_DEVICE double At(double value, int) { return value; }

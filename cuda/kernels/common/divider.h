@@ -45,5 +45,39 @@ class Divider {
   uint32_t shift_ = 0;
 };
 
+// The same for numbers below 2^31, in two instructions: for what every thread divides.
+class SmallDivider {
+ public:
+  SmallDivider() : SmallDivider(1) {}
+  explicit SmallDivider(int64_t divisor) : divisor_(static_cast<int>(divisor)) {
+    int log = 0;
+    while ((int64_t{1} << log) < divisor) ++log;
+    if (divisor == 1) return;
+    multiplier_ =
+        static_cast<uint32_t>(((uint64_t{1} << (31 + log)) + divisor - 1) / divisor);
+    shift_ = log - 1;
+  }
+
+  FUSEDNORM_INLINE int Divide(int dividend) const {
+    if (divisor_ == 1) return dividend;
+#if defined(__CUDA_ARCH__)
+    return static_cast<int>(__umulhi(multiplier_, static_cast<uint32_t>(dividend)) >>
+                            shift_);
+#else
+    const uint64_t product = uint64_t{multiplier_} * static_cast<uint32_t>(dividend);
+    return static_cast<int>((product >> 32) >> shift_);
+#endif
+  }
+  FUSEDNORM_INLINE int Remainder(int dividend) const {
+    return dividend - Divide(dividend) * divisor_;
+  }
+  FUSEDNORM_INLINE int divisor() const { return divisor_; }
+
+ private:
+  int divisor_;
+  uint32_t multiplier_ = 0;
+  int shift_ = 0;
+};
+
 }  // namespace cuda
 }  // namespace fusednorm

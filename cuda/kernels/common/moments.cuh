@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/kernels/common/math.cuh"
+#include "cuda/kernels/common/number.cuh"
 #include "cuda/kernels/common/team.cuh"
 
 namespace fusednorm {
@@ -35,6 +36,23 @@ FUSEDNORM_DEVICE void StoreMoments(void* partial, int64_t i,
   device::Store(at + 3, moments.count);
 }
 
+// The same between blocks of one launch.
+template <class C>
+FUSEDNORM_DEVICE Moments<C> FetchMoments(const void* partial, int64_t i) {
+  const C* at = static_cast<const C*>(partial) + kMomentsNumbers * i;
+  return {device::Fetch(at), device::Fetch(at + 1), device::Fetch(at + 2),
+          device::Fetch(at + 3)};
+}
+template <class C>
+FUSEDNORM_DEVICE void PublishMoments(void* partial, int64_t i,
+                                     const Moments<C>& moments) {
+  C* at = static_cast<C*>(partial) + kMomentsNumbers * i;
+  device::Publish(at, moments.near);
+  device::Publish(at + 1, moments.mean);
+  device::Publish(at + 2, moments.squares);
+  device::Publish(at + 3, moments.count);
+}
+
 // A sum that carries along what rounding it has lost (Kahan, "Further remarks on
 // reducing truncation errors", 1965): a long chain of additions loses no more than a
 // short one.
@@ -62,6 +80,53 @@ FUSEDNORM_DEVICE Moments<C> Join(const Moments<C>& part, C total, bool centred,
   const C mean = total > C(0) ? weighted / total : C(0);
   const C away = part.mean - mean;
   return {part.near, mean, sum(part.squares + part.count * away * away), total};
+}
+
+// Joins the parts that `team` neighbouring lanes have: for_each(visit) visits those of
+// the calling lane, each time the same. Every lane gets the same bits, in an order that
+// depends on the sizes alone. All lanes of the warp call.
+//
+// Twice over the parts: first for a value near the mean of all, whatever the first part
+// is, then for the sums around that value. Where it is far from the mean, as an outlier
+// is, the sums would lose what the parts differ by.
+template <class T, class ForEach>
+FUSEDNORM_DEVICE Moments<typename Number<T>::Compute> JoinTeam(
+    int team, bool centred, const ForEach& for_each) {
+  typedef typename Number<T>::Compute C;
+  const int lane = device::Thread() % device::kWarp;
+  C near = 0, total = 0;
+  for_each([&](const Moments<C>& part) {
+    if (total == C(0) && part.count > C(0)) near = part.near;
+    total += part.count;
+  });
+  // The first of the team's parts that is not empty; with a mask there may be none.
+  for (int mask = 1; mask < team; mask *= 2) {
+    const C other_near = device::ShuffleXor(near, mask);
+    const C other = device::ShuffleXor(total, mask);
+    const bool others = (lane & mask) == 0 ? total == C(0) : other > C(0);
+    if (others) near = other_near;
+    total += other;
+  }
+  const C inverse = total > C(0) ? C(1) / total : C(0);
+  C centre = 0;
+  if (centred) {
+    C sum = 0;
+    for_each([&](const Moments<C>& part) {
+      sum += part.count * ((part.near - near) + part.mean);
+    });
+    centre = Rounded<T>(near + LaneSum(sum, team) * inverse);
+  }
+  C weighted = 0, squares = 0;
+  for_each([&](const Moments<C>& part) {
+    const C away = centred ? (part.near - centre) + part.mean : C(0);
+    weighted += part.count * away;
+    squares += part.squares + part.count * away * away;
+  });
+  weighted = LaneSum(weighted, team);
+  squares = LaneSum(squares, team);
+  const C mean = weighted * inverse;
+  squares -= weighted * mean;
+  return {centre, mean, squares < C(0) ? C(0) : squares, total};
 }
 
 // What a mask leaves of parts may be nothing, of the first one too: each part is around
@@ -108,6 +173,18 @@ FUSEDNORM_DEVICE void StoreSums(void* partial, int64_t i, C plain, C with_xhat) 
   C* at = static_cast<C*>(partial) + 2 * i;
   device::Store(at, plain);
   device::Store(at + 1, with_xhat);
+}
+
+template <class C>
+FUSEDNORM_DEVICE SumPair<C> FetchSums(const void* partial, int64_t i) {
+  const C* at = static_cast<const C*>(partial) + 2 * i;
+  return {device::Fetch(at), device::Fetch(at + 1)};
+}
+template <class C>
+FUSEDNORM_DEVICE void PublishSums(void* partial, int64_t i, C plain, C with_xhat) {
+  C* at = static_cast<C*>(partial) + 2 * i;
+  device::Publish(at, plain);
+  device::Publish(at + 1, with_xhat);
 }
 
 }  // namespace cuda

@@ -96,6 +96,10 @@ struct Number<Bfloat16> {
 template <class T>
 constexpr int kFullWidth = 16 / static_cast<int>(sizeof(T));
 
+// Elements of an access of an instance that has accesses of 16 bytes, or of one.
+template <class T, class Features>
+constexpr int kWidthOf = Features::kWide ? kFullWidth<T> : 1;
+
 template <class T>
 union WordsOf {
   device::Words words;
@@ -138,6 +142,27 @@ struct Pack {
       for (int i = 0; i < kWidth; ++i) values[i] = both.values[i];
     }
   }
+  // Elements [part * n, part * n + n).
+  template <int n>
+  FUSEDNORM_DEVICE void GetPart(int part, Compute (&values)[n]) const {
+    Compute all[kWidth];
+    Get(all);
+#pragma unroll
+    for (int i = 0; i < n; ++i) values[i] = all[part * n + i];
+  }
+  template <int n>
+  FUSEDNORM_DEVICE void SetPart(int part, const Compute (&values)[n]) {
+    if constexpr (sizeof(T) == 2) {
+#pragma unroll
+      for (int i = 0; i < n / 2; ++i) {
+        stored.word[part * n / 2 + i] =
+            Number<T>::PairFromCompute(values[2 * i], values[2 * i + 1]);
+      }
+    } else {
+      static_assert(n == kWidth, "all of it");
+      *this = Of(values);
+    }
+  }
   FUSEDNORM_DEVICE static Pack Of(const Compute (&values)[kWidth]) {
     Pack pack;
     if constexpr (sizeof(T) == 2) {
@@ -171,6 +196,8 @@ struct Pack<T, 1> {
     device::Store(at, Number<T>::FromCompute(stored));
   }
   FUSEDNORM_DEVICE void Get(Compute (&values)[1]) const { values[0] = stored; }
+  FUSEDNORM_DEVICE void GetPart(int, Compute (&values)[1]) const { Get(values); }
+  FUSEDNORM_DEVICE void SetPart(int, const Compute (&values)[1]) { *this = Of(values); }
   FUSEDNORM_DEVICE static Pack Of(const Compute (&values)[1]) {
     return {Number<T>::ToCompute(Number<T>::FromCompute(values[0]))};
   }

@@ -18,6 +18,27 @@ FUSEDNORM_DEVICE C LaneSum(C value, int lanes) {
   return value;
 }
 
+// Adds up what `team` neighbouring warps have, a power of two, each of their lanes the
+// same; or, where `team` is 0, what all warps of the block have. Every thread gets the
+// sums. Uses shared memory of 2 * kMaxWarps numbers, from `offset` on, and has one
+// barrier of the block.
+template <class C>
+FUSEDNORM_DEVICE void SumWarps(int64_t offset, int team, C* a, C* b) {
+  const device::Shared<C> shared(offset);
+  const int lane = device::Thread() % device::kWarp;
+  const int warp = device::Thread() / device::kWarp;
+  const int first = team == 0 ? 0 : warp & ~(team - 1);
+  const int end = team == 0 ? device::Threads() / device::kWarp : first + team;
+  if (lane == 0) {
+    shared.Set(2 * warp, *a);
+    shared.Set(2 * warp + 1, *b);
+  }
+  device::SyncBlock();
+  const bool reads = first + lane < end;
+  *a = LaneSum(reads ? shared.Get(2 * (first + lane)) : C(0), device::kWarp);
+  *b = LaneSum(reads ? shared.Get(2 * (first + lane) + 1) : C(0), device::kWarp);
+}
+
 // A block, or a cluster of them. Uses the first kSharedBytes of shared memory.
 template <class C>
 class BlockTeam {

@@ -86,8 +86,5 @@ struct General {
   }
 };
 
-template <class T, class Features>
-constexpr int kWidthOf = Features::kWide ? kFullWidth<T> : 1;
-
 }  // namespace cuda
 }  // namespace fusednorm

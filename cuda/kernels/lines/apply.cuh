@@ -1,0 +1,176 @@
+// From the statistics of lanes to y and dx of the accesses that a thread has.
+#pragma once
+
+#include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/lines/constants.cuh"
+#include "cuda/kernels/lines/place.cuh"
+#include "cuda/kernels/mask/mask.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// gamma and beta of a lane of a part; those of rows and of positions are for LineAffine.
+template <class T, int kWidth>
+FUSEDNORM_DEVICE void SetAffine(const NormArgs& args, const LinesGeometry& g,
+                                const LineSet& set, int64_t first_lane, int lane,
+                                const LaneConstants<typename Number<T>::Compute,
+                                                    kWidth>& constants) {
+  typedef typename Number<T>::Compute C;
+  C gamma = 1, beta = 0;
+  if (!g.columns && !g.positions) {
+    const int64_t param = ParamOfLane(g, set, first_lane, lane);
+    gamma = GammaAt<T>(args.affine, param);
+    beta = BetaAt<T>(args.affine, param);
+  }
+  constants.Set(kLaneGamma, lane, gamma);
+  constants.Set(kLaneBeta, lane, beta);
+}
+
+// gamma and beta of an access in the general instance.
+template <class T, int kWidth>
+struct LineAffine {
+  typedef typename Number<T>::Compute C;
+  C gamma[kWidth], beta[kWidth];
+
+  // `at`: of the access in the tensor.
+  FUSEDNORM_DEVICE LineAffine(const NormArgs& args, const LinesGeometry& g,
+                              const LineSet& set, const LaneConstants<C, kWidth>& lanes,
+                              int column, int64_t row, int64_t at) {
+    const Affine& affine = args.affine;
+    if (g.columns && !g.positions) {
+      const C row_gamma = GammaAt<T>(affine, set.first_param + row);
+      const C row_beta = BetaAt<T>(affine, set.first_param + row);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        gamma[e] = row_gamma;
+        beta[e] = row_beta;
+      }
+      return;
+    }
+    lanes.GetAll(kLaneGamma, column, gamma);
+    lanes.GetAll(kLaneBeta, column, beta);
+    if (!g.positions) return;
+    if (affine.gamma != nullptr) LoadGamma<T, kWidth>(affine, at, gamma);
+    if (affine.beta != nullptr) {
+      LoadParams<T, kWidth>(affine.beta, affine.narrow, at, beta);
+    }
+  }
+};
+
+// y of the accesses of a column, in place of x.
+template <class T, int kWidth, int kVectors, class Act>
+FUSEDNORM_DEVICE void NormalizeBatch(
+    const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
+    const Act& activation, Pack<T, kWidth> (&packs)[kVectors]) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kStep = LaneConstants<C, kWidth>::kStep;
+#pragma unroll
+  for (int part = 0; part < kWidth / kStep; ++part) {
+    C mean[kStep], rstd[kStep], gamma[kStep], beta[kStep], values[kStep];
+    constants.Get(kLaneMean, part, column, mean);
+    constants.Get(kLaneRstd, part, column, rstd);
+    constants.Get(kLaneGamma, part, column, gamma);
+    constants.Get(kLaneBeta, part, column, beta);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      packs[v].GetPart(part, values);
+      Normalize(mean, rstd, gamma, beta, values);
+      activation.Forward(values);
+      packs[v].SetPart(part, values);
+    }
+  }
+}
+
+// The sums over a column of dz and of dz * xhat.
+template <class C, int kWidth>
+struct LaneSums {
+  C plain[kWidth], with_xhat[kWidth];
+
+  FUSEDNORM_DEVICE LaneSums() {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) plain[e] = with_xhat[e] = 0;
+  }
+};
+
+// xhat and dz of some elements of a column: x and dy on entry.
+template <class C, int n, int kWidth, class Act>
+FUSEDNORM_DEVICE void DifferentiatePart(const LaneConstants<C, kWidth>& constants,
+                                        int part, int column, const C (&mean)[n],
+                                        const C (&rstd)[n], const C (&gamma)[n],
+                                        const Act& activation, C (&xhat)[n],
+                                        C (&dz)[n]) {
+  Center(mean, rstd, xhat);
+  if constexpr (!Act::kIsIdentity) {
+    C z[n];
+    constants.Get(kLaneBeta, part, column, z);
+#pragma unroll
+    for (int e = 0; e < n; ++e) z[e] += xhat[e] * gamma[e];
+    activation.Backward(z, dz);
+  }
+}
+
+// Adds the accesses of a column, `count` of them.
+template <class T, int kWidth, int kVectors, class Act>
+FUSEDNORM_DEVICE void AddBatch(
+    const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
+    const Act& activation, const Pack<T, kWidth> (&x)[kVectors],
+    const Pack<T, kWidth> (&dy)[kVectors], int count,
+    LaneSums<typename Number<T>::Compute, kWidth>* sums) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kStep = LaneConstants<C, kWidth>::kStep;
+#pragma unroll
+  for (int part = 0; part < kWidth / kStep; ++part) {
+    C mean[kStep], rstd[kStep], gamma[kStep], xhat[kStep], dz[kStep];
+    constants.Get(kLaneMean, part, column, mean);
+    constants.Get(kLaneRstd, part, column, rstd);
+    if (!Act::kIsIdentity) constants.Get(kLaneGamma, part, column, gamma);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      if (v >= count) continue;
+      x[v].GetPart(part, xhat);
+      dy[v].GetPart(part, dz);
+      DifferentiatePart(constants, part, column, mean, rstd, gamma, activation, xhat,
+                        dz);
+#pragma unroll
+      for (int e = 0; e < kStep; ++e) {
+        sums->plain[part * kStep + e] += dz[e];
+        sums->with_xhat[part * kStep + e] += dz[e] * xhat[e];
+      }
+    }
+  }
+}
+
+// dx of the accesses of a column, in place of x.
+template <class T, int kWidth, int kVectors, class Act>
+FUSEDNORM_DEVICE void GradientBatch(
+    const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
+    const Act& activation, const Pack<T, kWidth> (&dy)[kVectors],
+    Pack<T, kWidth> (&x)[kVectors]) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kStep = LaneConstants<C, kWidth>::kStep;
+#pragma unroll
+  for (int part = 0; part < kWidth / kStep; ++part) {
+    C mean[kStep], rstd[kStep], gamma[kStep], by_xhat[kStep], added[kStep];
+    C xhat[kStep], dz[kStep];
+    constants.Get(kLaneMean, part, column, mean);
+    constants.Get(kLaneRstd, part, column, rstd);
+    constants.Get(kLaneGamma, part, column, gamma);
+    constants.Get(kLaneXhat, part, column, by_xhat);
+    constants.Get(kLaneAdded, part, column, added);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      x[v].GetPart(part, xhat);
+      dy[v].GetPart(part, dz);
+      DifferentiatePart(constants, part, column, mean, rstd, gamma, activation, xhat,
+                        dz);
+#pragma unroll
+      for (int e = 0; e < kStep; ++e) {
+        dz[e] = rstd[e] * (dz[e] * gamma[e] - xhat[e] * by_xhat[e]) + added[e];
+      }
+      x[v].SetPart(part, dz);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,62 @@
+// What the lanes of a part need, in shared memory rather than in registers, which then
+// hold more of the tensors: read again for every few accesses.
+#pragma once
+
+#include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/common/number.cuh"
+#include "cuda/kernels/lines/place.cuh"
+#include "cuda/kernels/lines/shared_layout.h"
+
+namespace fusednorm {
+namespace cuda {
+
+enum LaneConstant { kLaneMean, kLaneRstd, kLaneGamma, kLaneBeta, kLaneXhat, kLaneAdded };
+
+// A column's numbers are read in accesses of 16 bytes, kStep numbers each; those of
+// neighbouring columns stand side by side.
+template <class C, int kWidth>
+class LaneConstants {
+ public:
+  static constexpr int kStep = kWidth == 1 ? 1 : kFullWidth<C>;
+
+  FUSEDNORM_DEVICE LaneConstants(const LinesGeometry& g, int64_t offset)
+      : columns_(g.thread_columns.divisor()), numbers_(offset), words_(offset) {}
+
+  FUSEDNORM_DEVICE void Set(LaneConstant which, int lane, C value) const {
+    const int column = lane / kWidth, e = lane % kWidth;
+    numbers_.Set(At(which, e / kStep, column) * kStep + e % kStep, value);
+  }
+  // Of elements [part * kStep, part * kStep + kStep) of a column.
+  FUSEDNORM_DEVICE void Get(LaneConstant which, int part, int column,
+                            C (&values)[kStep]) const {
+    const int at = At(which, part, column);
+    if constexpr (kWidth == 1) {
+      values[0] = numbers_.GetAgain(at);
+    } else {
+      Pack<C, kStep>{words_.GetAgain(at)}.Get(values);
+    }
+  }
+  // Of all elements of a column.
+  FUSEDNORM_DEVICE void GetAll(LaneConstant which, int column,
+                               C (&values)[kWidth]) const {
+#pragma unroll
+    for (int part = 0; part < kWidth / kStep; ++part) {
+      C some[kStep];
+      Get(which, part, column, some);
+#pragma unroll
+      for (int e = 0; e < kStep; ++e) values[part * kStep + e] = some[e];
+    }
+  }
+
+ private:
+  FUSEDNORM_DEVICE int At(LaneConstant which, int part, int column) const {
+    return (which * (kWidth / kStep) + part) * columns_ + column;
+  }
+
+  const int columns_;
+  const device::Shared<C> numbers_;
+  const device::Shared<device::Words> words_;
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

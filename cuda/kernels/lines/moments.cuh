@@ -1,0 +1,233 @@
+// The moments of what a thread has of each of its lanes, and how a block joins them.
+#pragma once
+
+#include "cuda/kernels/common/moments.cuh"
+#include "cuda/kernels/lines/place.cuh"
+#include "cuda/kernels/lines/shared_layout.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Of each lane around its own first element. kMasked: an element may be hidden, so that
+// lanes have counts of their own.
+template <class T, int kWidth, bool kMasked>
+class LaneMoments {
+ public:
+  typedef typename Number<T>::Compute C;
+
+  // Without a mask, `first` is the thread's first access.
+  FUSEDNORM_DEVICE LaneMoments(const Pack<T, kWidth>& first, bool centred)
+      : centred_(centred) {
+    first.Get(near_);
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      sum_[e] = squares_[e] = 0;
+      if (kMasked || !centred) near_[e] = 0;
+    }
+#pragma unroll
+    for (int e = 0; e < kCounts; ++e) count_[e] = 0;
+  }
+
+  FUSEDNORM_DEVICE void Add(const Pack<T, kWidth>& pack) {
+    C values[kWidth];
+    pack.Get(values);
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) AddTo(e, values[e] - near_[e]);
+    count_[0] += C(1);
+  }
+  // Those whose bit in `kept` is set.
+  FUSEDNORM_DEVICE void AddKept(const Pack<T, kWidth>& pack, uint32_t kept) {
+    static_assert(kMasked, "lanes have a count each");
+    C values[kWidth];
+    pack.Get(values);
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      if ((kept >> e & 1) == 0) continue;
+      if (centred_ && count_[e] == C(0)) near_[e] = values[e];
+      AddTo(e, values[e] - near_[e]);
+      count_[e] += C(1);
+    }
+  }
+
+  // Of one lane.
+  FUSEDNORM_DEVICE Moments<C> Get(int e) const {
+    const C count = count_[kMasked ? e : 0];
+    if (!centred_) return {C(0), C(0), squares_[e], count};
+    const C mean = count > C(0) ? sum_[e] / count : C(0);
+    const C squares = squares_[e] - sum_[e] * mean;
+    return {near_[e], mean, squares < C(0) ? C(0) : squares, count};
+  }
+
+ private:
+  static constexpr int kCounts = kMasked ? kWidth : 1;
+
+  FUSEDNORM_DEVICE void AddTo(int e, C away) {
+    sum_[e] += away;
+    squares_[e] += away * away;
+  }
+
+  const bool centred_;
+  C near_[kWidth], sum_[kWidth], squares_[kWidth];
+  C count_[kCounts];
+};
+
+// What a thread has of its lanes, those of one group joined: number e is of the lanes
+// from e on, for each multiple of `fold`.
+template <class T, int kWidth>
+struct FoldedMoments {
+  typedef typename Number<T>::Compute C;
+  Moments<C> at[kWidth];
+
+  template <bool kMasked>
+  FUSEDNORM_DEVICE FoldedMoments(const LaneMoments<T, kWidth, kMasked>& lanes,
+                                 int fold) {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) at[e] = lanes.Get(e);
+    if (kMasked) return;  // their counts may differ
+#pragma unroll
+    for (int step = 1; step < kWidth; step *= 2) {
+      if (step >= fold) break;
+#pragma unroll
+      for (int e = 0; e < kWidth; e += 2 * step) JoinEqual(at[e + step], &at[e]);
+    }
+  }
+
+  // Calls visit(moments) for each.
+  template <bool kMasked, class Function>
+  FUSEDNORM_DEVICE void Visit(int fold, const Function& visit) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      if (kMasked || (e & (fold - 1)) == 0) visit(at[e]);
+    }
+  }
+
+ private:
+  // Two parts with the same count.
+  FUSEDNORM_DEVICE static void JoinEqual(const Moments<C>& other, Moments<C>* joined) {
+    const C away = ((other.near - joined->near) + other.mean) - joined->mean;
+    joined->mean += C(0.5) * away;
+    joined->squares += other.squares + C(0.5) * joined->count * (away * away);
+    joined->count += other.count;
+  }
+};
+
+// Joins what all threads of a block have of one group: warps first, then the first warp
+// what they have. for_each: as that of JoinTeam. One thread calls out(moments). Uses
+// shared memory of kMomentsNumbers numbers a warp, from `offset` on.
+template <class T, class ForEach, class Out>
+FUSEDNORM_DEVICE void JoinBlock(int64_t offset, bool centred, const ForEach& for_each,
+                                const Out& out) {
+  typedef typename Number<T>::Compute C;
+  const device::Shared<C> numbers(offset);
+  const int lane = device::Thread() % device::kWarp;
+  const int warp = device::Thread() / device::kWarp;
+  const int warps = device::Threads() / device::kWarp;
+  const Moments<C> of_warp = JoinTeam<T>(device::kWarp, centred, for_each);
+  if (lane == 0) {
+    numbers.Set(kMomentsNumbers * warp, of_warp.near);
+    numbers.Set(kMomentsNumbers * warp + 1, of_warp.mean);
+    numbers.Set(kMomentsNumbers * warp + 2, of_warp.squares);
+    numbers.Set(kMomentsNumbers * warp + 3, of_warp.count);
+  }
+  device::SyncBlock();
+  if (warp != 0) return;
+  const Moments<C> joined =
+      JoinTeam<T>(device::kWarp, centred, [&](const auto& visit) {
+        if (lane >= warps) return;
+        const int at = kMomentsNumbers * lane;
+        visit(Moments<C>{numbers.Get(at), numbers.Get(at + 1), numbers.Get(at + 2),
+                         numbers.Get(at + 3)});
+      });
+  if (lane == 0) out(joined);
+}
+
+// The block's threads' moments in shared memory, and the teams that join them.
+template <class T, int kWidth, bool kMasked>
+class MomentsTable {
+ public:
+  typedef typename Number<T>::Compute C;
+
+  FUSEDNORM_DEVICE MomentsTable(const LinesGeometry& g, int64_t offset)
+      : g_(g),
+        table_(kWidth / g.fold, g.thread_columns.divisor(), g.thread_rows.divisor()),
+        size_(table_.Size(g.thread_rows.divisor())),
+        offset_(offset),
+        numbers_(offset) {}
+
+  // out(group of the tile, moments): called by one thread for each of `groups`.
+  template <class Out>
+  FUSEDNORM_DEVICE void Join(const FoldedMoments<T, kWidth>& mine,
+                             const LinePlace<kWidth>& place, int groups, bool centred,
+                             const Out& out) const {
+    if (g_.tile_groups == 1) {
+      JoinBlock<T>(
+          offset_, centred,
+          [&](const auto& visit) {
+            if (place.count > 0) mine.template Visit<kMasked>(g_.fold, visit);
+          },
+          [&](const Moments<C>& joined) { out(0, joined); });
+      return;
+    }
+    if (place.row < g_.thread_rows.divisor()) {
+      int number = 0;
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        if ((e & (g_.fold - 1)) != 0) continue;
+        Put(table_.At(place.row, number++, place.column), mine.at[e]);
+      }
+    }
+    device::SyncBlock();
+    const int bits = g_.lane_bits + g_.row_bits;
+    const int teams = device::Threads() >> bits;
+    for (int first = 0; first < groups; first += teams) {
+      const int group = first + (device::Thread() >> bits);
+      const Moments<C> joined = JoinTeam<T>(1 << bits, centred, [&](const auto& visit) {
+        if (group < groups) VisitGroup(group, visit);
+      });
+      if (group < groups && (device::Thread() & ((1 << bits) - 1)) == 0) {
+        out(group, joined);
+      }
+    }
+  }
+
+ private:
+  FUSEDNORM_DEVICE void Put(int at, const Moments<C>& moments) const {
+    numbers_.Set(at, moments.near);
+    numbers_.Set(at + size_, moments.mean);
+    numbers_.Set(at + 2 * size_, moments.squares);
+    numbers_.Set(at + 3 * size_, moments.count);
+  }
+  FUSEDNORM_DEVICE Moments<C> Get(int at) const {
+    return {numbers_.Get(at), numbers_.Get(at + size_), numbers_.Get(at + 2 * size_),
+            numbers_.Get(at + 3 * size_)};
+  }
+
+  // What a thread of the group's team has of it.
+  template <class Visit>
+  FUSEDNORM_DEVICE void VisitGroup(int group, const Visit& visit) const {
+    const int row_step = 1 << g_.row_bits, lane_step = 1 << g_.lane_bits;
+    const int first_row = device::Thread() & (row_step - 1);
+    const int first_lane = device::Thread() >> g_.row_bits & (lane_step - 1);
+    const int each = kWidth / g_.fold;
+    const int lanes = g_.columns ? 1 : g_.group_lanes.divisor() / g_.fold;
+    const int of_copy = g_.copy_lanes.divisor() / g_.fold;
+    for (int copy = 0; copy < g_.copies; ++copy) {
+      for (int i = first_lane; i < lanes; i += lane_step) {
+        const int lane = copy * of_copy + group * lanes + i;
+        const int column = lane / each;
+        for (int row = first_row; row < g_.thread_rows.divisor(); row += row_step) {
+          visit(Get(table_.At(row, lane - column * each, column)));
+        }
+      }
+    }
+  }
+
+  const LinesGeometry& g_;
+  const LaneTable table_;
+  const int64_t size_;
+  const int64_t offset_;
+  const device::Shared<C> numbers_;
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,93 @@
+// Where a thread is within a set and a slab of its rows.
+#pragma once
+
+#include "cuda/kernels/common/args.h"
+#include "cuda/kernels/common/device.cuh"
+#include "cuda/kernels/lines/geometry.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// A set has its statistics together: one tile of the line, of one outer.
+struct LineSet {
+  int64_t outer;
+  int64_t first_lane;  // of the tile, in the line
+  int lanes;           // of the tile, if it is not cut into parts
+  int groups;
+  int64_t first_group;   // among all
+  int64_t first_param;   // of the sample
+
+  FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t set) {
+    outer = g.tiles.Divide(set);
+    const int64_t tile = set - outer * g.tiles.divisor();
+    first_lane = tile * g.tile_lanes;
+    const int64_t left = g.line - first_lane;
+    const int64_t of_tile = left < g.tile_lanes ? left : g.tile_lanes;
+    lanes = static_cast<int>(of_tile);
+    const int64_t groups_left = g.groups - tile * g.tile_groups;
+    groups = static_cast<int>(groups_left < g.tile_groups ? groups_left : g.tile_groups);
+    first_group = outer * g.groups + tile * g.tile_groups;
+    first_param = g.sample.Divide(outer) * g.params;
+  }
+};
+
+// A thread's accesses to the rows [begin, end) of a part of a set: `count` of them, at
+// `at`, `at + step` and so on in the tensor.
+template <int kWidth>
+struct LinePlace {
+  int row, column;  // among the block's threads
+  int lane;         // of its first element, in the part
+  int lanes;        // of the part
+  int64_t first_lane;  // of the part, in the line
+  int64_t first_row;   // of the thread
+  int count;
+  int rounds;  // the most accesses that a thread of the block has
+  int64_t at, step;
+
+  FUSEDNORM_DEVICE LinePlace(const LinesGeometry& g, const LineSet& set, int part,
+                             int64_t begin, int64_t end) {
+    const int thread = device::Thread();
+    row = g.thread_columns.Divide(thread);
+    column = thread - row * g.thread_columns.divisor();
+    lane = column * kWidth;
+    first_lane = set.first_lane + part * g.part_lanes;
+    const int64_t left = set.first_lane + set.lanes - first_lane;
+    lanes = static_cast<int>(left < g.part_lanes ? left : g.part_lanes);
+    first_row = begin + row;
+    step = g.thread_rows.divisor() * g.line;
+    const int64_t in_outer = first_row * g.line + first_lane + lane;
+    at = set.outer * g.elements + in_outer;
+    const auto accesses = [&](int64_t of_rows) {
+      return g.thread_rows.Divide(static_cast<int>(of_rows) +
+                                  g.thread_rows.divisor() - 1);
+    };
+    rounds = accesses(end - begin);
+    // The last line may end before this lane.
+    if (end * g.line > g.elements &&
+        (end - 1) * g.line + first_lane + lane >= g.elements) {
+      --end;
+    }
+    const bool on =
+        row < g.thread_rows.divisor() && lane < lanes && begin + row < end;
+    count = on ? accesses(end - begin - row) : 0;
+  }
+};
+
+// A lane of a tile as one of the first copy.
+FUSEDNORM_DEVICE int LaneOfCopy(const LinesGeometry& g, int lane) {
+  return g.copies > 1 ? g.copy_lanes.Remainder(lane) : lane;
+}
+// The group of a lane, within its tile.
+FUSEDNORM_DEVICE int GroupOfLane(const LinesGeometry& g, int lane) {
+  if (g.tile_groups == 1) return 0;
+  return g.columns ? lane : g.group_lanes.Divide(LaneOfCopy(g, lane));
+}
+// Where gamma and beta of a lane stand, the first lane of its part being `first_lane`
+// of the line. Not for columns.
+FUSEDNORM_DEVICE int64_t ParamOfLane(const LinesGeometry& g, const LineSet& set,
+                                     int64_t first_lane, int lane) {
+  return set.first_param + g.q.Divide(first_lane + LaneOfCopy(g, lane));
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,76 @@
+// The `stream` scheme: sets that fit no block, read twice in one launch, the second
+// time from L2.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/kernels/lines/geometry.h"
+#include "cuda/kernels/stream/order.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// Threads of a block, at most; registers for two such blocks a multiprocessor.
+constexpr int StreamThreads(bool general) { return general ? 256 : 512; }
+// Accesses that a thread of a plain instance has in flight, of each tensor.
+constexpr int kStreamForwardVectors = 4;
+constexpr int kStreamBackwardVectors = 2;
+
+// Slabs of lines: so many rows of one part of a set.
+struct LineStream {
+  StreamOrder order;
+  int64_t slab_rows = 1;
+  // A team of 1 << join_bits threads joins the slabs of a group; in backward, one of
+  // 1 << (join_bits + join_row_bits), the lower bits of which share the slabs.
+  int join_bits = 0;
+  int join_row_bits = 0;
+};
+
+// Slabs of contiguous groups: rows of `runs` runs, each with one gamma and beta, or
+// with one for each element. A slab is a piece of a run or some whole runs.
+struct RunStream {
+  StreamOrder order;
+  int runs = 1;     // of a group
+  int64_t run = 1;  // elements of one
+  SmallDivider pieces;
+  int64_t piece = 1;  // elements of one, of a multiple of an access
+  int slab_runs = 1;  // 1 where there are pieces
+  int team_bits = 0;  // a team of 1 << team_bits threads shares a run
+  bool along = false; // gamma and beta of each element
+  int join_row_bits = 0;  // backward: so many threads add up a run's pieces
+};
+
+struct StreamGeometry {
+  static constexpr char kName[] = "stream";
+
+  int width = 1;  // elements of an access
+  bool general = false;
+  bool by_runs = false;  // channels_first and long rows; else lines
+  LinesGeometry lines;
+  LineStream line_stream;
+  RunStream run_stream;
+
+  const StreamOrder& order() const {
+    return by_runs ? run_stream.order : line_stream.order;
+  }
+
+  template <class Visit>
+  void ForEach(Visit&& visit) const {
+    visit("width", width);
+    visit("general", general);
+    visit("by_runs", by_runs);
+    if (by_runs) {
+      visit("runs", run_stream.runs);
+      visit("pieces", run_stream.pieces.divisor());
+      visit("slab_runs", run_stream.slab_runs);
+      visit("team", 1 << run_stream.team_bits);
+    } else {
+      lines.ForEach(visit);
+      visit("slab_rows", line_stream.slab_rows);
+    }
+    order().ForEach(visit);
+  }
+};
+
+}  // namespace cuda
+}  // namespace fusednorm

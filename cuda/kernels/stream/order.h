@@ -1,0 +1,94 @@
+// The work items of a `stream` launch and the order in which its blocks take them.
+//
+// A *set* is what has its statistics complete together. It is cut into slabs.
+//   sums(set, slab)   reads x (and dy) and leaves the slab's sums. The block that brings
+//                     the last of a set joins them, in a fixed order, and raises the
+//                     set's flag.
+//   apply(set, slab)  reads x (and dy) again and writes y (or dx).
+//   params(i)         adds up some of dgamma and dbeta over the sets, at the end.
+//
+// In the one order of all items a set's apply follows its sums at a distance: near
+// enough for x to be in L2 still, far enough for the sums to be complete. Blocks take
+// items in this order, by ticket. An item waits only for items before it, so the first
+// item that is not done can always go on, however few blocks are resident: there is no
+// deadlock. Which block takes an item, and which comes last, changes no result.
+#pragma once
+
+#include <cstdint>
+
+#include "core/portability.h"
+#include "cuda/kernels/common/divider.h"
+
+namespace fusednorm {
+namespace cuda {
+
+enum class ItemKind { kSums, kApply, kParams, kEnd };
+
+struct Item {
+  ItemKind kind;
+  int set;
+  int slab;  // of params: which
+};
+
+struct StreamOrder {
+  int sets = 1;
+  SmallDivider slabs;  // of a set
+  // For i = 0, 1, ... first the sums of slab i, if there is one, then the apply of slab
+  // i - lag, if there is one.
+  int lag = 1;
+  int params = 0;
+  // Where a set exceeds L2: apply takes its slabs from the end, of which L2 has the
+  // latest.
+  bool backwards = false;
+
+  int64_t counter_bytes = 0;  // at the start of the workspace, zero when launched
+  int64_t terms_offset = 0;   // backward: two numbers of each group, in bytes
+
+  FUSEDNORM_INLINE int items() const { return 2 * sets * slabs.divisor() + params; }
+
+  FUSEDNORM_INLINE Item ItemOf(int ticket) const {
+    const int all = sets * slabs.divisor();
+    if (ticket >= 2 * all) {
+      const int i = ticket - 2 * all;
+      return {i < params ? ItemKind::kParams : ItemKind::kEnd, 0, i};
+    }
+    // Sums first, then both in turn, then what is left of apply.
+    int i = ticket;
+    ItemKind kind = ItemKind::kSums;
+    if (ticket >= 2 * all - lag) {
+      i = ticket - all;
+      kind = ItemKind::kApply;
+    } else if (ticket >= lag) {
+      i = (ticket - lag) >> 1;
+      kind = ((ticket - lag) & 1) != 0 ? ItemKind::kApply : ItemKind::kSums;
+      if (kind == ItemKind::kSums) i += lag;
+    }
+    const int set = slabs.Divide(i), slab = i - set * slabs.divisor();
+    const bool turned = backwards && kind == ItemKind::kApply;
+    return {kind, set, turned ? slabs.divisor() - 1 - slab : slab};
+  }
+
+  template <class Visit>
+  void ForEach(Visit&& visit) const {
+    visit("sets", sets);
+    visit("slabs", slabs.divisor());
+    visit("lag", lag);
+    visit("params", params);
+    visit("backwards", backwards);
+  }
+};
+
+// Counters: the next ticket, how many sets are complete, then for each set how many of
+// its slabs have arrived and whether it is complete.
+constexpr int kTicket = 0;
+constexpr int kSetsComplete = 1;
+constexpr int kFirstSetCounter = 2;
+constexpr int kCountersOfSet = 2;
+constexpr int64_t CounterBytes(int64_t sets) {
+  return (kFirstSetCounter + kCountersOfSet * sets) * 4;
+}
+// Shared memory of the queue: two items and a flag.
+constexpr int64_t kQueueBytes = 48;
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,130 @@
+// How a block takes work items, waits for what they need and says what it has done.
+// Thread 0 does all of it: it takes tickets one ahead, so that nobody waits for the
+// atomic operation, and it alone waits for other blocks.
+#pragma once
+
+#include "cuda/kernels/common/device.cuh"
+#include "cuda/kernels/stream/order.h"
+
+namespace fusednorm {
+namespace cuda {
+
+class Queue {
+ public:
+  FUSEDNORM_DEVICE Queue(const StreamOrder& order, void* workspace)
+      : order_(order), counters_(static_cast<uint32_t*>(workspace)), shared_(0) {}
+
+  // The next item of the block, when what it needs is there.
+  FUSEDNORM_DEVICE Item Next() {
+    if (device::Thread() == 0) {
+      if (!Eager()) {
+        ticket_ = device::TakeTicket(counters_ + kTicket);
+        Look();
+      }
+      const int slot = Slot();
+      const Item item = {static_cast<ItemKind>(shared_.Get(slot)), shared_.Get(slot + 1),
+                         shared_.Get(slot + 2)};
+      if (shared_.Get(slot + 3) == 0) Await(item);
+    }
+    device::SyncBlock();
+    const int slot = Slot();
+    const int kind = device::Uniform(shared_.Get(slot));
+    const int set = device::Uniform(shared_.Get(slot + 1));
+    const int slab = device::Uniform(shared_.Get(slot + 2));
+    ++served_;
+    return {static_cast<ItemKind>(kind), set, slab};
+  }
+  // An item calls TakeNext when it starts, which is when it waits for nobody any more:
+  // who waits should hold no ticket. It calls LookAtNext when its first loads are on
+  // their way.
+  FUSEDNORM_DEVICE void TakeNext() {
+    if (device::Thread() == 0 && Eager()) {
+      ticket_ = device::TakeTicket(counters_ + kTicket);
+    }
+  }
+  FUSEDNORM_DEVICE void LookAtNext() {
+    if (device::Thread() == 0 && Eager()) Look();
+  }
+  // The slab's sums are published. True: they are the last of the set, and those of all
+  // others can be fetched.
+  FUSEDNORM_DEVICE bool CompletesSet(int set) const {
+    device::SyncBlock();
+    if (device::Thread() == 0) {
+      const uint32_t before = device::AddAcquireRelease(Arrived(set));
+      shared_.Set(kFlag, before + 1 == static_cast<uint32_t>(order_.slabs.divisor()));
+    }
+    device::SyncBlock();
+    return device::Uniform(shared_.Get(kFlag)) != 0;
+  }
+  // What the set's apply needs is published.
+  FUSEDNORM_DEVICE void Announce(int set) const {
+    device::SyncBlock();
+    if (device::Thread() != 0) return;
+    device::AddRelease(Complete(set));
+    if (order_.params > 0) device::AddRelease(counters_ + kSetsComplete);
+  }
+
+ private:
+  static constexpr int kSlotNumbers = 4;  // kind, set, slab, ready
+  static constexpr int kFlag = 2 * kSlotNumbers;
+
+  FUSEDNORM_DEVICE uint32_t* Arrived(int set) const {
+    return counters_ + kFirstSetCounter + kCountersOfSet * set;
+  }
+  FUSEDNORM_DEVICE uint32_t* Complete(int set) const { return Arrived(set) + 1; }
+  FUSEDNORM_DEVICE int Slot() const { return kSlotNumbers * (served_ & 1); }
+  // Not in a block's first item: others may not have got their first one yet.
+  FUSEDNORM_DEVICE bool Eager() const { return served_ > 1; }
+
+  FUSEDNORM_DEVICE bool Ready(const Item& item) const {
+    if (item.kind == ItemKind::kApply) {
+      return device::LoadAcquire(Complete(item.set)) != 0;
+    }
+    if (item.kind == ItemKind::kParams) {
+      return device::LoadAcquire(counters_ + kSetsComplete) >=
+             static_cast<uint32_t>(order_.sets);
+    }
+    return true;
+  }
+  FUSEDNORM_DEVICE void Look() {
+    const Item item = order_.ItemOf(static_cast<int>(ticket_));
+    const int slot = Slot();
+    shared_.Set(slot, static_cast<int>(item.kind));
+    shared_.Set(slot + 1, item.set);
+    shared_.Set(slot + 2, item.slab);
+    shared_.Set(slot + 3, Ready(item));
+  }
+  FUSEDNORM_DEVICE void Await(const Item& item) const {
+    while (!Ready(item)) device::BackOff();
+  }
+
+  const StreamOrder& order_;
+  uint32_t* const counters_;
+  const device::Shared<int> shared_;
+  int served_ = 0;
+  uint32_t ticket_ = 0;
+};
+
+// The life of a block. `pass` has a function for each kind of item, and JoinSlabs(set).
+template <class Pass>
+FUSEDNORM_DEVICE void RunItems(const Pass& pass, Queue& queue) {
+  for (;;) {
+    const Item item = queue.Next();
+    if (item.kind == ItemKind::kEnd) return;
+    queue.TakeNext();
+    if (item.kind == ItemKind::kApply) {
+      pass.Apply(item);
+    } else if (item.kind == ItemKind::kSums) {
+      pass.Sums(item);
+      if (!queue.CompletesSet(item.set)) continue;
+      pass.JoinSlabs(item.set);
+      queue.Announce(item.set);
+    } else {
+      queue.LookAtNext();
+      pass.Params(item);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,226 @@
+// Backward of `stream` over runs: contiguous groups whose runs have one gamma and beta
+// each.
+#pragma once
+
+#include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/common/team.cuh"
+#include "cuda/kernels/lines/param_gradients.cuh"
+#include "cuda/kernels/stream/batch.cuh"
+#include "cuda/kernels/stream/features.cuh"
+#include "cuda/kernels/stream/queue.cuh"
+#include "cuda/kernels/stream/run_slab.cuh"
+#include "cuda/kernels/stream/statistics.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+template <class T, class Features>
+struct RunsBackward {
+  typedef typename Number<T>::Compute C;
+  static constexpr int kWidth = kWidthOf<T, Features>;
+  static constexpr int kVectors = kStreamBackwardVectors;
+  typedef Pack<T, kWidth> P;
+
+  const BackwardArgs& args;
+  const RunStream& g;
+  Queue& queue;
+
+  // What the elements of a run need.
+  struct Constants {
+    C mean, rstd, gamma, beta;
+  };
+  FUSEDNORM_DEVICE Constants OfRun(int set, int run) const {
+    const int64_t param = FirstParam(args.rows, set) + run;
+    return {Features::Centred(args)
+                ? device::Load(static_cast<const C*>(args.mean) + set)
+                : C(0),
+            device::Load(static_cast<const C*>(args.rstd) + set),
+            GammaAt<T>(args.affine, param), BetaAt<T>(args.affine, param)};
+  }
+  // xhat and dz: x and dy on entry.
+  template <class Act>
+  FUSEDNORM_DEVICE static void Differentiate(const Constants& by, const Act& activation,
+                                             C (&xhat)[kWidth], C (&dz)[kWidth]) {
+    Center(by.mean, by.rstd, xhat);
+    if constexpr (!Act::kIsIdentity) {
+      C z[kWidth];
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) z[e] = xhat[e] * by.gamma + by.beta;
+      activation.Backward(z, dz);
+    }
+  }
+  FUSEDNORM_DEVICE int64_t Offset(int set, int run,
+                                  const RunPlace<kWidth>& place) const {
+    return (int64_t{set} * g.runs + run) * g.run + place.at;
+  }
+  // The sums of a piece of a run, of all sets.
+  FUSEDNORM_DEVICE int64_t AtOfRun(int set, int run, int piece) const {
+    return (int64_t{set} * g.runs + run) * g.pieces.divisor() + piece;
+  }
+
+  FUSEDNORM_DEVICE void Sums(const Item& item) const {
+    const RunPlace<kWidth> place(g, item.slab);
+    const T* const x = static_cast<const T*>(args.x);
+    const T* const dy = static_cast<const T*>(args.dy);
+    P of_x[kVectors], of_dy[kVectors];
+    const auto load = [&](int run, int j) {
+      if (run >= place.end_run) return;
+      LoadBatch(x + Offset(item.set, run, place), j, place, of_x);
+      LoadBatch(dy + Offset(item.set, run, place), j, place, of_dy);
+    };
+    load(place.first_run, 0);
+    queue.LookAtNext();
+    WithActivation(args.activation, [&](const auto& activation) {
+      // All threads make the same rounds: they meet in the sums of a run.
+      const int first = place.first_run, team = 1 << g.team_bits;
+      const int rounds = place.Rounds(g, item.slab);
+      for (int round = 0; round < rounds; ++round) {
+        const int run = first + round * place.run_step;
+        const bool has = run < place.end_run;
+        C plain = 0, with_xhat = 0;
+        Constants by = {};
+        if (has) by = OfRun(item.set, run);
+        for (int j = 0; has && j < place.count;) {
+#pragma unroll
+          for (int v = 0; v < kVectors; ++v) {
+            if (j + v >= place.count) continue;
+            C xhat[kWidth], dz[kWidth], products[kWidth];
+            of_x[v].Get(xhat);
+            of_dy[v].Get(dz);
+            Differentiate(by, activation, xhat, dz);
+#pragma unroll
+            for (int e = 0; e < kWidth; ++e) products[e] = dz[e] * xhat[e];
+            plain += PairwiseSum(dz);
+            with_xhat += PairwiseSum(products);
+          }
+          j += kVectors;
+          if (j < place.count) load(run, j);
+        }
+        load(run + place.run_step, 0);
+        const int lanes = team < device::kWarp ? team : device::kWarp;
+        plain = LaneSum(plain, lanes);
+        with_xhat = LaneSum(with_xhat, lanes);
+        if (team > device::kWarp) {
+          device::SyncBlock();  // the sums of the run before may still be read
+          SumWarps(kQueueBytes, team / device::kWarp, &plain, &with_xhat);
+        }
+        if (!has || (device::Thread() & (team - 1)) != 0) continue;
+        PublishSums(SlabSums(args, g.order), AtOfRun(item.set, run, place.piece), plain,
+                    with_xhat);
+      }
+    });
+  }
+
+  // A team of threads for each run, which shares its pieces.
+  FUSEDNORM_DEVICE void JoinSlabs(int set) const {
+    const int team = 1 << g.join_row_bits;
+    const int member = device::Thread() & (team - 1);
+    const int teams = device::Threads() >> g.join_row_bits;
+    C plain = 0, with_xhat = 0;
+    for (int first = 0; first < g.runs; first += teams) {
+      const int run = first + (device::Thread() >> g.join_row_bits);
+      C a = 0, b = 0;
+      if (run < g.runs) {
+#pragma unroll 4
+        for (int piece = member; piece < g.pieces.divisor(); piece += team) {
+          const SumPair<C> sums =
+              FetchSums<C>(SlabSums(args, g.order), AtOfRun(set, run, piece));
+          a += sums.plain;
+          b += sums.with_xhat;
+        }
+      }
+      a = LaneSum(a, team);
+      b = LaneSum(b, team);
+      if (run >= g.runs || member != 0) continue;
+      const int64_t at = int64_t{set} * g.runs + run;
+      if (args.params.gamma != nullptr) {
+        device::Publish(static_cast<C*>(args.params.gamma) + at, b);
+      }
+      if (args.params.beta != nullptr) {
+        device::Publish(static_cast<C*>(args.params.beta) + at, a);
+      }
+      const C gamma = GammaAt<T>(args.affine, FirstParam(args.rows, set) + run);
+      plain += gamma * a;
+      with_xhat += gamma * b;
+    }
+    plain = LaneSum(plain, device::kWarp);
+    with_xhat = LaneSum(with_xhat, device::kWarp);
+    SumWarps(kQueueBytes, 0, &plain, &with_xhat);
+    if (device::Thread() == 0) {
+      PublishTerms(args, plain, with_xhat, set, TermsOf<C>(args, g.order));
+    }
+  }
+
+  FUSEDNORM_DEVICE void Apply(const Item& item) const {
+    const RunPlace<kWidth> place(g, item.slab);
+    const T* const x = static_cast<const T*>(args.x);
+    const T* const dy = static_cast<const T*>(args.dy);
+    P of_x[kVectors], of_dy[kVectors];
+    const auto load = [&](int run, int j) {
+      LoadBatch(x + Offset(item.set, run, place), j, place, of_x);
+      LoadBatch(dy + Offset(item.set, run, place), j, place, of_dy);
+    };
+    int run = place.first_run;
+    const bool any = run < place.end_run && place.count > 0;
+    if (any) load(run, 0);
+    queue.LookAtNext();
+    if (!any) return;
+    const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, g.order), item.set);
+    const int64_t sample = args.mask.positions == nullptr
+                               ? 0
+                               : args.mask.groups.Divide(item.set);
+    WithActivation(args.activation, [&](const auto& activation) {
+      Constants by = OfRun(item.set, run);
+      for (int j = 0;;) {
+        const int64_t offset = Offset(item.set, run, place);
+        C gamma[kWidth];
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) gamma[e] = by.gamma;
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+          if (j + v >= place.count) continue;
+          C xhat[kWidth], dz[kWidth];
+          of_x[v].Get(xhat);
+          of_dy[v].Get(dz);
+          Differentiate(by, activation, xhat, dz);
+          const int64_t at = offset + (j + v) * place.step;
+          if constexpr (Features::kGeneral) {
+            const uint32_t kept =
+                Kept<kWidth>(args.mask, sample, at - item.set * (g.runs * g.run));
+            WriteGradient<T, kWidth>(args, by.rstd, gamma, terms.with_xhat, terms.added,
+                                     xhat, dz, at, kept);
+          } else {
+#pragma unroll
+            for (int e = 0; e < kWidth; ++e) {
+              dz[e] = by.rstd * (dz[e] * by.gamma - xhat[e] * terms.with_xhat) +
+                      terms.added;
+            }
+            P::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
+          }
+        }
+        j += kVectors;
+        if (j >= place.count) {
+          j = 0;
+          run += place.run_step;
+          if (run >= place.end_run) return;
+          by = OfRun(item.set, run);
+        }
+        load(run, j);
+      }
+    });
+  }
+
+  FUSEDNORM_DEVICE void Params(const Item& item) const {
+    SumParamsOfItem<T>(args.params, g.order, item);
+  }
+};
+
+template <class T, class Features>
+FUSEDNORM_KERNEL(Features::kThreads, 2)
+StreamRunsBackward(const BackwardArgs args, const RunStream g) {
+  Queue queue(g.order, args.partial);
+  RunItems(RunsBackward<T, Features>{args, g, queue}, queue);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

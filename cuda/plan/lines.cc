@@ -1,0 +1,171 @@
+// How the threads of a block lie over lines (kernels/lines/geometry.h).
+#include "cuda/plan/lines.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "cuda/kernels/lines/shared_layout.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+constexpr int kTeamBits = 5;  // teams are within a warp
+// Narrower accesses would move parts of lines of L2 that nobody else wants at the time.
+constexpr int64_t kTileBytes = 128;
+
+// The tensor as lines, before it is cut.
+struct Lines {
+  int64_t rows, line, group_lanes, groups;
+  bool columns;
+
+  explicit Lines(const NormProblem& problem)
+      : columns(!problem.reduces_q) {
+    rows = columns ? problem.k : problem.p;
+    line = columns ? problem.q : problem.g * problem.k * problem.q;
+    group_lanes = columns ? 1 : problem.k * problem.q;
+    groups = columns ? problem.q : problem.g;
+  }
+};
+
+// Sets the width of an access, and how many rows make a line of whole accesses.
+void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
+              int64_t* width, int64_t* copies) {
+  const int64_t full = work.full_width;
+  const int64_t most = wanted.threads * full;
+  *width = full;
+  *copies = 1;
+  if (lines.line % full == 0) {
+    // A group that is cut has pieces of whole accesses.
+    const int64_t unit = lines.columns ? full : std::lcm(lines.group_lanes, full);
+    if (unit > most && lines.group_lanes % full != 0) *width = 1;
+    return;
+  }
+  *copies = full / std::gcd(lines.line, full);
+  const bool whole = lines.rows * lines.line % full == 0;
+  if (lines.columns || !whole || *copies * lines.line > most ||
+      work.problem.has_mask || work.problem.per_position) {
+    *width = *copies = 1;
+  }
+}
+
+// Sets how many lanes a tile has, and its parts.
+void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
+              int64_t width, int64_t copies, LinesGeometry* g) {
+  const int64_t line = lines.line * copies;
+  int64_t most = wanted.threads * width;
+  int64_t parts = 1;
+  // The threads of a row of columns meet in shuffles.
+  if (lines.columns) most = std::min(most, kWarp / 2 * width);
+  const int64_t unit =
+      copies > 1 ? line : lines.columns ? width : std::lcm(lines.group_lanes, width);
+  if (unit > most) {
+    g->tile_lanes = lines.group_lanes;
+    parts = CeilDiv(lines.group_lanes, most);
+    g->part_lanes = RoundUp(CeilDiv(lines.group_lanes, parts), width);
+    parts = CeilDiv(lines.group_lanes, g->part_lanes);
+  } else {
+    const int64_t units = CeilDiv(line, unit);
+    const int64_t unit_bytes = unit * work.element_bytes;
+    const int64_t narrow = CeilDiv(kTileBytes, unit_bytes);
+    const int64_t small =
+        wanted.set_bytes / (lines.rows * copies * unit_bytes / copies + 1);
+    int64_t of_tile = std::min({units, most / unit, std::max(narrow, small)});
+    of_tile = CeilDiv(units, CeilDiv(units, of_tile));  // tiles of one size
+    g->tile_lanes = g->part_lanes = of_tile * unit;
+  }
+  g->tiles = Divider(CeilDiv(line, g->tile_lanes));
+  g->parts = SmallDivider(parts);
+  g->tile_groups = static_cast<int>(
+      parts > 1 ? 1 : lines.columns ? g->tile_lanes
+                                    : g->tile_lanes / copies / lines.group_lanes);
+}
+
+// Sets how the threads lie, and the teams that join them.
+void SetThreads(const Lines& lines, bool general, int threads, LinesGeometry* g) {
+  int64_t columns = CeilDiv(g->part_lanes, g->width);
+  if (lines.columns) columns = PowerOfTwo(columns);
+  const int64_t rows =
+      std::max<int64_t>(1, std::min(threads / columns, g->rows));
+  g->thread_columns = SmallDivider(columns);
+  g->thread_rows = SmallDivider(rows);
+  g->fold = 1;
+  // With a mask the lanes of a thread may have different counts.
+  if (!general && !lines.columns) {
+    g->fold = static_cast<int>(g->tile_groups == 1
+                                   ? g->width
+                                   : std::gcd(lines.group_lanes, int64_t{g->width}));
+  }
+  const int bits = Log2Floor(threads / g->tile_groups, kTeamBits);
+  const int64_t lanes = lines.columns ? 1 : lines.group_lanes / g->fold;
+  g->lane_bits = Log2Floor(lanes, bits);
+  g->row_bits = Log2Ceil(rows, bits - g->lane_bits);
+  g->sum_bits = std::min(Log2Floor(threads / g->part_lanes, kTeamBits),
+                         Log2Ceil(rows, kTeamBits));
+}
+
+int64_t SharedBytes(const Work& work, const LinesGeometry& g) {
+  const int columns = g.thread_columns.divisor(), rows = g.thread_rows.divisor();
+  const int64_t constants = (work.backward ? kLaneConstants : kLaneConstants - 2) *
+                            int64_t{columns} * g.width;
+  const int64_t table =
+      work.backward ? 2 * LaneTable(g.width, columns, rows).Size(rows)
+                    : kMomentsNumbers * LaneTable(g.width / g.fold, columns, rows).Size(rows);
+  // What joins warps has four numbers of each.
+  return std::max({constants, table, int64_t{kMomentsNumbers} * kMaxWarps}) *
+         work.compute_bytes;
+}
+
+}  // namespace
+
+int Log2Floor(int64_t n, int most) {
+  int bits = 0;
+  while (bits < most && (int64_t{2} << bits) <= n) ++bits;
+  return bits;
+}
+int Log2Ceil(int64_t n, int most) {
+  int bits = 0;
+  while (bits < most && (int64_t{1} << bits) < n) ++bits;
+  return bits;
+}
+
+LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
+  const NormProblem& problem = work.problem;
+  const Lines lines(problem);
+  int64_t width = 0, copies = 0;
+  SetWidth(work, wanted, lines, &width, &copies);
+  LinesPlan plan;
+  LinesGeometry& g = plan.geometry;
+  g.width = static_cast<int>(width);
+  g.copies = static_cast<int>(copies);
+  g.columns = lines.columns;
+  g.positions = problem.per_position;
+  g.outer = problem.n;
+  g.rows = CeilDiv(lines.rows, copies);
+  g.line = lines.line * copies;
+  g.elements = lines.rows * lines.line;
+  g.groups = lines.groups;
+  g.q = Divider(problem.q);
+  g.sample = Divider(problem.n / problem.param_sets);
+  g.params = problem.num_params() / problem.param_sets;
+  SetTiles(work, wanted, lines, width, copies, &g);
+  g.copy_lanes = SmallDivider(copies > 1 ? lines.line : 1);
+  g.group_lanes = SmallDivider(
+      g.parts.divisor() > 1 ? g.part_lanes : lines.group_lanes);
+  plan.threads = wanted.threads;
+  for (;; plan.threads /= 2) {
+    SetThreads(lines, wanted.general, plan.threads, &g);
+    plan.shared_bytes = SharedBytes(work, g);
+    if (plan.shared_bytes <= wanted.shared_bytes || plan.threads <= 2 * kWarp) break;
+    // Fewer threads than columns need narrower tiles.
+    if (CeilDiv(g.part_lanes, width) > plan.threads / 2) {
+      LinesWanted fewer = wanted;
+      fewer.threads = plan.threads / 2;
+      return PlanLines(work, fewer);
+    }
+  }
+  return plan;
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,35 @@
+// How blocks lie over lines, for the planners of `tile` and `stream`.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/kernels/lines/geometry.h"
+#include "cuda/plan/planning.h"
+
+namespace fusednorm {
+namespace cuda {
+
+// What a planner asks for.
+struct LinesWanted {
+  bool general = false;
+  int threads = 0;            // of a block
+  int64_t set_bytes = 0;      // of x, at most, where tiles of 128 bytes allow it
+  int64_t shared_bytes = 0;   // of a block, at most, beyond what the scheme adds
+};
+
+struct LinesPlan {
+  LinesGeometry geometry;
+  int threads = 0;
+  int64_t shared_bytes = 0;
+};
+
+// The plan, with fewer threads where shared memory asks for that.
+LinesPlan PlanLines(const Work& work, const LinesWanted& wanted);
+
+// The largest b with 1 << b <= n, from 0 to `most`.
+int Log2Floor(int64_t n, int most);
+// The smallest b with 1 << b >= n, from 0 to `most`.
+int Log2Ceil(int64_t n, int most);
+
+}  // namespace cuda
+}  // namespace fusednorm

@@ -1,0 +1,235 @@
+// The `stream` scheme: how sets are cut into slabs, and the order of the work items.
+#include "cuda/plan/stream.h"
+
+#include <algorithm>
+
+#include "cuda/plan/lines.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+// Simulated, not measured (docs/cuda.md): slabs of 32 KB, sums ahead of apply by one and
+// a half times what is resident, and by no more than what L2 holds beside the outputs.
+constexpr int64_t kSlabBytes = 32 << 10;
+constexpr double kAhead = 1.5;
+constexpr double kMargin = 0.25;  // beyond a set, of what is resident
+constexpr double kShareOfL2 = 0.4;
+// Joining the slabs of a set should stay short.
+constexpr int64_t kSlabsOfMultiprocessor = 2;
+constexpr int kBlocksOfMultiprocessor = 2;  // of each instance
+
+int64_t L2Share(const Work& work) {
+  return static_cast<int64_t>(kShareOfL2 *
+                              static_cast<double>(work.device.l2_bytes));
+}
+
+// The plain instances take what they know when they are compiled (features.cuh).
+bool IsPlain(const NormProblem& problem) {
+  return problem.centred && problem.reduces_q && !problem.has_residual &&
+         !problem.has_mask && !problem.per_position &&
+         problem.data != DataType::kDouble;
+}
+
+// Gamma and beta are one for each run of Q elements.
+bool ByRuns(const Work& work) {
+  const NormProblem& problem = work.problem;
+  if (problem.p > 1 || !problem.reduces_q) return false;
+  // In backward, sums over samples of one number an element are for lines.
+  return problem.q > 1 || !work.backward;
+}
+
+int64_t BlocksResident(const Work& work, int threads, int64_t shared_bytes) {
+  const Device& device = work.device;
+  const int64_t by_shared =
+      device.shared_bytes_per_multiprocessor / (shared_bytes + 1024);
+  return device.multiprocessors *
+         std::max<int64_t>(
+             1, std::min({int64_t{kBlocksOfMultiprocessor}, by_shared,
+                          int64_t{device.max_threads_per_multiprocessor / threads}}));
+}
+
+// How many units a slab has of `units` in a set: enough for `slab_bytes`, but no more
+// than leave work for all blocks, and so many that slabs are few. A slab has whole
+// rounds of `round` units.
+int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round,
+                    int64_t unit_bytes, int64_t resident) {
+  const int64_t rounds = CeilDiv(units, round);
+  int64_t of_slab = std::max<int64_t>(1, kSlabBytes / (round * unit_bytes));
+  of_slab = std::min(of_slab, std::max<int64_t>(1, sets * rounds / resident));
+  const int64_t most_slabs =
+      std::max<int64_t>(1, kSlabsOfMultiprocessor * work.device.multiprocessors);
+  of_slab = std::max(of_slab, CeilDiv(rounds, most_slabs));
+  const int64_t slabs = CeilDiv(rounds, of_slab);
+  return CeilDiv(rounds, slabs) * round;
+}
+
+// The order of the items of sets of `slabs` slabs.
+void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
+              int64_t resident, StreamOrder* order) {
+  const int64_t all = sets * slabs;
+  const int64_t most = std::max<int64_t>(1, L2Share(work) / slab_bytes);
+  const int64_t ahead = static_cast<int64_t>(kAhead * static_cast<double>(resident));
+  const int64_t beyond = static_cast<int64_t>(kMargin * static_cast<double>(resident));
+  order->sets = static_cast<int>(sets);
+  order->slabs = SmallDivider(slabs);
+  order->lag = static_cast<int>(
+      std::min(all, std::max(std::min(ahead, most), slabs + beyond)));
+  order->backwards = slabs > most;
+  order->counter_bytes = RoundUp(CounterBytes(sets), 256);
+}
+
+// What all plans of the scheme end with.
+void AddStreamLaunch(const Work& work, const char* kernel, int threads,
+                     int64_t shared_bytes, int64_t resident, int64_t sums_bytes,
+                     StreamOrder* order, Plan* plan) {
+  const NormProblem& problem = work.problem;
+  plan->partial_bytes = order->counter_bytes + RoundUp(sums_bytes, 256);
+  if (work.backward) {
+    order->terms_offset = plan->partial_bytes;
+    plan->partial_bytes += 2 * problem.num_groups() * work.compute_bytes;
+    AddCountMask(work, plan);
+  }
+  if (plan->sets > 0) {
+    order->params = static_cast<int>(
+        std::min(CeilDiv(problem.num_params(), kWarp), 4 * resident));
+  }
+  AddLaunch(plan, kernel, std::min<int64_t>(resident, order->items()), threads, 1,
+            kQueueBytes + shared_bytes);
+  plan->launches[plan->num_launches - 1].waits = true;
+}
+
+void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
+  const NormProblem& problem = work.problem;
+  LinesWanted wanted;
+  wanted.general = general;
+  wanted.threads = StreamThreads(general);
+  wanted.set_bytes = L2Share(work) / 2;
+  // Every GPU has so much without asking.
+  wanted.shared_bytes =
+      std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
+  const LinesPlan lines = PlanLines(work, wanted);
+  StreamGeometry geometry;
+  geometry.general = general;
+  geometry.lines = lines.geometry;
+  LinesGeometry& g = geometry.lines;
+  geometry.width = g.width;
+  if (!general && g.width == 1) return;
+  LineStream& stream = geometry.line_stream;
+  const int64_t resident = BlocksResident(work, lines.threads, lines.shared_bytes);
+  const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
+  const int64_t row_bytes = g.part_lanes * work.element_bytes;
+  stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
+                                 row_bytes, resident);
+  const int64_t turns = CeilDiv(g.rows, stream.slab_rows);
+  SetOrder(work, sets, turns * parts,
+           stream.slab_rows * row_bytes * (work.backward ? 2 : 1), resident,
+           &stream.order);
+
+  constexpr int kTeamBits = 5;
+  if (work.backward) {
+    const int64_t lanes = parts > 1 ? g.tile_lanes : g.group_lanes.divisor();
+    const int bits = g.tile_groups == 1
+                         ? kTeamBits
+                         : Log2Floor(lines.threads / g.tile_groups, kTeamBits);
+    const int lane_bits = g.tile_groups == 1
+                              ? Log2Floor(lines.threads / lanes, kTeamBits)
+                              : bits - Log2Ceil(g.columns ? 1 : lanes, bits);
+    stream.join_row_bits = std::min(lane_bits, Log2Ceil(turns, kTeamBits));
+    stream.join_bits = bits - stream.join_row_bits;
+  } else {
+    stream.join_bits =
+        std::min(Log2Floor(lines.threads / g.tile_groups, kTeamBits),
+                 Log2Ceil(turns * parts, kTeamBits));
+  }
+  Plan plan;
+  if (work.params && !problem.per_position) {
+    const int64_t units = g.outer * (g.columns ? g.tiles.divisor() : 1);
+    PlanParamSums(work, units / problem.param_sets,
+                  problem.param_sets * (g.columns ? g.rows : g.line / g.copies), false,
+                  &plan);
+  }
+  const int64_t slabs = sets * turns * parts;
+  AddStreamLaunch(work, work.backward ? "StreamLinesBackward" : "StreamLinesForward",
+                  lines.threads, lines.shared_bytes, resident,
+                  slabs * work.compute_bytes *
+                      (work.backward ? 2 * g.part_lanes
+                                     : kMomentsNumbers * int64_t{g.tile_groups}),
+                  &stream.order, &plan);
+  plan.geometry = geometry;
+  plans->push_back(plan);
+}
+
+void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
+  const NormProblem& problem = work.problem;
+  StreamGeometry geometry;
+  geometry.general = general;
+  geometry.by_runs = true;
+  RunStream& g = geometry.run_stream;
+  g.along = problem.q == 1;
+  g.runs = static_cast<int>(g.along ? 1 : problem.k);
+  g.run = g.along ? problem.k : problem.q;
+  geometry.width = work.Width(g.run);
+  if (!general && geometry.width == 1) return;
+  const int64_t vectors = general                ? 2
+                          : work.backward ? kStreamBackwardVectors
+                                          : kStreamForwardVectors;
+  const int64_t accesses = g.run / geometry.width, sets = problem.n * problem.g;
+  const int64_t run_bytes = g.run * work.element_bytes;
+  int threads = StreamThreads(general);
+  while (threads > 2 * kWarp && threads / 2 >= g.runs * accesses) threads /= 2;
+  const int64_t shared_bytes =
+      std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps, 2 * kMaxWarps, threads}) *
+      work.compute_bytes;
+  const int64_t resident = BlocksResident(work, threads, shared_bytes);
+  g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
+  int64_t slabs = 0, slab_bytes = 0;
+  if (run_bytes > 2 * kSlabBytes) {
+    const int64_t of_piece =
+        UnitsOfSlab(work, sets * g.runs, accesses, threads,
+                    work.element_bytes * geometry.width, resident);
+    g.piece = of_piece * geometry.width;
+    g.pieces = SmallDivider(CeilDiv(accesses, of_piece));
+    slabs = g.runs * int64_t{g.pieces.divisor()};
+    slab_bytes = g.piece * work.element_bytes;
+  } else {
+    g.piece = g.run;
+    const int64_t of_slab = UnitsOfSlab(work, sets, g.runs, threads >> g.team_bits,
+                                        run_bytes, resident);
+    g.slab_runs = static_cast<int>(std::min<int64_t>(of_slab, g.runs));
+    slabs = CeilDiv(g.runs, g.slab_runs);
+    slab_bytes = g.slab_runs * run_bytes;
+  }
+  SetOrder(work, sets, slabs, slab_bytes * (work.backward ? 2 : 1), resident, &g.order);
+  g.join_row_bits = std::min(Log2Floor(threads / g.runs, 5),
+                             Log2Ceil(g.pieces.divisor(), 5));
+  Plan plan;
+  if (work.params) {
+    PlanParamSums(work, problem.n, problem.num_params(), false, &plan);
+  }
+  const int64_t pieces = int64_t{g.runs} * g.pieces.divisor();
+  AddStreamLaunch(work, work.backward ? "StreamRunsBackward" : "StreamRunsForward",
+                  threads, shared_bytes, resident,
+                  sets * work.compute_bytes *
+                      (work.backward ? 2 * pieces : kMomentsNumbers * slabs),
+                  &g.order, &plan);
+  plan.geometry = geometry;
+  plans->push_back(plan);
+}
+
+}  // namespace
+
+void AddStream(const Work& work, std::vector<Plan>* plans) {
+  for (const bool general : {false, true}) {
+    if (Enough(work, *plans)) return;
+    if (!general && !IsPlain(work.problem)) continue;
+    if (ByRuns(work)) {
+      AddRunSlabs(work, general, plans);
+    } else {
+      AddLines(work, general, plans);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace fusednorm
