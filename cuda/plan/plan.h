@@ -45,6 +45,7 @@ struct Launch {
   // Threads of a multiprocessor that are sure to find registers and shared memory; 0:
   // not known.
   int threads_resident = 0;
+  bool waits = false;  // blocks wait for others of the grid
 };
 
 struct Plan {
