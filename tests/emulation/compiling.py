@@ -29,7 +29,7 @@ FLAGS = (
     "-DFUSEDNORM_EMULATE",
     "-D_GLIBCXX_ASSERTIONS",
 )
-MACHINE = ("tests/emulation/fiber.cc", "tests/emulation/grid.cc")
+MACHINE = tuple(f"tests/emulation/{name}.cc" for name in ("fiber", "grid", "messages"))
 KERNELS = (
     "cuda/instance.cu",
     "cuda/api/norm.cu",

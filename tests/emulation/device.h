@@ -51,6 +51,14 @@ T ShuffleFrom(T value, int lane) {
   return value;
 }
 
+inline int Uniform(int value) {
+  if (ShuffleFrom(value, 0) != value) {
+    emulation::Fail("calls Uniform with another value than lane 0");
+  }
+  return value;
+}
+inline int Opaque(int value) { return value; }
+
 struct alignas(16) Words {
   uint32_t word[4];
 };
@@ -65,6 +73,7 @@ class Shared {
     std::memcpy(&value, emulation::SharedForRead(At(i), sizeof(T)), sizeof(T));
     return value;
   }
+  T GetAgain(int64_t i) const { return Get(i); }
   void Set(int64_t i, T value) const {
     std::memcpy(emulation::SharedForWrite(At(i), sizeof(T)), &value, sizeof(T));
   }
@@ -105,6 +114,35 @@ inline void StoreWords(void* to, const Words& words, bool) {
   emulation::CheckAligned(to);
   std::memcpy(to, &words, sizeof(words));
 }
+
+template <class T>
+T Fetch(const T* from) {
+  emulation::BeforeFetch(from, sizeof(T));
+  return *from;
+}
+template <class T>
+void Publish(T* to, T value) {
+  emulation::BeforePublish(to, sizeof(T));
+  *to = value;
+}
+inline uint32_t TakeTicket(uint32_t* counter) {
+  emulation::BeforeAtomic(emulation::Atomic::kTicket, counter);
+  return (*counter)++;
+}
+inline uint32_t LoadAcquire(const uint32_t* from) {
+  emulation::BeforeAtomic(emulation::Atomic::kAcquire, from);
+  return *from;
+}
+inline void AddRelease(uint32_t* to) {
+  emulation::BeforeAtomic(emulation::Atomic::kRelease, to);
+  ++*to;
+}
+inline uint32_t AddAcquireRelease(uint32_t* to) {
+  emulation::BeforeAtomic(emulation::Atomic::kAcquireRelease, to);
+  return (*to)++;
+}
+inline void BackOff() { emulation::BackOff(); }
+inline void Trap() { emulation::Fail("calls Trap"); }
 
 template <class... Args>
 Status Launch(void (*kernel)(Args...), const cuda::Launch& launch, Stream,

@@ -24,6 +24,7 @@ struct Request {
   int32_t reduces_q, centred, data, param, activation;
   int32_t has_gamma, has_beta, has_residual, zero_centered, per_position, has_mask;
   int32_t pass, order;  // 0 forward, 1 backward, 2 second order
+  int32_t resident;     // blocks that wait for others, at a time
   int32_t candidate;    // which of the plans, 0 the best
   int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
@@ -176,6 +177,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   const NormProblem problem = ProblemOf(*request);
   const Device device = DeviceOf(*request);
   emulation::SetOrder(static_cast<uint32_t>(request->order));
+  emulation::SetResident(request->resident);
 
   Status status;
   Plan plan;

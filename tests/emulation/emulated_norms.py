@@ -62,6 +62,7 @@ class Options:
     alone: str = ""  # or the gradient of this one only
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
+    resident: int = 4  # blocks at a time, of those that wait for others
     candidate: int = 0  # which of the plans, the best first; the last, if fewer
 
 
@@ -109,6 +110,7 @@ def request(norm, shape, dtype, device, options, which):
         "mask_q": dims["q"] if options.mask else 1,
         "pass": PASSES.index(which),
         "order": options.order,
+        "resident": options.resident,
         "candidate": options.candidate,
         "offset": options.offset,
     }

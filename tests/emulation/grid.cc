@@ -12,6 +12,7 @@
 
 #include "cuda/plan/plan.h"
 #include "emulation/fiber.h"
+#include "emulation/messages.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -22,6 +23,11 @@ constexpr int kWarp = 32;
 constexpr int kWordBytes = 4;
 constexpr int kNobody = -1;
 constexpr int kSeveral = -2;
+// Turns in a row in which all that ran has only looked whether it may go on. Far fewer
+// would do; they take a fraction of a second.
+constexpr int kIdleTurns = 20000;
+// Loads of one address in a row by a thread that does not back off in between.
+constexpr int kPolls = 100000;
 
 // What is known of a word of shared memory.
 struct Shadow {
@@ -37,10 +43,13 @@ constexpr int kFromLane = 32;  // no mask of a warp
 
 struct Thread {
   ThreadContext context;
+  Fiber* fiber = nullptr;
   Barrier waits = Barrier::kNone;
   bool done = false;
-  uint64_t bits = 0;  // of a shuffle
-  int mask = 0;       // of a shuffle; kFromLane: it names the lane instead
+  const void* polled = nullptr;  // the last address that it fetched or acquired
+  int polls = 0;                 // in a row
+  uint64_t bits = 0;             // of a shuffle
+  int mask = 0;                  // of a shuffle; kFromLane: it names the lane instead
   int lane = 0;
 };
 
@@ -52,13 +61,20 @@ struct BlockState {
   int64_t epoch = 0;  // barriers that all threads have passed
   int done = 0;
   int64_t read_by_others = -1;  // cluster epoch
+  Mind mind;
+  bool slow = false;  // gets fewer turns than others
 };
 
 // Everything of the grid that runs; one at a time.
 struct Grid {
   std::string kernel;
-  std::vector<BlockState> blocks;  // of the cluster
+  std::vector<BlockState> blocks;  // of the cluster, or those that are resident
   int64_t cluster_epoch = 0;
+  bool waits = false;  // blocks for others: what follows is of such a grid
+  Messages messages;
+  std::mt19937 random;
+  bool progress = false;  // in this turn
+  int idle = 0;           // turns without
   void (*entry)(void*) = nullptr;
   void* argument = nullptr;
 };
@@ -66,25 +82,15 @@ struct Grid {
 Grid grid;
 std::vector<std::unique_ptr<Fiber>> fibers;
 uint32_t order_seed = 0;
+int most_resident = 4;
 BlockState* block_now = nullptr;
 Thread* thread_now = nullptr;
-Fiber* fiber_now = nullptr;
-
-[[noreturn]] void Fail(const std::string& what) {
-  std::string where;
-  if (thread_now != nullptr) {
-    where = ", block " + std::to_string(thread_now->context.block) + ", thread " +
-            std::to_string(thread_now->context.thread);
-  }
-  std::fprintf(stderr, "emulation: kernel %s%s: %s\n", grid.kernel.c_str(),
-               where.c_str(), what.c_str());
-  std::fflush(stderr);
-  std::abort();
-}
 
 const char* Name(Barrier barrier) {
   switch (barrier) {
     case Barrier::kNone:
+    case Barrier::kTurn:
+    case Barrier::kBackOff:
       return "nothing";
     case Barrier::kShuffle:
       return "a shuffle";
@@ -92,6 +98,21 @@ const char* Name(Barrier barrier) {
       return "a barrier of the block";
     case Barrier::kCluster:
       return "a barrier of the cluster";
+  }
+  return "";
+}
+
+// As in device.cuh.
+const char* Name(Atomic atomic) {
+  switch (atomic) {
+    case Atomic::kTicket:
+      return "TakeTicket";
+    case Atomic::kAcquire:
+      return "LoadAcquire";
+    case Atomic::kRelease:
+      return "AddRelease";
+    case Atomic::kAcquireRelease:
+      return "AddAcquireRelease";
   }
   return "";
 }
@@ -110,58 +131,71 @@ void ThreadMain(void* thread) {
   static_cast<Thread*>(thread)->done = true;
 }
 
-void ResumeThread(BlockState* block, int index, Fiber* fiber) {
+// Needs nobody to go on.
+bool CanRun(const Thread& thread) {
+  return !thread.done && thread.waits <= Barrier::kBackOff;
+}
+
+void ResumeThread(BlockState* block, Thread* thread) {
   block_now = block;
-  thread_now = &block->threads[index];
-  fiber_now = fiber;
-  fiber->Resume();
-  if (thread_now->done) {
+  thread_now = thread;
+  thread->waits = Barrier::kNone;
+  thread->fiber->Resume();
+  if (thread->done) {
     if (block->read_by_others == grid.cluster_epoch) {
       Fail("ends while others of its cluster may still read its shared memory");
     }
     ++block->done;
   }
+  grid.progress |= !CanRun(*thread);
   thread_now = nullptr;
 }
 
-// Runs a warp until all of its threads wait at barriers or are done.
-void RunWarp(BlockState* block, int first, Fiber* const* warp_fibers,
-             const std::vector<int>& lanes) {
-  for (;;) {
-    for (const int lane : lanes) {
-      Thread& thread = block->threads[first + lane];
-      if (!thread.done && thread.waits == Barrier::kNone) {
-        ResumeThread(block, first + lane, warp_fibers[lane]);
-      }
-    }
-    int shuffling = 0;
-    for (int lane = 0; lane < kWarp; ++lane) {
-      shuffling += block->threads[first + lane].waits == Barrier::kShuffle;
-    }
-    if (shuffling == 0) return;
-    for (int lane = 0; lane < kWarp; ++lane) {
-      const Thread& thread = block->threads[first + lane];
-      if (thread.waits == Barrier::kShuffle &&
-          thread.mask == block->threads[first].mask) {
-        continue;
-      }
-      thread_now = &block->threads[first + lane];
-      Fail(thread.done ? "has ended while others of its warp shuffle"
-           : thread.waits == Barrier::kShuffle
-               ? "shuffles with another mask than lane 0"
-               : std::string("waits at ") + Name(thread.waits) +
-                     " while others of its warp shuffle");
-    }
-    uint64_t bits[kWarp];
-    for (int lane = 0; lane < kWarp; ++lane) {
-      bits[lane] = block->threads[first + lane].bits;
-    }
-    for (int lane = 0; lane < kWarp; ++lane) {
-      Thread& thread = block->threads[first + lane];
-      thread.bits = bits[thread.mask == kFromLane ? thread.lane : lane ^ thread.mask];
-      thread.waits = Barrier::kNone;
-    }
+// Runs each thread of a warp that can to where it waits next.
+void RunLanes(BlockState* block, int first, const std::vector<int>& lanes) {
+  for (const int lane : lanes) {
+    Thread& thread = block->threads[first + lane];
+    if (CanRun(thread)) ResumeThread(block, &thread);
   }
+}
+
+void CheckShuffle(Thread* thread, const Thread& lane0) {
+  if (thread->waits == Barrier::kShuffle && thread->mask == lane0.mask) return;
+  thread_now = thread;
+  Fail(thread->done ? "has ended while others of its warp shuffle"
+       : thread->waits == Barrier::kShuffle
+           ? "shuffles with another mask than lane 0"
+           : std::string("waits at ") + Name(thread->waits) +
+                 " while others of its warp shuffle");
+}
+
+// Lets a warp go on whose lanes all shuffle. False: they do not, or not yet.
+bool Shuffle(BlockState* block, int first) {
+  Thread* const warp = &block->threads[first];
+  int shuffling = 0, running = 0;
+  for (int lane = 0; lane < kWarp; ++lane) {
+    shuffling += warp[lane].waits == Barrier::kShuffle;
+    running += CanRun(warp[lane]);
+  }
+  if (shuffling == 0 || running > 0) return false;
+  uint64_t bits[kWarp];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    CheckShuffle(&warp[lane], warp[0]);
+    bits[lane] = warp[lane].bits;
+  }
+  for (int lane = 0; lane < kWarp; ++lane) {
+    Thread& thread = warp[lane];
+    thread.bits = bits[thread.mask == kFromLane ? thread.lane : lane ^ thread.mask];
+    thread.waits = Barrier::kNone;
+  }
+  return true;
+}
+
+// Runs a warp until all of its threads wait at barriers or are done.
+void RunWarp(BlockState* block, int first, const std::vector<int>& lanes) {
+  do {
+    RunLanes(block, first, lanes);
+  } while (Shuffle(block, first));
 }
 
 int CountWaiting(const BlockState& block, Barrier barrier) {
@@ -173,6 +207,20 @@ int CountWaiting(const BlockState& block, Barrier barrier) {
 void Release(BlockState* block) {
   ++block->epoch;
   for (Thread& thread : block->threads) thread.waits = Barrier::kNone;
+}
+
+// Some of the block wait at a barrier that not all can reach any more.
+void CheckBarrier(BlockState* block, Barrier barrier) {
+  for (Thread& thread : block->threads) {
+    if (thread.waits == barrier || thread.waits == Barrier::kShuffle ||
+        CanRun(thread)) {
+      continue;
+    }
+    thread_now = &thread;
+    Fail(thread.done ? "has ended while others of its block wait at a barrier"
+                     : std::string("waits at ") + Name(thread.waits) +
+                           " while others of its block wait at another barrier");
+  }
 }
 
 // Lets those go on who have all arrived. False: nobody waits.
@@ -190,15 +238,7 @@ bool ReleaseBarriers() {
     } else if (at_cluster_barrier == threads) {
       ++at_cluster;
     } else if (at_block + at_cluster_barrier > 0) {
-      for (Thread& thread : block.threads) {
-        if (thread.waits == (at_block > 0 ? Barrier::kBlock : Barrier::kCluster)) {
-          continue;
-        }
-        thread_now = &thread;
-        Fail(thread.done ? "has ended while others of its block wait at a barrier"
-                         : std::string("waits at ") + Name(thread.waits) +
-                               " while others of its block wait at another barrier");
-      }
+      CheckBarrier(&block, at_block > 0 ? Barrier::kBlock : Barrier::kCluster);
     }
   }
   if (at_cluster == grid.blocks.size()) {
@@ -214,45 +254,157 @@ bool ReleaseBarriers() {
   return waits;
 }
 
+// The numbers of what runs, in the order in which it does.
+struct Turns {
+  explicit Turns(const Launch& launch)
+      : ranks(launch.cluster), warps(launch.threads / kWarp), lanes(kWarp) {
+    std::iota(ranks.begin(), ranks.end(), 0);
+    std::iota(warps.begin(), warps.end(), 0);
+    std::iota(lanes.begin(), lanes.end(), 0);
+  }
+  std::vector<int> ranks, warps, lanes;
+};
+
+// In the slot-th of grid.blocks.
+void StartBlock(int slot, int64_t index, int rank, const Launch& launch) {
+  BlockState& block = grid.blocks[slot];
+  block = BlockState();
+  block.threads.resize(launch.threads);
+  block.shared_bytes = launch.shared_bytes;
+  block.shared = static_cast<char*>(std::malloc(launch.shared_bytes));
+  std::memset(block.shared, kPoison, static_cast<size_t>(launch.shared_bytes));
+  block.shadow.resize((launch.shared_bytes + kWordBytes - 1) / kWordBytes);
+  for (int i = 0; i < launch.threads; ++i) {
+    Thread& thread = block.threads[i];
+    thread.context = {i, launch.threads, index, launch.blocks, rank, launch.cluster};
+    thread.fiber = fibers[static_cast<size_t>(slot) * launch.threads + i].get();
+    thread.fiber->Start(ThreadMain, &thread);
+  }
+}
+
 void RunCluster(int64_t first_block, const Launch& launch) {
   grid.cluster_epoch = 0;
-  grid.blocks.clear();
-  grid.blocks.resize(launch.cluster);
-  size_t fiber = 0;
   for (int rank = 0; rank < launch.cluster; ++rank) {
-    BlockState& block = grid.blocks[rank];
-    block.threads.resize(launch.threads);
-    block.shared_bytes = launch.shared_bytes;
-    block.shared = static_cast<char*>(std::malloc(launch.shared_bytes));
-    std::memset(block.shared, kPoison, static_cast<size_t>(launch.shared_bytes));
-    block.shadow.resize((launch.shared_bytes + kWordBytes - 1) / kWordBytes);
-    for (int i = 0; i < launch.threads; ++i) {
-      block.threads[i].context = {
-          i, launch.threads, first_block + rank, launch.blocks, rank, launch.cluster};
-      fibers[fiber++]->Start(ThreadMain, &block.threads[i]);
-    }
+    StartBlock(rank, first_block + rank, rank, launch);
   }
-  std::vector<int> ranks(launch.cluster), warps(launch.threads / kWarp), lanes(kWarp);
-  std::iota(ranks.begin(), ranks.end(), 0);
-  std::iota(warps.begin(), warps.end(), 0);
-  std::iota(lanes.begin(), lanes.end(), 0);
+  Turns turns(launch);
   uint32_t salt = static_cast<uint32_t>(first_block);
   do {
-    Order(&ranks, ++salt);
-    Order(&warps, ++salt);
-    Order(&lanes, ++salt);
-    for (const int rank : ranks) {
-      for (const int warp : warps) {
-        const int first = warp * kWarp;
-        Fiber* of_warp[kWarp];
-        for (int lane = 0; lane < kWarp; ++lane) {
-          of_warp[lane] = fibers[rank * launch.threads + first + lane].get();
-        }
-        RunWarp(&grid.blocks[rank], first, of_warp, lanes);
+    Order(&turns.ranks, ++salt);
+    Order(&turns.warps, ++salt);
+    Order(&turns.lanes, ++salt);
+    for (const int rank : turns.ranks) {
+      for (const int warp : turns.warps) {
+        RunWarp(&grid.blocks[rank], warp * kWarp, turns.lanes);
       }
     }
   } while (ReleaseBarriers());
   for (BlockState& block : grid.blocks) std::free(block.shared);
+}
+
+// True in one of `times` cases; never where blocks take turns one after the other.
+bool Chance(uint32_t times) { return order_seed != 0 && grid.random() % times == 0; }
+
+void StartResident(int slot, int64_t index, const Launch& launch) {
+  StartBlock(slot, index, 0, launch);
+  grid.blocks[slot].mind = grid.messages.NewMind();
+  grid.blocks[slot].slow = Chance(4);
+}
+
+// Runs warps of a block, each to where it waits next, all or some of them.
+void TakeTurn(BlockState* block, Turns* turns) {
+  if (order_seed != 0) {
+    std::shuffle(turns->warps.begin(), turns->warps.end(), grid.random);
+    std::shuffle(turns->lanes.begin(), turns->lanes.end(), grid.random);
+  }
+  for (const int warp : turns->warps) {
+    RunLanes(block, warp * kWarp, turns->lanes);
+    grid.progress |= Shuffle(block, warp * kWarp);
+    if (grid.progress && Chance(4)) return;
+  }
+  for (const Barrier barrier : {Barrier::kBlock, Barrier::kCluster}) {
+    const int waiting = CountWaiting(*block, barrier);
+    if (waiting == 0) continue;
+    if (waiting < static_cast<int>(block->threads.size())) {
+      CheckBarrier(block, barrier);
+      continue;
+    }
+    Release(block);
+    Messages::Meet(&block->mind);
+    grid.progress = true;
+  }
+}
+
+// Of what is resident: the one that has the next turn.
+size_t NextTurn(const std::vector<int>& slots, size_t last) {
+  if (order_seed == 0) return (last + 1) % slots.size();
+  for (;;) {
+    const size_t next = grid.random() % slots.size();
+    if (!grid.blocks[slots[next]].slow || Chance(16)) return next;
+  }
+}
+
+// After a turn: ends the process if nobody can go on.
+void CheckProgress(const std::vector<int>& slots, int64_t left) {
+  grid.idle = grid.progress ? 0 : grid.idle + 1;
+  if (grid.idle < kIdleTurns) return;
+  for (const int slot : slots) {
+    for (Thread& thread : grid.blocks[slot].threads) {
+      if (CanRun(thread)) thread_now = &thread;
+    }
+  }
+  Fail("waits for another block, and nobody can go on: so do all " +
+       std::to_string(slots.size()) + " blocks that have started, and " +
+       std::to_string(left) + " cannot start before one of them ends");
+}
+
+// Runs blocks that wait for others: some have started at a time, and take turns.
+void RunResident(const std::vector<int64_t>& blocks, const Launch& launch) {
+  grid.cluster_epoch = 0;
+  grid.messages.Start(launch.blocks);
+  grid.random.seed(order_seed);
+  grid.idle = 0;
+  std::vector<int> slots(grid.blocks.size());
+  std::iota(slots.begin(), slots.end(), 0);
+  size_t started = 0;
+  for (const int slot : slots) StartResident(slot, blocks[started++], launch);
+  Turns turns(launch);
+  for (size_t now = 0; !slots.empty();) {
+    now = NextTurn(slots, now);
+    BlockState* block = &grid.blocks[slots[now]];
+    grid.progress = false;
+    TakeTurn(block, &turns);
+    if (block->done == launch.threads) {
+      std::free(block->shared);
+      if (started < blocks.size()) {
+        StartResident(slots[now], blocks[started++], launch);
+      } else {
+        slots.erase(slots.begin() + now);
+      }
+    }
+    CheckProgress(slots, static_cast<int64_t>(blocks.size() - started));
+  }
+}
+
+void NeedWaits(const char* what) {
+  if (grid.waits) return;
+  Fail(std::string("calls ") + what +
+       " in a launch that does not say that its blocks wait for others");
+}
+
+// A thread that looks at the same address for ever would never let others go on.
+void Poll(const char* what, const void* address) {
+  Thread* thread = thread_now;
+  thread->polls = thread->polled == address ? thread->polls + 1 : 0;
+  thread->polled = address;
+  if (thread->polls < kPolls) return;
+  Fail(std::string("calls ") + what + " of one address " + std::to_string(kPolls) +
+       " times and does not call BackOff");
+}
+
+Actor Self() {
+  const ThreadContext& self = thread_now->context;
+  return {self.block, self.thread, block_now->epoch, &block_now->mind};
 }
 
 void CheckRange(const BlockState& block, int64_t offset, int bytes) {
@@ -271,11 +423,23 @@ std::string At(int64_t offset) { return " at byte " + std::to_string(offset); }
 
 }  // namespace
 
+void Fail(const std::string& what) {
+  std::string where;
+  if (thread_now != nullptr) {
+    where = ", block " + std::to_string(thread_now->context.block) + ", thread " +
+            std::to_string(thread_now->context.thread);
+  }
+  std::fprintf(stderr, "emulation: kernel %s%s: %s\n", grid.kernel.c_str(),
+               where.c_str(), what.c_str());
+  std::fflush(stderr);
+  std::abort();
+}
+
 const ThreadContext& Current() { return thread_now->context; }
 
 void Wait(Barrier barrier) {
   thread_now->waits = barrier;
-  fiber_now->Suspend();
+  thread_now->fiber->Suspend();
 }
 
 uint64_t Exchange(uint64_t bits, int mask) {
@@ -343,7 +507,7 @@ const char* SharedForRemoteRead(int rank, int64_t offset, int bytes) {
     Fail("reads from block " + std::to_string(rank) + " of a cluster of " +
          std::to_string(thread_now->context.cluster));
   }
-  BlockState& block = grid.blocks[rank];
+  BlockState& block = block_now[rank - thread_now->context.rank];
   CheckRange(block, offset, bytes);
   if (&block != block_now) block.read_by_others = grid.cluster_epoch;
   if (block.done > 0) Fail("reads shared memory of a block that has ended");
@@ -367,7 +531,41 @@ void CheckAligned(const void* address) {
   }
 }
 
+void BeforeAtomic(Atomic atomic, const void* counter) {
+  NeedWaits(Name(atomic));
+  // Others may come between any two of these.
+  if (Chance(2)) Wait(Barrier::kTurn);
+  const bool both = atomic == Atomic::kAcquireRelease;
+  if (atomic == Atomic::kAcquire) {
+    Poll(Name(atomic), counter);
+  } else {
+    grid.progress = true;
+  }
+  if (both || atomic == Atomic::kAcquire) grid.messages.Acquire(Self(), counter);
+  if (both || atomic == Atomic::kRelease) grid.messages.Release(Self(), counter);
+}
+
+void BackOff() {
+  NeedWaits("BackOff");
+  thread_now->polled = nullptr;
+  Wait(Barrier::kBackOff);
+}
+
+void BeforeFetch(const void* from, int bytes) {
+  if (!grid.waits) return;
+  Poll("Fetch", from);
+  grid.messages.Fetch(Self(), from, bytes);
+}
+
+void BeforePublish(const void* to, int bytes) {
+  if (!grid.waits) return;
+  grid.progress = true;
+  grid.messages.Publish(Self(), to, bytes);
+}
+
 void SetOrder(uint32_t order) { order_seed = order; }
+
+void SetResident(int blocks) { most_resident = blocks; }
 
 void RunGrid(const Launch& launch, const void*, void (*entry)(void*), void* context) {
   grid.kernel = launch.kernel;
@@ -379,14 +577,26 @@ void RunGrid(const Launch& launch, const void*, void (*entry)(void*), void* cont
     Fail(std::to_string(launch.blocks) + " blocks in clusters of " +
          std::to_string(launch.cluster));
   }
+  if (launch.waits && launch.cluster > 1) {
+    Fail("blocks of clusters do not wait for others here");
+  }
+  if (most_resident < 1) Fail("no block may start");
   grid.entry = entry;
   grid.argument = context;
-  while (fibers.size() < static_cast<size_t>(launch.threads) * launch.cluster) {
+  grid.waits = launch.waits;
+  grid.blocks.clear();
+  grid.blocks.resize(launch.waits ? std::min<int64_t>(launch.blocks, most_resident)
+                                  : launch.cluster);
+  while (fibers.size() < grid.blocks.size() * launch.threads) {
     fibers.push_back(std::make_unique<Fiber>());
   }
   std::vector<int64_t> clusters(launch.blocks / launch.cluster);
   std::iota(clusters.begin(), clusters.end(), 0);
   Order(&clusters, 0);
+  if (launch.waits) {
+    RunResident(clusters, launch);
+    return;
+  }
   for (const int64_t cluster : clusters) RunCluster(cluster * launch.cluster, launch);
 }
 

@@ -1,5 +1,8 @@
 """The emulation finds what is wrong with kernels, and nothing with right ones."""
 
+import time
+
+import numpy as np
 import pytest
 from emulator import EmulationError
 
@@ -35,6 +38,54 @@ WRONG = {
     "OddThreads": "blocks of 48 threads",
     "ManyThreads": "blocks of 1056 threads",
     "PartOfCluster": "3 blocks in clusters of 2",
+    "EndsAtBarrier": "has ended while others of its block wait",
+    "ShufflesAtBarrier": "while others of its warp shuffle",
+    "NoRelease": "no chain of barriers, releases and acquires",
+    "NoAcquire": "no chain of barriers, releases and acquires",
+    "NoBarrierBeforeRelease": "no chain of barriers, releases and acquires",
+    "NoBarrierAfterAcquire": "no chain of barriers, releases and acquires",
+    "PublishAfterRelease": "no chain of barriers|has fetched already",
+    "NoWait": "no chain of barriers|has fetched already",
+    "FetchesOfNeighbour": "(published|fetched) since the last barrier",
+    "BlocksPublishOne": "of the same launch has published",
+    "ThreadsPublishOne": "published since the last barrier",
+    "PublishesAgain": "has fetched already",
+    "OtherThreadReleases": "thread 32: is not thread 0",
+    "OtherThreadAcquires": "thread 32: is not thread 0",
+    "Traps": "thread 9: calls Trap",
+    "NotUniform": "another value than lane 0",
+    "WaitingCluster": "blocks of clusters do not wait",
+    "BacksOff": "calls BackOff in a launch that does not say",
+    "Acquires": "calls LoadAcquire in a launch that does not say",
+    "Releases": "calls AddRelease in a launch that does not say",
+    "LastAddsUpAlone": "calls AddAcquireRelease in a launch that does not say",
+    "TakesTicket": "calls TakeTicket in a launch that does not say",
+}
+
+
+def sum_of(places):
+    """Returns what FetchAll of toys.cc adds up, in its order."""
+    total = np.float32(0)
+    for place in places:
+        total += np.float32(1) / np.float32(3 + place)
+    return float(total)
+
+
+# What blocks that wait for others leave, and the fewest of them at a time.
+WAITING = {
+    "LastAddsUp": (sum_of(range(0, 7 * 64, 64)), 1),
+    "Tickets": (40, 1),
+    "Queue": (sum_of(range(0, 8 * 64, 64)), 1),
+    "GridBarrier": (sum_of(range(0, 4 * 64, 64)), 4),
+    "FirstTellsFirst": (sum_of(range(0, 7 * 64, 64)), 1),
+    "Chain": (sum_of([0, 64]), 3),
+    "SharedIntegers": (-5 + 3, 1),
+}
+STUCK = {
+    "NeverAnnounced": "nobody can go on: so do all 2 blocks that have started",
+    "GridBarrier": "nobody can go on.* and 2 cannot start",
+    "PollsOnly": "calls LoadAcquire of one address .*BackOff|nobody can go on",
+    "FetchesOnly": "calls Fetch of one address .*BackOff",
 }
 
 
@@ -53,6 +104,45 @@ def test_wrong_kernels_are_found(toys, kernel, order):
         toys.ask("toy", kernel, order)
     if kernel != "OutOfGlobal":  # which AddressSanitizer finds
         assert f"emulation: kernel {kernel}" in str(error.value)
+
+
+@pytest.mark.parametrize("resident", [1, 2, 4, 9])
+@pytest.mark.parametrize("kernel", WAITING)
+def test_blocks_wait_for_others(toys, kernel, resident):
+    number, fewest = WAITING[kernel]
+    if resident < fewest:
+        pytest.skip("these blocks need one another at the same time")
+    for order in (*range(30), 12345):
+        assert toys.ask("toy", kernel, order, resident) == number
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kernel", STUCK)
+def test_a_wait_without_end_is_reported(toys, kernel, order):
+    start = time.monotonic()
+    with pytest.raises(EmulationError, match=STUCK[kernel]) as error:
+        toys.ask("toy", kernel, order, 2)
+    assert f"emulation: kernel {kernel}, block " in str(error.value)
+    assert time.monotonic() - start < 5
+
+
+def test_two_blocks_that_both_come_last_are_found_in_some_order(toys):
+    def run_all():
+        for order in range(100):
+            toys.ask("toy", "TwoComeLast", order)
+
+    with pytest.raises(EmulationError, match="of the same launch has published"):
+        run_all()
+
+
+def test_blocks_that_wait_end_one_after_the_other_if_need_be(toys):
+    """Block 1 of a chain waits for what block 0 left before it ended."""
+    assert toys.ask("toy", "Chain", 0, 1) == WAITING["Chain"][0]
+
+
+def test_no_resident_blocks_is_an_error(toys):
+    with pytest.raises(EmulationError, match="no block may start"):
+        toys.ask("toy", "LastAddsUp", 0, 0)
 
 
 def test_half_a_word_that_nobody_wrote_is_nan(toys):

@@ -13,8 +13,15 @@ namespace {
 constexpr int kThreads = 64;
 constexpr int64_t kBytes = 4 * kThreads;
 
+constexpr int kMostBlocks = 8;
+constexpr int kTickets = 40;
+
 struct ToyArgs {
   float* out;  // kThreads numbers, aligned
+  // Zeros before the launch.
+  uint32_t* counters;  // 3
+  float* words;        // kThreads of each block
+  uint32_t* seen;      // of each ticket
 };
 
 device::Shared<float> Numbers() { return device::Shared<float>(0); }
@@ -177,10 +184,244 @@ FUSEDNORM_KERNEL(kThreads, 1) ClusterBlockEnds(const ToyArgs) {
 }
 FUSEDNORM_KERNEL(kThreads, 1) Nothing(const ToyArgs) {}
 
+// ---------- blocks that tell one another
+
+int64_t PlaceOf(int64_t block) { return block * kThreads + device::Thread(); }
+// Numbers whose sum depends on the order in which it is taken.
+void PublishOwn(const ToyArgs& args) {
+  device::Publish(args.words + PlaceOf(device::Block()),
+                  1.f / static_cast<float>(3 + PlaceOf(device::Block())));
+}
+void FetchAll(const ToyArgs& args, int64_t blocks) {
+  float sum = 0;
+  for (int64_t block = 0; block < blocks; ++block) {
+    sum += device::Fetch(args.words + PlaceOf(block));
+  }
+  SetOut(args, sum);
+}
+// What thread 0 makes of it, for all threads of the block.
+template <class Make>
+uint32_t ForAll(const Make& make) {
+  const device::Shared<uint32_t> shared(0);
+  device::SyncBlock();
+  if (device::Thread() == 0) shared.Set(0, make());
+  device::SyncBlock();
+  return shared.Get(0);
+}
+bool ComesLast(uint32_t* counter) {
+  return ForAll([&] { return device::AddAcquireRelease(counter); }) ==
+         device::Blocks() - 1;
+}
+void Await(const uint32_t* counter, uint32_t count) {
+  while (device::LoadAcquire(counter) < count) device::BackOff();
+}
+void AwaitForAll(const uint32_t* counter, uint32_t count) {
+  ForAll([&] {
+    Await(counter, count);
+    return 0;
+  });
+}
+
+FUSEDNORM_KERNEL(kThreads, 1) LastAddsUp(const ToyArgs args) {
+  PublishOwn(args);
+  if (ComesLast(args.counters)) FetchAll(args, device::Blocks());
+}
+// Leaves how many tickets were given to one block.
+FUSEDNORM_KERNEL(kThreads, 1) Tickets(const ToyArgs args) {
+  for (;;) {
+    const uint32_t ticket = ForAll([&] { return device::TakeTicket(args.counters); });
+    if (ticket >= kTickets) break;
+    if (device::Thread() == 0) {
+      const uint32_t before = device::Fetch(args.seen + ticket);
+      device::Publish(args.seen + ticket, before + 1);
+    }
+  }
+  if (!ComesLast(args.counters + 1) || device::Thread() > 0) return;
+  for (int i = 0; i < kTickets; ++i) *args.out += device::Fetch(args.seen + i) == 1;
+}
+// As the blocks of a kernel with a queue: the first tickets bring numbers, each of the
+// next waits for all of them.
+FUSEDNORM_KERNEL(kThreads, 1) Queue(const ToyArgs args) {
+  const uint32_t numbers = kMostBlocks;
+  for (;;) {
+    const uint32_t ticket = ForAll([&] { return device::TakeTicket(args.counters); });
+    if (ticket >= 2 * numbers) return;
+    if (ticket < numbers) {
+      device::Publish(args.words + PlaceOf(ticket),
+                      1.f / static_cast<float>(3 + PlaceOf(ticket)));
+      device::SyncBlock();
+      if (device::Thread() == 0) device::AddRelease(args.counters + 1);
+    } else {
+      AwaitForAll(args.counters + 1, numbers);
+      if (ticket == numbers) FetchAll(args, numbers);
+    }
+  }
+}
+// All blocks have to run at the same time.
+FUSEDNORM_KERNEL(kThreads, 1) GridBarrier(const ToyArgs args) {
+  PublishOwn(args);
+  device::SyncBlock();
+  if (device::Thread() == 0) device::AddRelease(args.counters);
+  AwaitForAll(args.counters, static_cast<uint32_t>(device::Blocks()));
+  if (device::Block() == 0) FetchAll(args, device::Blocks());
+}
+// Thread 0 publishes and fetches, without barriers.
+FUSEDNORM_KERNEL(kThreads, 1) FirstTellsFirst(const ToyArgs args) {
+  if (device::Thread() != 0) return;
+  PublishOwn(args);
+  if (device::AddAcquireRelease(args.counters) == device::Blocks() - 1) {
+    FetchAll(args, device::Blocks());
+  }
+}
+// Block 0 tells block 1, which tells block 2, what is so known to it, too.
+FUSEDNORM_KERNEL(kThreads, 1) Chain(const ToyArgs args) {
+  const int64_t block = device::Block();
+  if (block > 0) AwaitForAll(args.counters + block - 1, 1);
+  if (block == 2) return FetchAll(args, 2);
+  PublishOwn(args);
+  device::SyncBlock();
+  if (device::Thread() == 0) device::AddRelease(args.counters + block);
+}
+FUSEDNORM_KERNEL(kThreads, 1) SharedIntegers(const ToyArgs args) {
+  const device::Shared<int> integers(0);
+  const device::Shared<device::Words> words(4 * kThreads);
+  const int thread = device::Thread();
+  integers.Set(thread, -thread);
+  if (thread < 4) words.Set(thread, {{1, 2, 3, static_cast<uint32_t>(thread)}});
+  device::SyncBlock();
+  const uint32_t last = words.GetAgain(3).word[3];
+  SetOut(args, static_cast<float>(device::Uniform(integers.GetAgain(5)) +
+                                  device::Opaque(static_cast<int>(last))));
+}
+
+FUSEDNORM_KERNEL(kThreads, 1) NeverAnnounced(const ToyArgs args) {
+  PublishOwn(args);
+  if (device::Block() > 0) AwaitForAll(args.counters, 1);
+}
+FUSEDNORM_KERNEL(kThreads, 1) PollsOnly(const ToyArgs args) {
+  while (device::Thread() == 0 && device::LoadAcquire(args.counters) == 0) {
+  }
+}
+FUSEDNORM_KERNEL(kThreads, 1) FetchesOnly(const ToyArgs args) {
+  while (device::Thread() == 0 && device::Fetch(args.counters) == 0) {
+  }
+}
+FUSEDNORM_KERNEL(kThreads, 1) EndsAtBarrier(const ToyArgs args) {
+  if (device::Thread() == 40) return;
+  AwaitForAll(args.counters, 0);
+}
+FUSEDNORM_KERNEL(kThreads, 1) ShufflesAtBarrier(const ToyArgs args) {
+  if (device::Thread() == 0) Await(args.counters, 0);
+  if (device::Thread() < 7) device::ShuffleXor(1.f, 1);
+  device::SyncBlock();
+}
+FUSEDNORM_KERNEL(kThreads, 1) NoRelease(const ToyArgs args) {
+  PublishOwn(args);
+  const uint32_t before = ForAll([&] { return device::TakeTicket(args.counters); });
+  if (before == device::Blocks() - 1) FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) NoAcquire(const ToyArgs args) {
+  PublishOwn(args);
+  device::SyncBlock();
+  if (device::Thread() == 0) device::AddRelease(args.counters);
+  ForAll([&] {
+    while (device::Fetch(args.counters) < device::Blocks()) device::BackOff();
+    return 0;
+  });
+  FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) NoBarrierBeforeRelease(const ToyArgs args) {
+  PublishOwn(args);
+  if (device::Thread() == 0) device::AddRelease(args.counters);
+  AwaitForAll(args.counters, static_cast<uint32_t>(device::Blocks()));
+  FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) NoBarrierAfterAcquire(const ToyArgs args) {
+  PublishOwn(args);
+  device::SyncBlock();
+  if (device::Thread() == 0) {
+    device::AddRelease(args.counters);
+    Await(args.counters, static_cast<uint32_t>(device::Blocks()));
+  }
+  device::ShuffleXor(0.f, 1);  // orders nothing
+  if (device::Thread() < 32) FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) PublishAfterRelease(const ToyArgs args) {
+  if (device::Thread() != 0) return;
+  device::AddRelease(args.counters);
+  PublishOwn(args);
+  Await(args.counters, static_cast<uint32_t>(device::Blocks()));
+  FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) NoWait(const ToyArgs args) {
+  PublishOwn(args);
+  FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) FetchesOfNeighbour(const ToyArgs args) {
+  PublishOwn(args);
+  device::Fetch(args.words + (PlaceOf(device::Block()) ^ 1));
+}
+FUSEDNORM_KERNEL(kThreads, 1) BlocksPublishOne(const ToyArgs args) {
+  device::Publish(args.words + device::Thread(), 1.f);
+}
+FUSEDNORM_KERNEL(kThreads, 1) ThreadsPublishOne(const ToyArgs args) {
+  device::Publish(args.words + PlaceOf(device::Block()) / 2, 1.f);
+}
+FUSEDNORM_KERNEL(kThreads, 1) PublishesAgain(const ToyArgs args) {
+  PublishOwn(args);
+  if (!ComesLast(args.counters)) {
+    AwaitForAll(args.counters + 1, 1);
+    return PublishOwn(args);
+  }
+  FetchAll(args, device::Blocks());
+  device::SyncBlock();
+  if (device::Thread() == 0) device::AddRelease(args.counters + 1);
+}
+FUSEDNORM_KERNEL(kThreads, 1) OtherThreadReleases(const ToyArgs args) {
+  if (device::Thread() == 32) device::AddRelease(args.counters);
+}
+FUSEDNORM_KERNEL(kThreads, 1) OtherThreadAcquires(const ToyArgs args) {
+  if (device::Thread() == 32) device::LoadAcquire(args.counters);
+}
+// Between the addition and the load another block may add: then two come last.
+FUSEDNORM_KERNEL(kThreads, 1) TwoComeLast(const ToyArgs args) {
+  const uint32_t seen = ForAll([&] {
+    device::AddRelease(args.counters);
+    return device::LoadAcquire(args.counters);
+  });
+  if (seen == device::Blocks()) device::Publish(args.words + device::Thread(), 1.f);
+}
+FUSEDNORM_KERNEL(kThreads, 1) Traps(const ToyArgs) {
+  if (device::Thread() == 9) device::Trap();
+}
+FUSEDNORM_KERNEL(kThreads, 1) NotUniform(const ToyArgs) {
+  device::Uniform(device::Thread() / 16);
+}
+FUSEDNORM_KERNEL(kThreads, 1) BacksOff(const ToyArgs) { device::BackOff(); }
+FUSEDNORM_KERNEL(kThreads, 1) Acquires(const ToyArgs args) {
+  device::LoadAcquire(args.counters);
+}
+FUSEDNORM_KERNEL(kThreads, 1) Releases(const ToyArgs args) {
+  device::AddRelease(args.counters);
+}
+FUSEDNORM_KERNEL(kThreads, 1) TakesTicket(const ToyArgs args) {
+  device::TakeTicket(args.counters);
+}
+
 struct Toy {
   Launch launch;
   void (*kernel)(ToyArgs);
 };
+constexpr Launch Waiting(const char* kernel, int64_t blocks) {
+  Launch launch = {kernel, blocks, kThreads, 1, 2 * kBytes};
+  launch.waits = true;
+  return launch;
+}
+constexpr Launch WaitingCluster() {
+  Launch launch = Waiting("WaitingCluster", 2);
+  launch.cluster = 2;
+  return launch;
+}
 constexpr Toy kToys[] = {
     {{"BlockSum", 1, kThreads, 1, kBytes}, BlockSum},
     {{"ClusterSum", 4, kThreads, 4, kBytes}, ClusterSum},
@@ -215,20 +456,67 @@ constexpr Toy kToys[] = {
     {{"OddThreads", 1, 48, 1, 0}, Nothing},
     {{"ManyThreads", 1, 1056, 1, 0}, Nothing},
     {{"PartOfCluster", 3, kThreads, 2, 0}, Nothing},
+    {Waiting("LastAddsUp", 7), LastAddsUp},
+    {Waiting("Tickets", 5), Tickets},
+    {Waiting("Queue", 5), Queue},
+    {Waiting("GridBarrier", 4), GridBarrier},
+    {Waiting("FirstTellsFirst", 7), FirstTellsFirst},
+    {Waiting("Chain", 3), Chain},
+    {Waiting("SharedIntegers", 3), SharedIntegers},
+    {Waiting("NeverAnnounced", 6), NeverAnnounced},
+    {Waiting("PollsOnly", 2), PollsOnly},
+    {Waiting("FetchesOnly", 2), FetchesOnly},
+    {Waiting("EndsAtBarrier", 2), EndsAtBarrier},
+    {Waiting("ShufflesAtBarrier", 2), ShufflesAtBarrier},
+    {Waiting("NoRelease", 4), NoRelease},
+    {Waiting("NoAcquire", 4), NoAcquire},
+    {Waiting("NoBarrierBeforeRelease", 4), NoBarrierBeforeRelease},
+    {Waiting("NoBarrierAfterAcquire", 4), NoBarrierAfterAcquire},
+    {Waiting("PublishAfterRelease", 4), PublishAfterRelease},
+    {Waiting("NoWait", 4), NoWait},
+    {Waiting("FetchesOfNeighbour", 2), FetchesOfNeighbour},
+    {Waiting("BlocksPublishOne", 2), BlocksPublishOne},
+    {Waiting("ThreadsPublishOne", 2), ThreadsPublishOne},
+    {Waiting("PublishesAgain", 3), PublishesAgain},
+    {Waiting("OtherThreadReleases", 1), OtherThreadReleases},
+    {Waiting("OtherThreadAcquires", 1), OtherThreadAcquires},
+    {Waiting("TwoComeLast", 4), TwoComeLast},
+    {Waiting("Traps", 2), Traps},
+    {Waiting("NotUniform", 1), NotUniform},
+    {WaitingCluster(), Nothing},
+    {{"BacksOff", 1, kThreads, 1, 0}, BacksOff},
+    {{"Acquires", 1, kThreads, 1, 0}, Acquires},
+    {{"Releases", 1, kThreads, 1, 0}, Releases},
+    {{"LastAddsUpAlone", 1, kThreads, 1, kBytes}, LastAddsUp},
+    {{"TakesTicket", 1, kThreads, 1, 0}, TakesTicket},
 };
+
+template <class T>
+T* Zeros(int64_t count) {
+  return static_cast<T*>(std::calloc(static_cast<size_t>(count), sizeof(T)));
+}
+
+// Runs the kernel and returns the first number that it has left.
+double Run(const Toy& toy) {
+  const ToyArgs args = {Zeros<float>(kThreads), Zeros<uint32_t>(3),
+                        Zeros<float>(kMostBlocks * kThreads),
+                        Zeros<uint32_t>(kTickets)};
+  device::Launch(toy.kernel, toy.launch, nullptr, args);
+  const double first = args.out[0];
+  std::free(args.out);
+  std::free(args.counters);
+  std::free(args.words);
+  std::free(args.seen);
+  return first;
+}
 
 }  // namespace
 
-// Runs the kernel and returns the first number that it has left.
-extern "C" double fusednorm_toy(const char* name, int order) {
+extern "C" double fusednorm_toy(const char* name, int order, int resident) {
   emulation::SetOrder(static_cast<uint32_t>(order));
+  emulation::SetResident(resident);
   for (const Toy& toy : kToys) {
-    if (std::strcmp(toy.launch.kernel, name) != 0) continue;
-    float* out = static_cast<float*>(std::calloc(kThreads, sizeof(float)));
-    device::Launch(toy.kernel, toy.launch, nullptr, ToyArgs{out});
-    const double first = out[0];
-    std::free(out);
-    return first;
+    if (std::strcmp(toy.launch.kernel, name) == 0) return Run(toy);
   }
   std::fprintf(stderr, "no kernel %s\n", name);
   std::abort();

@@ -22,7 +22,7 @@ class Request(ctypes.Structure):
         *((name, I32) for name in ("activation", "has_gamma", "has_beta")),
         *((name, I32) for name in ("has_residual", "zero_centered")),
         *((name, I32) for name in ("per_position", "has_mask")),
-        *((name, I32) for name in ("pass", "order", "candidate")),
+        *((name, I32) for name in ("pass", "order", "resident", "candidate")),
         ("offset", I64),
         *((name, I32) for name in ("multiprocessors", "max_cluster")),
         ("max_threads_per_multiprocessor", I64),
@@ -103,10 +103,10 @@ def most_workspace(library, fields):
     return library.fusednorm_most_workspace(ctypes.byref(Request(**fields)))
 
 
-def toy(library, name, order):
+def toy(library, name, order, resident=4):
     """Runs a kernel of toys.cc; returns its number."""
     library.fusednorm_toy.restype = ctypes.c_double
-    return library.fusednorm_toy(name.encode(), ctypes.c_int(order))
+    return library.fusednorm_toy(name.encode(), order, resident)
 
 
 def main():

@@ -1,6 +1,7 @@
 // What kernels use of CUDA beyond C++: thread indices, barriers, shuffles, shared
-// memory, 16-byte accesses. Kernels call nothing else, so that the same source also
-// runs on the CPU, under the thread model of tests/emulation/.
+// memory, 16-byte accesses, what blocks tell one another. Kernels call nothing else, so
+// that the same source also runs on the CPU, under the thread model of
+// tests/emulation/.
 #pragma once
 
 #if defined(FUSEDNORM_EMULATE)
@@ -78,6 +79,17 @@ FUSEDNORM_DEVICE T ShuffleFrom(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
 
+// The same value, of which the compiler now knows that all lanes of the warp have it:
+// it may keep it once for the warp, and branch on it as one. All 32 lanes call.
+FUSEDNORM_DEVICE int Uniform(int value) { return ShuffleFrom(value, 0); }
+
+// The same value, from where the compiler does not know: it computes again what is made
+// of it, where it would otherwise keep that in registers over a loop.
+FUSEDNORM_DEVICE int Opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 struct alignas(16) Words {
   uint32_t word[4];
 };
@@ -87,8 +99,45 @@ FUSEDNORM_DEVICE char* DynamicSharedMemory() {
   return fusednorm_dynamic_shared_memory;
 }
 
-// An array in dynamic shared memory, `offset` bytes from its start. T is float, double
-// or Words.
+// Loads of shared memory that stay where the source has them, and are made each time.
+FUSEDNORM_DEVICE uint32_t SharedAddress(const void* from) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(from));
+}
+FUSEDNORM_DEVICE float LoadSharedAgain(const float* from) {
+  float value;
+  asm volatile("ld.volatile.shared.f32 %0, [%1];"
+               : "=f"(value)
+               : "r"(SharedAddress(from)));
+  return value;
+}
+FUSEDNORM_DEVICE double LoadSharedAgain(const double* from) {
+  double value;
+  asm volatile("ld.volatile.shared.f64 %0, [%1];"
+               : "=d"(value)
+               : "r"(SharedAddress(from)));
+  return value;
+}
+FUSEDNORM_DEVICE uint32_t LoadSharedAgain(const uint32_t* from) {
+  uint32_t value;
+  asm volatile("ld.volatile.shared.u32 %0, [%1];"
+               : "=r"(value)
+               : "r"(SharedAddress(from)));
+  return value;
+}
+FUSEDNORM_DEVICE int LoadSharedAgain(const int* from) {
+  return static_cast<int>(LoadSharedAgain(reinterpret_cast<const uint32_t*>(from)));
+}
+FUSEDNORM_DEVICE Words LoadSharedAgain(const Words* from) {
+  Words words;
+  asm volatile("ld.volatile.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.word[0]), "=r"(words.word[1]), "=r"(words.word[2]),
+                 "=r"(words.word[3])
+               : "r"(SharedAddress(from)));
+  return words;
+}
+
+// An array in dynamic shared memory, `offset` bytes from its start. T is float, double,
+// int, uint32_t or Words.
 template <class T>
 class Shared {
  public:
@@ -97,6 +146,9 @@ class Shared {
 
   FUSEDNORM_DEVICE T Get(int64_t i) const { return data_[i]; }
   FUSEDNORM_DEVICE void Set(int64_t i, T value) const { data_[i] = value; }
+  // A load that the compiler neither moves nor merges with others: it takes no
+  // registers over a loop, where it would otherwise be moved out of it.
+  FUSEDNORM_DEVICE T GetAgain(int64_t i) const { return LoadSharedAgain(data_ + i); }
 
   // The element of another block of the cluster: after a SyncCluster that follows its
   // Set, and before one that the other block waits for before it goes on or ends.
@@ -160,6 +212,77 @@ FUSEDNORM_DEVICE void StoreWords(void* to, const Words& words, bool stream) {
     __stwb(at, v);
   }
 }
+
+// What another block of the launch publishes, and what another one will fetch, if
+// `Launch::waits`: through L2, which all blocks see. T is float, double or uint32_t.
+// What says when to fetch is a counter: barrier, AddRelease by thread 0 there;
+// LoadAcquire by thread 0, barrier here.
+FUSEDNORM_DEVICE float FetchWord(const float* from) {
+  float value;
+  // Not __ldcg, which not every toolkit keeps behind what it has to wait for.
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from));
+  return value;
+}
+FUSEDNORM_DEVICE double FetchWord(const double* from) {
+  double value;
+  asm volatile("ld.global.cg.f64 %0, [%1];" : "=d"(value) : "l"(from));
+  return value;
+}
+FUSEDNORM_DEVICE uint32_t FetchWord(const uint32_t* from) {
+  uint32_t value;
+  asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(value) : "l"(from));
+  return value;
+}
+template <class T>
+FUSEDNORM_DEVICE T Fetch(const T* from) {
+  return FetchWord(from);
+}
+template <class T>
+FUSEDNORM_DEVICE void Publish(T* to, T value) {
+  __stcg(to, value);
+}
+
+// Counters that blocks of a launch share; thread 0 alone releases and acquires, for its
+// block. The number before this block took its turn. An increment: of an addition the
+// compiler would make one for the whole warp and a shuffle, which waits for it.
+FUSEDNORM_DEVICE uint32_t TakeTicket(uint32_t* counter) {
+  uint32_t ticket;
+  asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], 0x7fffffff;"
+               : "=r"(ticket)
+               : "l"(counter)
+               : "memory");
+  return ticket;
+}
+// Who sees the additions of others here may fetch what they published before those.
+FUSEDNORM_DEVICE uint32_t LoadAcquire(const uint32_t* from) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+               : "=r"(value)
+               : "l"(from)
+               : "memory");
+  return value;
+}
+// Adds 1: what this thread published, and its block before the last barrier, is ready.
+FUSEDNORM_DEVICE void AddRelease(uint32_t* to) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
+}
+// Both, and returns the number before: who comes last may fetch what all have
+// published.
+FUSEDNORM_DEVICE uint32_t AddAcquireRelease(uint32_t* to) {
+  uint32_t value;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+               : "=r"(value)
+               : "l"(to)
+               : "memory");
+  return value;
+}
+
+// Between two looks at a counter: leaves the multiprocessor and L2 to those who work.
+FUSEDNORM_DEVICE void BackOff() { __nanosleep(40); }
+
+// Ends the launch, and with it the process's use of the device: for what cannot be, and
+// would otherwise hang or go unnoticed.
+FUSEDNORM_DEVICE void Trap() { asm volatile("trap;"); }
 
 }  // namespace device
 }  // namespace cuda

@@ -1,0 +1,123 @@
+#include "emulation/messages.h"
+
+#include <algorithm>
+#include <string>
+
+#include "emulation/grid.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace emulation {
+namespace {
+
+constexpr int kWordBytes = 4;
+
+void Join(const Knowledge& from, Knowledge* to) {
+  to->resize(from.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    (*to)[i].epoch = std::max((*to)[i].epoch, from[i].epoch);
+    (*to)[i].release = std::max((*to)[i].release, from[i].release);
+  }
+}
+
+// Calls use(address) for each word.
+template <class Use>
+void ForWords(const void* address, int bytes, const Use& use) {
+  for (int at = 0; at < bytes; at += kWordBytes) {
+    use(static_cast<const char*>(address) + at);
+  }
+}
+
+void CheckFirst(const Actor& actor) {
+  if (actor.thread != 0) Fail("is not thread 0, which alone releases and acquires");
+}
+
+}  // namespace
+
+void Messages::Start(int64_t blocks) {
+  blocks_ = blocks;
+  counters_.clear();
+  words_.clear();
+}
+
+Mind Messages::NewMind() const {
+  const Knowledge nothing(static_cast<size_t>(blocks_));
+  return {0, nothing, nothing};
+}
+
+void Messages::Acquire(const Actor& actor, const void* counter) {
+  CheckFirst(actor);
+  const auto found = counters_.find(counter);
+  if (found != counters_.end()) Join(found->second, &actor.mind->of_first);
+}
+
+void Messages::Release(const Actor& actor, const void* counter) {
+  CheckFirst(actor);
+  Mind* mind = actor.mind;
+  mind->of_first[static_cast<size_t>(actor.block)] = {actor.epoch, ++mind->releases};
+  Join(mind->of_first, &counters_[counter]);
+}
+
+void Messages::Fetch(const Actor& actor, const void* from, int bytes) {
+  ForWords(from, bytes, [&](const void* at) { FetchWord(actor, &words_[at]); });
+}
+
+void Messages::Publish(const Actor& actor, const void* to, int bytes) {
+  ForWords(to, bytes, [&](const void* at) { PublishWord(actor, &words_[at]); });
+}
+
+void Messages::FetchWord(const Actor& actor, Word* word) {
+  const bool own = word->writer == actor.block;
+  if (own && word->writing_thread != actor.thread && word->written == actor.epoch) {
+    Fail("fetches what thread " + std::to_string(word->writing_thread) +
+         " published since the last barrier");
+  }
+  if (word->writer != kNobody && !own) {
+    const Mind& mind = *actor.mind;
+    const Known& known =
+        (actor.thread == 0 ? mind.of_first
+                           : mind.of_all)[static_cast<size_t>(word->writer)];
+    const bool by_first = word->writing_thread == 0 && word->release < known.release;
+    if (word->written >= known.epoch && !by_first) {
+      Fail("fetches what block " + std::to_string(word->writer) +
+           " published, but no chain of barriers, releases and acquires leads here "
+           "from thread " +
+           std::to_string(word->writing_thread) + " of that block");
+    }
+  }
+  if (word->reader != kNobody && word->reader != actor.block) {
+    word->reader = kSeveral;
+    return;
+  }
+  const bool alone = word->read != actor.epoch || word->reading_thread == kNobody ||
+                     word->reading_thread == actor.thread;
+  word->reader = actor.block;
+  word->reading_thread = alone ? actor.thread : kSeveral;
+  word->read = actor.epoch;
+}
+
+void Messages::PublishWord(const Actor& actor, Word* word) {
+  if (word->writer != kNobody && word->writer != actor.block) {
+    Fail("publishes a word that block " + std::to_string(word->writer) +
+         " of the same launch has published");
+  }
+  if (word->writing_thread != actor.thread && word->written == actor.epoch) {
+    Fail("publishes a word that thread " + std::to_string(word->writing_thread) +
+         " published since the last barrier");
+  }
+  // Even if something orders the two: no kernel has a use for that.
+  if (word->reader != kNobody && word->reader != actor.block) {
+    Fail("publishes a word that another block has fetched already");
+  }
+  if (word->read == actor.epoch && word->reading_thread != actor.thread) {
+    Fail("publishes a word that another thread fetched since the last barrier");
+  }
+  word->writer = actor.block;
+  word->writing_thread = actor.thread;
+  word->written = actor.epoch;
+  word->release = actor.mind->releases;
+}
+
+}  // namespace emulation
+}  // namespace cuda
+}  // namespace fusednorm
