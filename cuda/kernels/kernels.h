@@ -58,7 +58,7 @@ template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 }  // namespace tile
 
-// Counts what a mask leaves, as the plan's second launch.
+// Counts what a mask leaves, as the plan's first launch.
 namespace mask {
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);

@@ -4,7 +4,7 @@
 
 #include "cuda/plan/planning.h"
 #include "cuda/plan/rows.h"
-#include "cuda/plan/tile.h"
+#include "cuda/plan/stream.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -57,17 +57,11 @@ std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device
   const auto add = [&](void (*add_plans)(const Work&, std::vector<Plan>*)) {
     if (!Enough(work, plans)) add_plans(work, &plans);
   };
-  if (!problem.reduces_q || problem.p > 1) {
-    add(AddTiles);
-  } else if (backward) {
-    add(AddRowsBackward);
-    add(AddColumns);
-    add(AddSplitRowsBackward);
-    add(AddRuns);
-  } else {
-    add(AddRowsForward);
-    add(AddSplitRowsForward);
+  if (problem.reduces_q && problem.p == 1) {
+    add(backward ? AddRowsBackward : AddRowsForward);
+    if (backward) add(AddColumns);
   }
+  add(AddStream);
   // The best of them is kept even if no grid is large enough: its launch says so.
   plans.erase(std::remove_if(plans.begin() + 1, plans.end(),
                              [](const Plan& plan) { return !Fits(plan); }),

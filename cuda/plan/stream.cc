@@ -17,7 +17,6 @@ constexpr double kMargin = 0.25;  // beyond a set, of what is resident
 constexpr double kShareOfL2 = 0.4;
 // Joining the slabs of a set should stay short.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
-constexpr int kBlocksOfMultiprocessor = 2;  // of each instance
 
 int64_t L2Share(const Work& work) {
   return static_cast<int64_t>(kShareOfL2 *
@@ -39,13 +38,14 @@ bool ByRuns(const Work& work) {
   return problem.q > 1 || !work.backward;
 }
 
-int64_t BlocksResident(const Work& work, int threads, int64_t shared_bytes) {
+int64_t BlocksResident(const Work& work, bool general, int threads,
+                       int64_t shared_bytes) {
   const Device& device = work.device;
   const int64_t by_shared =
       device.shared_bytes_per_multiprocessor / (shared_bytes + 1024);
   return device.multiprocessors *
          std::max<int64_t>(
-             1, std::min({int64_t{kBlocksOfMultiprocessor}, by_shared,
+             1, std::min({int64_t{StreamBlocks(general)}, by_shared,
                           int64_t{device.max_threads_per_multiprocessor / threads}}));
 }
 
@@ -103,7 +103,7 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
   LinesWanted wanted;
   wanted.general = general;
-  wanted.threads = StreamThreads(general);
+  wanted.threads = kStreamThreads;
   wanted.set_bytes = L2Share(work) / 2;
   // Every GPU has so much without asking.
   wanted.shared_bytes =
@@ -116,7 +116,7 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   geometry.width = g.width;
   if (!general && g.width == 1) return;
   LineStream& stream = geometry.line_stream;
-  const int64_t resident = BlocksResident(work, lines.threads, lines.shared_bytes);
+  const int64_t resident = BlocksResident(work, general, lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
@@ -176,12 +176,12 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
                                           : kStreamForwardVectors;
   const int64_t accesses = g.run / geometry.width, sets = problem.n * problem.g;
   const int64_t run_bytes = g.run * work.element_bytes;
-  int threads = StreamThreads(general);
+  int threads = kStreamThreads;
   while (threads > 2 * kWarp && threads / 2 >= g.runs * accesses) threads /= 2;
   const int64_t shared_bytes =
       std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps, 2 * kMaxWarps, threads}) *
       work.compute_bytes;
-  const int64_t resident = BlocksResident(work, threads, shared_bytes);
+  const int64_t resident = BlocksResident(work, general, threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
   if (run_bytes > 2 * kSlabBytes) {

@@ -11,7 +11,7 @@ namespace mask {
 
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream) {
-  return device::Launch(CountMask<T>, plan.launches[1], stream, args);
+  return device::Launch(CountMask<T>, plan.launches[0], stream, args);
 }
 
 }  // namespace mask

@@ -10,8 +10,10 @@
 namespace fusednorm {
 namespace cuda {
 
-// Threads of a block, at most; registers for two such blocks a multiprocessor.
-constexpr int StreamThreads(bool general) { return general ? 256 : 512; }
+// Threads of a block, at most, and how many such blocks find registers on a
+// multiprocessor.
+constexpr int kStreamThreads = 256;
+constexpr int StreamBlocks(bool general) { return general ? 2 : 3; }
 // Accesses that a thread of a plain instance has in flight, of each tensor.
 constexpr int kStreamForwardVectors = 4;
 constexpr int kStreamBackwardVectors = 2;

@@ -94,8 +94,10 @@ struct LinesBackward {
                                     const LaneConstants<C, kWidth>& constants,
                                     LaneSums<C, kWidth>* sums) const {
     C mean[kWidth], rstd[kWidth];
-    constants.GetAll(kLaneMean, place.column, mean);
-    constants.GetAll(kLaneRstd, place.column, rstd);
+    if (place.count > 0) {
+      constants.GetAll(kLaneMean, place.column, mean);
+      constants.GetAll(kLaneRstd, place.column, rstd);
+    }
     const bool row_params = g.columns && !g.positions &&
                             (args.params.gamma != nullptr || args.params.beta != nullptr);
     // All threads of a row make the same rounds: they meet in its sums.
@@ -267,7 +269,7 @@ struct LinesBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(Features::kThreads, 2)
+FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
 StreamLinesBackward(const BackwardArgs args, const LinesGeometry g,
                     const LineStream stream) {
   Queue queue(stream.order, args.partial);

@@ -166,7 +166,7 @@ struct LinesForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(Features::kThreads, 2)
+FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
 StreamLinesForward(const ForwardArgs args, const LinesGeometry g,
                    const LineStream stream) {
   Queue queue(stream.order, args.partial);

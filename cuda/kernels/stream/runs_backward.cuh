@@ -216,7 +216,7 @@ struct RunsBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(Features::kThreads, 2)
+FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
 StreamRunsBackward(const BackwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsBackward<T, Features>{args, g, queue}, queue);

@@ -187,7 +187,7 @@ struct RunsForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(Features::kThreads, 2)
+FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
 StreamRunsForward(const ForwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsForward<T, Features>{args, g, queue}, queue);
