@@ -96,20 +96,22 @@ T* Pinned(T* pointer) {
 
 template <class T>
 T Load(const T* from) {
+  if (emulation::blocks_wait) emulation::CheckLoad(from, sizeof(T), false);
   return *from;
 }
 template <class T>
 void Store(T* to, T value) {
   *to = value;
 }
-inline Words LoadWords(const void* from) {
+inline Words LoadWords(const void* from, bool constant = false) {
   emulation::CheckAligned(from);
+  if (emulation::blocks_wait) emulation::CheckLoad(from, sizeof(Words), constant);
   Words words;
   std::memcpy(&words, from, sizeof(words));
   return words;
 }
 inline Words LoadWordsOnce(const void* from) { return LoadWords(from); }
-inline Words LoadConstantWords(const void* from) { return LoadWords(from); }
+inline Words LoadConstantWords(const void* from) { return LoadWords(from, true); }
 inline void StoreWords(void* to, const Words& words, bool) {
   emulation::CheckAligned(to);
   std::memcpy(to, &words, sizeof(words));

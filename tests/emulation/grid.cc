@@ -28,6 +28,8 @@ constexpr int kSeveral = -2;
 constexpr int kIdleTurns = 20000;
 // Loads of one address in a row by a thread that does not back off in between.
 constexpr int kPolls = 100000;
+// Turns that a thread is held up before some accesses of counters.
+constexpr int kPause = 20;
 
 // What is known of a word of shared memory.
 struct Shadow {
@@ -70,7 +72,7 @@ struct Grid {
   std::string kernel;
   std::vector<BlockState> blocks;  // of the cluster, or those that are resident
   int64_t cluster_epoch = 0;
-  bool waits = false;  // blocks for others: what follows is of such a grid
+  // Of blocks that wait for others:
   Messages messages;
   std::mt19937 random;
   bool progress = false;  // in this turn
@@ -387,7 +389,7 @@ void RunResident(const std::vector<int64_t>& blocks, const Launch& launch) {
 }
 
 void NeedWaits(const char* what) {
-  if (grid.waits) return;
+  if (blocks_wait) return;
   Fail(std::string("calls ") + what +
        " in a launch that does not say that its blocks wait for others");
 }
@@ -422,6 +424,8 @@ void CheckRange(const BlockState& block, int64_t offset, int bytes) {
 std::string At(int64_t offset) { return " at byte " + std::to_string(offset); }
 
 }  // namespace
+
+bool blocks_wait = false;
 
 void Fail(const std::string& what) {
   std::string where;
@@ -533,8 +537,11 @@ void CheckAligned(const void* address) {
 
 void BeforeAtomic(Atomic atomic, const void* counter) {
   NeedWaits(Name(atomic));
-  // Others may come between any two of these.
-  if (Chance(2)) Wait(Barrier::kTurn);
+  // Others may come between any two of these, sometimes far: each block would else
+  // have as many turns as the next.
+  for (int turns = Chance(4) ? kPause : Chance(2); turns > 0; --turns) {
+    Wait(Barrier::kTurn);
+  }
   const bool both = atomic == Atomic::kAcquireRelease;
   if (atomic == Atomic::kAcquire) {
     Poll(Name(atomic), counter);
@@ -552,15 +559,19 @@ void BackOff() {
 }
 
 void BeforeFetch(const void* from, int bytes) {
-  if (!grid.waits) return;
+  if (!blocks_wait) return;
   Poll("Fetch", from);
   grid.messages.Fetch(Self(), from, bytes);
 }
 
 void BeforePublish(const void* to, int bytes) {
-  if (!grid.waits) return;
+  if (!blocks_wait) return;
   grid.progress = true;
   grid.messages.Publish(Self(), to, bytes);
+}
+
+void CheckLoad(const void* from, int bytes, bool constant) {
+  grid.messages.Load(Self(), from, bytes, constant);
 }
 
 void SetOrder(uint32_t order) { order_seed = order; }
@@ -583,7 +594,7 @@ void RunGrid(const Launch& launch, const void*, void (*entry)(void*), void* cont
   if (most_resident < 1) Fail("no block may start");
   grid.entry = entry;
   grid.argument = context;
-  grid.waits = launch.waits;
+  blocks_wait = launch.waits;
   grid.blocks.clear();
   grid.blocks.resize(launch.waits ? std::min<int64_t>(launch.blocks, most_resident)
                                   : launch.cluster);

@@ -54,6 +54,10 @@ void BeforeAtomic(Atomic atomic, const void* counter);
 void BackOff();
 void BeforeFetch(const void* from, int bytes);
 void BeforePublish(const void* to, int bytes);
+// Of the launch that runs: other launches do without the next function.
+extern bool blocks_wait;
+// A load that is no Fetch. `constant`: of what no thread writes while the kernel runs.
+void CheckLoad(const void* from, int bytes, bool constant);
 
 // The order in which ready threads and blocks run: 0 forward, 1 backward, else a
 // shuffle by that seed. Results may not depend on it. Blocks that wait for others take

@@ -20,12 +20,12 @@ void Join(const Knowledge& from, Knowledge* to) {
   }
 }
 
-// Calls use(address) for each word.
+// Calls use(address) for each word, also for one of which this is a part.
 template <class Use>
 void ForWords(const void* address, int bytes, const Use& use) {
-  for (int at = 0; at < bytes; at += kWordBytes) {
-    use(static_cast<const char*>(address) + at);
-  }
+  const char* const begin = static_cast<const char*>(address);
+  const auto past = reinterpret_cast<uintptr_t>(begin) % kWordBytes;
+  for (const char* at = begin - past; at < begin + bytes; at += kWordBytes) use(at);
 }
 
 void CheckFirst(const Actor& actor) {
@@ -59,40 +59,52 @@ void Messages::Release(const Actor& actor, const void* counter) {
 }
 
 void Messages::Fetch(const Actor& actor, const void* from, int bytes) {
-  ForWords(from, bytes, [&](const void* at) { FetchWord(actor, &words_[at]); });
+  ForWords(from, bytes, [&](const void* at) {
+    Word* word = &words_[at];
+    CheckRead(actor, *word);
+    NoteReader(actor, word);
+  });
 }
 
 void Messages::Publish(const Actor& actor, const void* to, int bytes) {
   ForWords(to, bytes, [&](const void* at) { PublishWord(actor, &words_[at]); });
 }
 
-void Messages::FetchWord(const Actor& actor, Word* word) {
-  const bool own = word->writer == actor.block;
-  if (own && word->writing_thread != actor.thread && word->written == actor.epoch) {
-    Fail("fetches what thread " + std::to_string(word->writing_thread) +
+void Messages::Load(const Actor& actor, const void* from, int bytes, bool constant) {
+  ForWords(from, bytes, [&](const void* at) {
+    const auto found = words_.find(at);
+    if (found == words_.end() || found->second.writer == kNobody) return;
+    if (constant) Fail("loads as a constant what the same launch has published");
+    CheckRead(actor, found->second);
+  });
+}
+
+void Messages::CheckRead(const Actor& actor, const Word& word) {
+  if (word.writer == kNobody) return;  // it was there before the launch
+  if (word.writer == actor.block) {
+    if (word.writing_thread == actor.thread || word.written < actor.epoch) return;
+    Fail("reads what thread " + std::to_string(word.writing_thread) +
          " published since the last barrier");
   }
-  if (word->writer != kNobody && !own) {
-    const Mind& mind = *actor.mind;
-    const Known& known =
-        (actor.thread == 0 ? mind.of_first
-                           : mind.of_all)[static_cast<size_t>(word->writer)];
-    const bool by_first = word->writing_thread == 0 && word->release < known.release;
-    if (word->written >= known.epoch && !by_first) {
-      Fail("fetches what block " + std::to_string(word->writer) +
-           " published, but no chain of barriers, releases and acquires leads here "
-           "from thread " +
-           std::to_string(word->writing_thread) + " of that block");
-    }
-  }
+  const Mind& mind = *actor.mind;
+  const Knowledge& knowledge = actor.thread == 0 ? mind.of_first : mind.of_all;
+  const Known& known = knowledge[static_cast<size_t>(word.writer)];
+  if (word.written < known.epoch) return;
+  if (word.writing_thread == 0 && word.release < known.release) return;
+  Fail("reads what block " + std::to_string(word.writer) +
+       " published, but no chain of barriers, releases and acquires leads here from "
+       "thread " +
+       std::to_string(word.writing_thread) + " of that block");
+}
+
+void Messages::NoteReader(const Actor& actor, Word* word) {
   if (word->reader != kNobody && word->reader != actor.block) {
     word->reader = kSeveral;
     return;
   }
-  const bool alone = word->read != actor.epoch || word->reading_thread == kNobody ||
-                     word->reading_thread == actor.thread;
+  const bool others = word->read == actor.epoch && word->reading_thread != actor.thread;
   word->reader = actor.block;
-  word->reading_thread = alone ? actor.thread : kSeveral;
+  word->reading_thread = others ? kSeveral : actor.thread;
   word->read = actor.epoch;
 }
 

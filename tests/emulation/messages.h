@@ -49,11 +49,14 @@ class Messages {
   void Release(const Actor& actor, const void* counter);
   void Fetch(const Actor& actor, const void* from, int bytes);
   void Publish(const Actor& actor, const void* to, int bytes);
+  // An access that is no Fetch. `constant`: of what nobody writes during the launch.
+  void Load(const Actor& actor, const void* from, int bytes, bool constant);
 
  private:
   struct Word;
-  void FetchWord(const Actor& actor, Word* word);
-  void PublishWord(const Actor& actor, Word* word);
+  static void CheckRead(const Actor& actor, const Word& word);
+  static void NoteReader(const Actor& actor, Word* word);
+  static void PublishWord(const Actor& actor, Word* word);
 
   static constexpr int64_t kNobody = -1;
   static constexpr int64_t kSeveral = -2;

@@ -46,6 +46,8 @@ WRONG = {
     "NoBarrierAfterAcquire": "no chain of barriers, releases and acquires",
     "PublishAfterRelease": "no chain of barriers|has fetched already",
     "NoWait": "no chain of barriers|has fetched already",
+    "LoadsWithoutRelease": "no chain of barriers, releases and acquires",
+    "LoadsAsConstant": "loads as a constant",
     "FetchesOfNeighbour": "(published|fetched) since the last barrier",
     "BlocksPublishOne": "of the same launch has published",
     "ThreadsPublishOne": "published since the last barrier",
@@ -78,6 +80,7 @@ WAITING = {
     "Queue": (sum_of(range(0, 8 * 64, 64)), 1),
     "GridBarrier": (sum_of(range(0, 4 * 64, 64)), 4),
     "FirstTellsFirst": (sum_of(range(0, 7 * 64, 64)), 1),
+    "LastLoads": (sum_of([0, 64]), 1),
     "Chain": (sum_of([0, 64]), 3),
     "SharedIntegers": (-5 + 3, 1),
 }

@@ -273,6 +273,12 @@ FUSEDNORM_KERNEL(kThreads, 1) FirstTellsFirst(const ToyArgs args) {
     FetchAll(args, device::Blocks());
   }
 }
+FUSEDNORM_KERNEL(kThreads, 1) LastLoads(const ToyArgs args) {
+  PublishOwn(args);
+  if (!ComesLast(args.counters)) return;
+  SetOut(args,
+         device::Load(args.words + PlaceOf(0)) + device::Load(args.words + PlaceOf(1)));
+}
 // Block 0 tells block 1, which tells block 2, what is so known to it, too.
 FUSEDNORM_KERNEL(kThreads, 1) Chain(const ToyArgs args) {
   const int64_t block = device::Block();
@@ -356,6 +362,15 @@ FUSEDNORM_KERNEL(kThreads, 1) PublishAfterRelease(const ToyArgs args) {
 FUSEDNORM_KERNEL(kThreads, 1) NoWait(const ToyArgs args) {
   PublishOwn(args);
   FetchAll(args, device::Blocks());
+}
+FUSEDNORM_KERNEL(kThreads, 1) LoadsWithoutRelease(const ToyArgs args) {
+  PublishOwn(args);
+  const uint32_t before = ForAll([&] { return device::TakeTicket(args.counters); });
+  if (before == 1) device::Load(args.words + PlaceOf(1 - device::Block()));
+}
+FUSEDNORM_KERNEL(kThreads, 1) LoadsAsConstant(const ToyArgs args) {
+  PublishOwn(args);
+  if (ComesLast(args.counters)) device::LoadConstantWords(args.words);
 }
 FUSEDNORM_KERNEL(kThreads, 1) FetchesOfNeighbour(const ToyArgs args) {
   PublishOwn(args);
@@ -461,6 +476,7 @@ constexpr Toy kToys[] = {
     {Waiting("Queue", 5), Queue},
     {Waiting("GridBarrier", 4), GridBarrier},
     {Waiting("FirstTellsFirst", 7), FirstTellsFirst},
+    {Waiting("LastLoads", 2), LastLoads},
     {Waiting("Chain", 3), Chain},
     {Waiting("SharedIntegers", 3), SharedIntegers},
     {Waiting("NeverAnnounced", 6), NeverAnnounced},
@@ -474,6 +490,8 @@ constexpr Toy kToys[] = {
     {Waiting("NoBarrierAfterAcquire", 4), NoBarrierAfterAcquire},
     {Waiting("PublishAfterRelease", 4), PublishAfterRelease},
     {Waiting("NoWait", 4), NoWait},
+    {Waiting("LoadsWithoutRelease", 2), LoadsWithoutRelease},
+    {Waiting("LoadsAsConstant", 2), LoadsAsConstant},
     {Waiting("FetchesOfNeighbour", 2), FetchesOfNeighbour},
     {Waiting("BlocksPublishOne", 2), BlocksPublishOne},
     {Waiting("ThreadsPublishOne", 2), ThreadsPublishOne},

@@ -213,10 +213,10 @@ FUSEDNORM_DEVICE void StoreWords(void* to, const Words& words, bool stream) {
   }
 }
 
-// What another block of the launch publishes, and what another one will fetch, if
-// `Launch::waits`: through L2, which all blocks see. T is float, double or uint32_t.
-// What says when to fetch is a counter: barrier, AddRelease by thread 0 there;
-// LoadAcquire by thread 0, barrier here.
+// What blocks of a launch tell one another, under `Launch::waits`: one publishes,
+// others fetch, through L2, which all of them see. T is float, double or uint32_t. A
+// counter says when: Publish, barrier, AddRelease by thread 0 on one side; LoadAcquire
+// by thread 0, barrier, Fetch on the other.
 FUSEDNORM_DEVICE float FetchWord(const float* from) {
   float value;
   // Not __ldcg, which not every toolkit keeps behind what it has to wait for.
@@ -242,8 +242,9 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
   __stcg(to, value);
 }
 
-// Counters that blocks of a launch share; thread 0 alone releases and acquires, for its
-// block. The number before this block took its turn. An increment: of an addition the
+// Counters that blocks of a launch share, zero before it. Only a block's thread 0 may
+// acquire and release, for all of its block.
+// A number that nobody else gets; orders nothing. An increment: of an addition the
 // compiler would make one for the whole warp and a shuffle, which waits for it.
 FUSEDNORM_DEVICE uint32_t TakeTicket(uint32_t* counter) {
   uint32_t ticket;
