@@ -139,11 +139,12 @@ Cut CutColumns(const Work& work, const SecondOrderGeometry& geometry) {
 
 // Whole groups, in steps of whole accesses; or parts of a group that is too wide.
 Cut CutGroups(const Work& work, const SecondOrderGeometry& geometry) {
-  constexpr int64_t kMostThreads = 128;  // of a row
+  constexpr int64_t kMostThreads = 128;  // of a row, unless it is a whole line
   const int64_t line = geometry.line, group = geometry.group_lanes;
   int width = work.Width(line);
   int64_t step = std::lcm(group, int64_t{width});
-  if (group <= kMostThreads * width && step > kMostThreads * width && step < line) {
+  if (group <= kMostThreads * width && step > kMostThreads * width &&
+      (step < line || step > kThreads * width)) {
     width = 1;
     step = group;
   }
