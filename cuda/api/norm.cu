@@ -15,9 +15,10 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// The parts of a geometry that kernels take as numbers of their arguments. `rows` and
-// `columns` take their geometry itself.
+// The parts of a geometry that kernels take as numbers of their arguments. `rows`,
+// `columns` and `second_order` take their geometry itself.
 void Take(const EmptyGeometry&, NormArgs*) {}
+void Take(const SecondOrderGeometry&, NormArgs*) {}
 void Take(const RowsGeometry& geometry, NormArgs* args) {
   args->slots = geometry.slots;
 }
@@ -293,6 +294,9 @@ Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
   args.d_drstd = buffers.d_drstd;
   args.partial = workspace;
   args.params = MakeParamSums(problem, plan);
+  // The tiles of groups leave a sum for each element of a line.
+  const auto& geometry = std::get<SecondOrderGeometry>(plan.geometry);
+  if (geometry.tiles && !geometry.columns) args.params.q = geometry.q;
   args.params.dgamma = buffers.d_gamma;
   if (buffers.d_gamma != nullptr) {
     args.params.gamma = static_cast<char*>(workspace) + plan.partial_bytes;
