@@ -75,6 +75,8 @@ OF_WIDE_LINE = {"axes": [2], "groups": 4, "has_gamma": True, "device": "h100"}
 @example(ONE_LONG_ROW)
 @example((MANY_RUNS, OF_MANY_RUNS | {"direction": "backward", "aligned": False}))
 @example((MANY_RUNS, OF_MANY_RUNS | {"direction": "second_order", "aligned": False}))
+@example((WIDE_LINE, OF_WIDE_LINE | {"direction": "forward"}))
+@example((WIDE_LINE, OF_WIDE_LINE | {"direction": "backward"}))
 @example((WIDE_LINE, OF_WIDE_LINE | {"direction": "second_order"}))
 @settings(max_examples=2000, deadline=None)
 def test_limits(problem):
