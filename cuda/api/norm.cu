@@ -144,7 +144,9 @@ ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   params.sets = plan.sets;
   params.params = problem.num_params();
   // Only tiles of groups leave a sum for each element of a line.
-  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry);
+  const auto* second_order = std::get_if<SecondOrderGeometry>(&plan.geometry);
+  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
+                     (second_order != nullptr && second_order->tiles);
   params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
   params.narrow = problem.param == problem.data;
   return params;
@@ -294,9 +296,6 @@ Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
   args.d_drstd = buffers.d_drstd;
   args.partial = workspace;
   args.params = MakeParamSums(problem, plan);
-  // The tiles of groups leave a sum for each element of a line.
-  const auto& geometry = std::get<SecondOrderGeometry>(plan.geometry);
-  if (geometry.tiles && !geometry.columns) args.params.q = geometry.q;
   args.params.dgamma = buffers.d_gamma;
   if (buffers.d_gamma != nullptr) {
     args.params.gamma = static_cast<char*>(workspace) + plan.partial_bytes;
