@@ -66,7 +66,7 @@ def demangle(names: list[str]) -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return names
     return [
-        re.sub(r"^void |fusednorm::cuda::|\([^()]*\)$", "", name)
+        re.sub(r"^void |fusednorm::cuda::(second_order::)?|\([^()]*\)$", "", name)
         for name in result.stdout.splitlines()
     ]
 

@@ -65,11 +65,19 @@ ONE_LONG_ROW = (
 MANY_RUNS = ("group_norm", [1, 1048576, 65537], "float32")
 OF_MANY_RUNS = {"axes": [1], "groups": 4, "has_gamma": True, "device": "a10"}
 
+# Groups that only together are whole accesses: a tile of them all is a line, and wider
+# than a block.
+WIDE_LINE = ("group_norm", [2, 8, 60, 38], "float16")
+OF_WIDE_LINE = {"axes": [2], "groups": 4, "has_gamma": True, "device": "h100"}
+
 
 @given(problems())
 @example(ONE_LONG_ROW)
 @example((MANY_RUNS, OF_MANY_RUNS | {"direction": "backward", "aligned": False}))
 @example((MANY_RUNS, OF_MANY_RUNS | {"direction": "second_order", "aligned": False}))
+@example((WIDE_LINE, OF_WIDE_LINE | {"direction": "forward"}))
+@example((WIDE_LINE, OF_WIDE_LINE | {"direction": "backward"}))
+@example((WIDE_LINE, OF_WIDE_LINE | {"direction": "second_order"}))
 @settings(max_examples=2000, deadline=None)
 def test_limits(problem):
     positional, arguments = problem

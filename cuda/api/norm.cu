@@ -15,9 +15,10 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// The parts of a geometry that kernels take as numbers of their arguments. `rows` and
-// `columns` take their geometry itself.
+// The parts of a geometry that kernels take as numbers of their arguments. `rows`,
+// `columns` and `second_order` take their geometry itself.
 void Take(const EmptyGeometry&, NormArgs*) {}
+void Take(const SecondOrderGeometry&, NormArgs*) {}
 void Take(const RowsGeometry& geometry, NormArgs* args) {
   args->slots = geometry.slots;
 }
@@ -146,8 +147,10 @@ ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   params.params = problem.num_params();
   // Lines leave a sum for each of their elements.
   const auto* stream = std::get_if<StreamGeometry>(&plan.geometry);
+  const auto* second_order = std::get_if<SecondOrderGeometry>(&plan.geometry);
   const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
-                     (stream != nullptr && !stream->by_runs);
+                     (stream != nullptr && !stream->by_runs) ||
+                     (second_order != nullptr && second_order->tiles);
   params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
   params.narrow = problem.param == problem.data;
   return params;

@@ -12,6 +12,7 @@
 #include "cuda/kernels/columns/geometry.h"
 #include "cuda/kernels/rows/geometry.h"
 #include "cuda/kernels/runs/geometry.h"
+#include "cuda/kernels/second_order/geometry.h"
 #include "cuda/kernels/split_rows/geometry.h"
 #include "cuda/kernels/stream/geometry.h"
 #include "cuda/kernels/tile/geometry.h"
@@ -29,7 +30,7 @@ struct EmptyGeometry {
 
 using Geometry = std::variant<EmptyGeometry, RowsGeometry, ColumnsGeometry,
                               SplitRowsGeometry, RunsGeometry, TileGeometry,
-                              StreamGeometry>;
+                              StreamGeometry, SecondOrderGeometry>;
 // The name of the scheme.
 const char* Name(const Geometry& geometry);
 

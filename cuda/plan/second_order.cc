@@ -3,25 +3,52 @@
 
 #include "core/second_order.h"
 
-#include "cuda/kernels/second_order/limits.h"
+#include <numeric>
+
+#include "cuda/kernels/second_order/geometry.h"
 #include "cuda/plan/planning.h"
-#include "cuda/plan/rows.h"
-#include "cuda/plan/tile.h"
 
 namespace fusednorm {
 namespace cuda {
 namespace {
 
+using second_order::kShares;
+using second_order::kThreads;
+
 // Threads of a multiprocessor that keep its memory busy.
 constexpr int64_t kWantedThreads = 1024;
 
-int64_t RowsOf(const NormProblem& problem) { return problem.n * problem.g; }
-
-int64_t SharedOfSums(const Work& work, int threads) {
-  return kSecondOrderSums * (threads / kWarp) * work.compute_bytes;
+// Blocks that keep the device busy.
+int64_t WantedBlocks(const Work& work, int threads) {
+  return work.device.multiprocessors * kWantedThreads / threads;
 }
 
-void AddParams(const Work& work, int64_t sets, int64_t of_set, Plan* plan) {
+// The problem, but not how blocks go through it.
+SecondOrderGeometry GeometryOf(const NormProblem& problem) {
+  const bool columns = !problem.reduces_q;
+  SecondOrderGeometry geometry;
+  geometry.outer = problem.n;
+  geometry.rows = columns ? problem.k : problem.p;
+  geometry.line = columns ? problem.q : problem.g * problem.k * problem.q;
+  geometry.group_lanes = columns ? 1 : problem.k * problem.q;
+  geometry.groups = Divider(columns ? problem.q : problem.g);
+  geometry.count = problem.n * geometry.groups.divisor();
+  geometry.k = problem.k;
+  geometry.q = Divider(problem.q);
+  geometry.columns = columns;
+  return geometry;
+}
+
+// Both kernels, of which the second needs other shared memory than the first, and
+// `sets` partial sums of d_gamma with `of_set` numbers each.
+void Finish(const Work& work, const SecondOrderGeometry& geometry, const char* kernel,
+            int64_t blocks, int threads, int64_t shared_of_sums,
+            int64_t shared_of_gradient, int64_t sets, int64_t of_set, Plan* plan) {
+  plan->geometry = geometry;
+  plan->partial_bytes = kSecondOrderSums * geometry.count * geometry.slices.divisor() *
+                        work.compute_bytes;
+  AddLaunch(plan, kernel, blocks, threads, 1, shared_of_sums * work.compute_bytes);
+  AddLaunch(plan, kernel, blocks, threads, 1, shared_of_gradient * work.compute_bytes);
   if (!work.params) return;
   plan->sets = sets;
   plan->param_bytes = sets * of_set * work.compute_bytes;
@@ -30,88 +57,146 @@ void AddParams(const Work& work, int64_t sets, int64_t of_set, Plan* plan) {
 
 void PlanRows(const Work& work, Plan* plan) {
   const NormProblem& problem = work.problem;
-  const int64_t rows = RowsOf(problem), length = problem.k;
-  SplitRowsGeometry geometry;
+  const int64_t length = problem.k;
+  SecondOrderGeometry geometry = GeometryOf(problem);
   geometry.width = work.Width(length);
-  geometry.vectors = SecondOrderVectors(work.element_bytes, geometry.width);
+  const int64_t vectors = second_order::Vectors(work.element_bytes, geometry.width);
   const int64_t accesses = length / geometry.width;
-  int threads = kSecondOrderThreads;
-  if (accesses <= int64_t{kWarp} * geometry.vectors) {
-    geometry.team = static_cast<int>(PowerOfTwo(CeilDiv(accesses, geometry.vectors)));
-    geometry.slice = length;
+  int threads = kThreads;
+  if (accesses <= kWarp * vectors) {
+    geometry.team = static_cast<int>(PowerOfTwo(CeilDiv(accesses, vectors)));
+    geometry.piece = length;
   } else {
-    threads = WholeWarps(CeilDiv(accesses, geometry.vectors), kSecondOrderThreads);
+    threads = WholeWarps(CeilDiv(accesses, vectors), kThreads);
     geometry.team = threads;
-    geometry.slice = int64_t{threads} * geometry.vectors * geometry.width;
+    geometry.piece = threads * vectors * geometry.width;
   }
-  geometry.slices = CeilDiv(length, geometry.slice);
+  const int64_t slices = CeilDiv(length, geometry.piece);
+  geometry.slices = Divider(slices);
   const int64_t teams = threads / geometry.team;
-  const int64_t wanted = work.device.multiprocessors * kWantedThreads / threads;
-  geometry.slots = std::min(rows, CeilDiv(wanted, geometry.slices) * teams);
+  geometry.slots =
+      std::min(geometry.count, CeilDiv(WantedBlocks(work, threads), slices) * teams);
   // A team keeps to rows of one group: there is a multiple of G of them.
   if (work.params && problem.g > 1) {
     geometry.slots =
         problem.g *
         std::max<int64_t>(1, std::min(problem.n, geometry.slots / problem.g));
   }
-  plan->geometry = geometry;
-  plan->partial_bytes = kSecondOrderSums * rows * geometry.slices * work.compute_bytes;
-  const int64_t blocks = CeilDiv(geometry.slots, teams) * geometry.slices;
-  AddLaunch(plan, "SecondOrderRowSums", blocks, threads, 1,
-            teams > 1 ? 0 : SharedOfSums(work, threads));
-  AddLaunch(plan, "SecondOrderRowGradient", blocks, threads, 1, 0);
-  AddParams(work, geometry.slots / problem.g, problem.num_params(), plan);
+  // Teams of a warp or less need no shared memory.
+  Finish(work, geometry, "SecondOrderRows", CeilDiv(geometry.slots, teams) * slices,
+         threads, teams > 1 ? 0 : kSecondOrderSums * (threads / kWarp), 0,
+         geometry.slots / problem.g, problem.num_params(), plan);
 }
 
 void PlanRuns(const Work& work, Plan* plan) {
+  constexpr int kAccessesOfPiece = 8;  // of each lane of a warp
   const NormProblem& problem = work.problem;
-  const int64_t rows = RowsOf(problem);
-  RunsGeometry geometry;
-  CutRuns(work, &geometry);
-  const int64_t units = problem.k * geometry.pieces;
-  const int threads = WholeWarps(units * geometry.team, kSecondOrderThreads);
-  const int64_t wanted = work.device.multiprocessors * kWantedThreads / threads;
-  geometry.slices = std::max<int64_t>(
-      1, std::min(CeilDiv(units, threads / geometry.team), CeilDiv(wanted, rows)));
-  geometry.slots = std::min(rows, CeilDiv(kRounds * wanted, geometry.slices));
-  plan->geometry = geometry;
-  plan->partial_bytes = kSecondOrderSums * rows * geometry.slices * work.compute_bytes;
-  const int64_t blocks = geometry.slots * geometry.slices;
-  AddLaunch(plan, "SecondOrderRuns", blocks, threads, 1, SharedOfSums(work, threads));
-  AddLaunch(plan, "SecondOrderRuns", blocks, threads, 1, 0);
-  AddParams(work, problem.n * geometry.pieces, problem.num_params(), plan);
+  const int64_t q = problem.q;
+  SecondOrderGeometry geometry = GeometryOf(problem);
+  geometry.runs = true;
+  geometry.width = work.Width(q);
+  const int64_t accesses = CeilDiv(q, geometry.width);
+  geometry.team = static_cast<int>(std::min<int64_t>(kWarp, PowerOfTwo(accesses)));
+  const int64_t most = CeilDiv(accesses, int64_t{kWarp} * kAccessesOfPiece);
+  geometry.piece = CeilDiv(accesses, most) * geometry.width;
+  const int64_t pieces = CeilDiv(q, geometry.piece);
+  geometry.pieces = Divider(pieces);
+  const int64_t units = problem.k * pieces;
+  const int threads = WholeWarps(units * geometry.team, kThreads);
+  const int64_t wanted = WantedBlocks(work, threads);
+  const int64_t slices =
+      std::max<int64_t>(1, std::min(CeilDiv(units, threads / geometry.team),
+                                    CeilDiv(wanted, geometry.count)));
+  geometry.slices = Divider(slices);
+  geometry.slots = std::min(geometry.count, CeilDiv(kRounds * wanted, slices));
+  Finish(work, geometry, "SecondOrderRuns", geometry.slots * slices, threads,
+         kSecondOrderSums * (threads / kWarp), 0, problem.n * pieces,
+         problem.num_params(), plan);
+}
+
+// How a line is cut into tiles.
+struct Cut {
+  int width;
+  int64_t lanes;
+  int64_t blocks;     // tiles, or groups that are too wide for one
+  int64_t parts = 1;  // tiles of one of these
+};
+
+// A tile's rows are at least one line of the cache, where the tensor's are.
+constexpr int64_t kLineBytes = 128;
+
+// A row of columns is within one warp, so that shuffles add up its d_gamma.
+Cut CutColumns(const Work& work, const SecondOrderGeometry& geometry) {
+  const int width = work.Width(geometry.line);
+  int64_t threads = std::min<int64_t>(kWarp, PowerOfTwo(CeilDiv(geometry.line, width)));
+  while (threads * width * work.element_bytes > kLineBytes &&
+         geometry.outer * CeilDiv(geometry.line, threads * width) <
+             2 * work.device.multiprocessors) {
+    threads /= 2;
+  }
+  return {width, threads * width, CeilDiv(geometry.line, threads * width)};
+}
+
+// Whole groups, in steps of whole accesses; or parts of a group that is too wide.
+Cut CutGroups(const Work& work, const SecondOrderGeometry& geometry) {
+  constexpr int64_t kMostThreads = 128;  // of a row, unless it is a whole line
+  const int64_t line = geometry.line, group = geometry.group_lanes;
+  int width = work.Width(line);
+  int64_t step = std::lcm(group, int64_t{width});
+  if (group <= kMostThreads * width && step > kMostThreads * width &&
+      (step < line || step > kThreads * width)) {
+    width = 1;
+    step = group;
+  }
+  if (group > kMostThreads * width) {
+    if (group % width != 0) width = 1;
+    const int64_t parts = CeilDiv(group, kMostThreads * width);
+    const int64_t lanes = RoundUp(CeilDiv(group, parts), width);
+    return {width, lanes, geometry.groups.divisor(), CeilDiv(group, lanes)};
+  }
+  const int64_t most = kMostThreads * width;
+  int64_t lanes = std::min(line, step * CeilDiv(kLineBytes / work.element_bytes, step));
+  if (lanes > most) lanes = std::min(line, step);
+  // Wider, where that leaves enough tiles and these are short.
+  while (2 * lanes <= std::min(line, most / 2) &&
+         8 * geometry.rows * lanes * work.element_bytes <= work.SharedBytesOfHalf() &&
+         geometry.outer * CeilDiv(line, lanes) > 8 * work.device.multiprocessors) {
+    lanes *= 2;
+  }
+  return {width, lanes, CeilDiv(line, lanes)};
 }
 
 void PlanTiles(const Work& work, Plan* plan) {
-  const Lines lines(work.problem);
-  TileGeometry geometry;
-  const int threads = CutTiles(work, lines, &geometry);
-  const int64_t thread_rows = threads / (geometry.lanes / geometry.width);
-  const int64_t tiles_of_slot = geometry.lane_blocks * geometry.parts;
-  const int64_t wanted = work.device.multiprocessors * kWantedThreads / threads;
-  geometry.slabs =
-      std::max<int64_t>(1, std::min(CeilDiv(lines.rows, 4 * thread_rows),
-                                    CeilDiv(wanted, lines.outer * tiles_of_slot)));
-  geometry.slabs = CeilDiv(lines.rows, CeilDiv(lines.rows, geometry.slabs));
-  const int64_t blocks_of_slot = tiles_of_slot * geometry.slabs;
+  SecondOrderGeometry geometry = GeometryOf(work.problem);
+  const bool columns = geometry.columns;
+  const int64_t rows = geometry.rows, outer = geometry.outer;
+  const Cut cut = columns ? CutColumns(work, geometry) : CutGroups(work, geometry);
+  geometry.tiles = true;
+  geometry.width = cut.width;
+  geometry.lanes = static_cast<int>(cut.lanes);
+  geometry.lane_blocks = Divider(cut.blocks);
+  geometry.parts = Divider(cut.parts);
+  // No more rows of threads than rows.
+  const int64_t of_row = cut.lanes / cut.width;
+  const int threads = WholeWarps(of_row * rows, kThreads);
+  const int64_t thread_rows = threads / of_row;
+  const int64_t tiles = cut.blocks * cut.parts;
+  const int64_t wanted = WantedBlocks(work, threads);
+  int64_t slabs = std::max<int64_t>(
+      1, std::min(CeilDiv(rows, 4 * thread_rows), CeilDiv(wanted, outer * tiles)));
+  geometry.slab_rows = CeilDiv(rows, slabs);
+  slabs = CeilDiv(rows, geometry.slab_rows);
+  geometry.slices = Divider(slabs * cut.parts);
   // Where lanes' d_gamma is summed, few blocks that go on to the next sample leave few
   // partial sums.
-  const int64_t most = work.params && !lines.columns ? wanted : kMaxGrid;
-  geometry.slots = std::max<int64_t>(1, std::min(lines.outer, most / blocks_of_slot));
-  plan->geometry = geometry;
-  plan->partial_bytes = kSecondOrderSums * lines.outer * geometry.slabs *
-                        geometry.parts * lines.groups * work.compute_bytes;
-  const int64_t tile_bytes = TileBytes(work.compute_bytes, geometry.lanes, thread_rows);
-  const int64_t groups = geometry.parts > 1 ? 1 : geometry.lanes / lines.group_lanes;
-  const int64_t blocks = geometry.slots * blocks_of_slot;
-  AddLaunch(plan, "SecondOrderTileSums", blocks, threads, 1, tile_bytes);
-  AddLaunch(plan, "SecondOrderTileGradient", blocks, threads, 1,
-            tile_bytes + kSecondOrderShares * groups * work.compute_bytes);
-  if (lines.columns) {
-    AddParams(work, lines.outer * geometry.lane_blocks, lines.rows, plan);
-  } else {
-    AddParams(work, geometry.slots * geometry.slabs, lines.line, plan);
-  }
+  const int64_t most = work.params && !columns ? wanted : kMaxGrid;
+  geometry.slots = std::max<int64_t>(1, std::min(outer, most / (tiles * slabs)));
+  const second_order::TileLayout layout(cut.lanes, thread_rows);
+  const int64_t groups = cut.parts > 1 ? 1 : cut.lanes / geometry.group_lanes;
+  Finish(work, geometry, "SecondOrderTiles", geometry.slots * tiles * slabs, threads,
+         layout.shares, layout.shares + kShares * groups,
+         columns ? outer * cut.blocks : geometry.slots * slabs,
+         columns ? rows : geometry.line, plan);
 }
 
 Plan MakePlan(const Work& work) {

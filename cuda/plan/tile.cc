@@ -8,7 +8,8 @@ namespace {
 
 // A tile's rows are at least one line of the cache, where the tensor's are.
 constexpr int64_t kLineBytes = 128;
-constexpr int64_t kMaxThreadsOfRow = 128;
+constexpr int64_t kMostThreads = 256;      // of a block
+constexpr int64_t kMaxThreadsOfRow = 128;  // unless it is a whole line
 constexpr double kFilled = 0.6;
 // A split pays for its second kernel from here on.
 constexpr int64_t kSplitBytes = int64_t{2} << 20;
@@ -39,7 +40,8 @@ void CutGroups(const Work& work, const Lines& lines, TileGeometry* geometry) {
     return;
   }
   int64_t step = std::lcm(lines.group_lanes, int64_t{geometry->width});
-  if (step > most() && step < lines.line) {
+  // A line that is a tile may be wider, but not than a block.
+  if (step > most() && (step < lines.line || step > kMostThreads * geometry->width)) {
     geometry->width = 1;
     if (lines.group_lanes > most()) return CutGroups(work, lines, geometry);
     step = lines.group_lanes;
@@ -61,7 +63,6 @@ void CutGroups(const Work& work, const Lines& lines, TileGeometry* geometry) {
 }
 
 int ThreadsFor(const Lines& lines, const TileGeometry& geometry) {
-  constexpr int64_t kMostThreads = 256;
   const int64_t of_row = geometry.lanes / geometry.width;
   // No more rows of threads than rows.
   return static_cast<int>(std::max<int64_t>(

@@ -40,6 +40,8 @@ SCHEMES = {
     "block, a group in that of a cluster.",
     "tile, read twice": "Groups lie across rows; slabs of rows over the grid, which a "
     "second kernel reads again.",
+    "second_order": "Sums over slices of groups; a second kernel adds them up, and "
+    "reads all tensors again.",
 }
 
 

@@ -82,9 +82,10 @@ SECOND, SECOND_ROWS = (
     "kernels/second_order/sums.cuh",
     "kernels/second_order/rows.cuh",
 )
-SECOND_RUNS, SECOND_TILE = (
+SECOND_RUNS, SECOND_TILES, SECOND_TILE_SUMS = (
     "kernels/second_order/runs.cuh",
-    "kernels/second_order/tile.cuh",
+    "kernels/second_order/tiles.cuh",
+    "kernels/second_order/tile_sums.cuh",
 )
 FORMULA = "../csrc/core/second_order.h"
 PLAN_ROWS, PLAN_COLUMNS = "plan/rows.cc", "plan/columns.cc"
@@ -123,7 +124,8 @@ MUTANTS = [
     *barriers(PARAMS, 2),
     *barriers(RUNS, 1, "team.Finish();"),
     *barriers(SECOND, 2),
-    *barriers(SECOND_TILE, 2),
+    *barriers(SECOND_TILES, 2),
+    *barriers(SECOND_TILE_SUMS, 2),
     # Sums that lie over x and are written before others have read its first element.
     Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
     Mutant(
@@ -210,15 +212,31 @@ MUTANTS = [
     Mutant(LONG, "if (i >= args.rows.length) return;", ""),
     Mutant(LONG, "if (first + r >= args.rows.count) continue;", ""),
     Mutant(LONG, "if (row >= args.rows.count) continue;", ""),
-    Mutant(SECOND_ROWS, "slot < args.slots && row < args.rows.count", "slot < 1 << 30"),
-    Mutant(SECOND_ROWS, "left < args.slice ? left : args.slice", "args.slice"),
-    Mutant(SECOND_ROWS, " || team.slot >= args.slots", ""),
+    Mutant(
+        SECOND_ROWS,
+        "team.slot < geometry.slots && row < geometry.count",
+        "team.slot < 1 << 30",
+    ),
+    Mutant(
+        SECOND_ROWS, "left < geometry.piece ? left : geometry.piece", "geometry.piece"
+    ),
+    Mutant(SECOND_ROWS, " || team.slot >= geometry.slots", ""),
     Mutant(SECOND_ROWS, "if (!access.Has(j)) return;", ""),
     Mutant(SECOND_ROWS, "team.slice == 0 && ", "team.slice == 1 && "),
-    Mutant(SECOND_RUNS, "i < end; i += step", "i <= end; i += step"),
-    Mutant(SECOND_RUNS, "row < args.rows.count; row +=", "row < 1; row +="),
-    Mutant(SECOND_TILE, "tile.slab == 0 && tile.part == 0", "tile.slab == 1"),
-    Mutant(SECOND_TILE, "tile.active && row < tile.row_end", "tile.active"),
+    Mutant(SECOND_RUNS, "i < stop; i +=", "i <= stop; i +="),
+    Mutant(SECOND_RUNS, "row < geometry.count; row +=", "row < 1; row +="),
+    Mutant(
+        SECOND_RUNS,
+        "q - inside < geometry.piece ? q - inside : geometry.piece",
+        "geometry.piece",
+    ),
+    Mutant(SECOND_TILES, "tile.slice == 0 && ", "tile.slice == 1 && "),
+    Mutant(SECOND_TILES, "tile.active && row < tile.row_end", "tile.active"),
+    Mutant(SECOND_TILE_SUMS, "end - first_lane < geometry.lanes", "end < 0"),
+    Mutant(
+        SECOND_TILE_SUMS, "thread_row < thread_rows && lane < lanes", "lane < lanes"
+    ),
+    Mutant(SECOND_TILE_SUMS, "row_begin + geometry.slab_rows < geometry.rows", "true"),
     # Gradients that nobody wants.
     Mutant(COLUMNS, "if (params.gamma != nullptr)", "if (true)"),
     Mutant(COLUMNS, "if (params.gamma != nullptr)", "if (true)", 1),
@@ -269,9 +287,20 @@ MUTANTS = [
     Mutant(LONG, "device::Blocks() - 1 - device::Block()", "0"),
     Mutant(LONG, "row * geometry.pieces + i", "i"),
     Mutant(LONG, "(first + r) * args.rows.length + i", "first * args.rows.length + i"),
-    Mutant(SECOND_ROWS, "args.rows.g.Remainder(row) * args.rows.k", "0", 1),
-    Mutant(SECOND_RUNS, "(n * args.pieces.divisor() + piece)", "n"),
-    Mutant(SECOND_TILE, "tile.slot * tiles.slabs.divisor() + tile.slab", "tile.slot"),
+    Mutant(SECOND, "group * geometry.slices.divisor() + slice", "group"),
+    Mutant(SECOND_ROWS, "geometry.groups.Remainder(row) * geometry.k", "0"),
+    Mutant(SECOND_RUNS, "(n * pieces + piece)", "n"),
+    Mutant(
+        SECOND_TILES,
+        "tile.slot * slabs + geometry.parts.Divide(tile.slice)",
+        "tile.slot",
+    ),
+    Mutant(SECOND_TILE_SUMS, "row * lanes_ + lane %", "row + lane %"),
+    Mutant(
+        SECOND_TILE_SUMS,
+        "outer * geometry.groups.divisor() + first_group",
+        "outer + first_group",
+    ),
     # What stays in registers, and for which accesses.
     Mutant(FORWARD, "!Features::kGeneral && kVectors == 1;", "!Features::kGeneral;"),
     Mutant(BACKWARD, "!Features::kGeneral && kVectors == 1;", "!Features::kGeneral;"),
@@ -320,7 +349,7 @@ MUTANTS = [
     Mutant(SECOND, "-rstd * rstd * shares", "rstd * rstd * shares"),
     Mutant(SECOND_ROWS, "columns[j][e] += terms[e];", "columns[j][e] = terms[e];"),
     Mutant(SECOND_RUNS, "Add(Weighted<C>(of_run, by.gamma, by.ddgamma), &sums)", ""),
-    Mutant(SECOND_TILE, "of_row += terms[e];", ""),
+    Mutant(SECOND_TILES, "of_row += terms[e];", ""),
     # Masks, and parameters of each position.
     Mutant(MASK, "column + 1 == q ? 0 : column + 1", "column + 1"),
     Mutant(MASK, "mask.positions + position * q", "mask.positions"),
@@ -397,6 +426,7 @@ MUTANTS = [
     Mutant(PLANNING, "kColumnSumsThreads * work.compute_bytes", "work.compute_bytes"),
     Mutant(NORM, "args->slots = geometry.slots;", ""),
     Mutant(NORM, "args->slices = Divider(geometry.pieces);", ""),
+    Mutant(NORM, "args.params.q = geometry.q;", ";"),
     Mutant(NORM, "needs_beta ? buffers.beta : nullptr", "nullptr"),
 ]
 

@@ -17,7 +17,7 @@ from emulated_norms import (
 )
 from emulated_second_order import check, draw, saved, second_order
 from reference import Norm
-from test_kernels import SCHEMES, group, instances, layer, name_of, rms, same_bits
+from test_kernels import SCHEMES, group, layer, name_of, rms, same_bits
 
 DEVICES = (SMALL, CLUSTERS, ROOMY, LONELY)
 
@@ -76,9 +76,15 @@ def test_values(emulated, norm, shape, dtype, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_the_cases_reach_every_kernel(emulated, dtype):
-    found, _ = instances(emulated, dtype, "second_order", CASES)
-    schemes = ("split_rows", "split_runs", "split_tile")
-    assert found == set(itertools.product(schemes, (False, True)))
+    found = set()
+    for (norm, shape), device, offset in itertools.product(CASES, DEVICES, (0, 1)):
+        options = Options(offset=offset)
+        made = plan(emulated, norm, shape, dtype, device, options, "second_order")
+        assert made["scheme"] == "second_order"
+        geometry = made["geometry"]
+        found.add((geometry["tiles"], geometry["runs"], geometry["width"] > 1))
+    walks = ((0, 0), (0, 1), (1, 0))  # rows, runs, tiles
+    assert found == {(*walk, wide) for walk in walks for wide in (False, True)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)

@@ -50,11 +50,9 @@ MOST_THREADS = {
     "SplitTileNormalize": 256,
     "SplitTileGradient": 256,
     "CountMask": 256,
-    "SecondOrderRowSums": 256,
-    "SecondOrderRowGradient": 256,
+    "SecondOrderRows": 256,
     "SecondOrderRuns": 256,
-    "SecondOrderTileSums": 256,
-    "SecondOrderTileGradient": 256,
+    "SecondOrderTiles": 256,
 }
 ELEMENT_BYTES = {"float": 4, "Half": 2, "Bfloat16": 2, "double": 8}
 

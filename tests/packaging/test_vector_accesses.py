@@ -9,18 +9,21 @@ from fusednorm import _build_info
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A mangled name: the kernel, the data type, and what else its template takes.
-NAME = re.compile(r"_ZN9fusednorm4cuda\d+(\w+?)I(?:NS0_\d+\w+?E|f|d)(\w*?)EEv")
+# A mangled name: the kernel, perhaps in a namespace of its scheme, the data type, and
+# what else its template takes.
+NAME = re.compile(
+    r"_ZN9fusednorm4cuda(?:\d+[a-z_]+)?\d+(\w+?)I(?:NS0_\d+\w+?E|f|d)(\w*?)EEv"
+)
 # The width of an access; rows and long rows have it from their features instead.
 WIDTH = re.compile(r"Li(\d+)E")
 FEATURES = re.compile(r"NS0_(?:5PlainILb[01]ELb[01]E|7GeneralILb([01])E)E")
 LOAD = re.compile(r"\bld\.global(\.\w+)*\.v4\.\w?32")
 STORE = re.compile(r"\bst\.global(\.\w+)*\.v4\.\w?32")
 # Kernels that leave sums, not a tensor, behind. RunsBackward and TileBackward do so
-# where they are not resident, SecondOrderRuns does as the first of two.
+# where they are not resident, those of the second order do as the first of two.
 SUMS = re.compile(
     r"LongRowSums|SplitRowsSums|SplitTileMoments|SplitRowsMoments"
-    r"|SecondOrder(Row|Tile)Sums|(RunsBackward|TileBackward|SecondOrderRuns)\w*Lb0E"
+    r"|(RunsBackward|TileBackward|SecondOrder(Rows|Runs|Tiles))\w*Lb0E"
 )
 SINGLE = {"ColumnSums", "CountMask"}  # of all types, element by element
 FULL = 8  # elements of 2 bytes

@@ -1,16 +1,18 @@
 // What the second-order kernels share: a group's seven sums over lanes and in memory,
 // and the results of one access. The formula is core/second_order.h's.
 //
-// There are always two kernels: the first leaves the sums of slices behind, the second
-// adds them up and reads dy, x and ddx again.
+// Each kernel is there twice. Without kGradient it leaves the sums of slices behind;
+// with it it adds them up, and writes d_dy, d_x and partial sums of d_gamma.
 #pragma once
 
 #include "core/second_order.h"
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/team.cuh"
+#include "cuda/kernels/second_order/geometry.h"
 
 namespace fusednorm {
 namespace cuda {
+namespace second_order {
 
 template <class C>
 FUSEDNORM_DEVICE void Add(const SecondOrderSums<C>& more, SecondOrderSums<C>* sums) {
@@ -24,27 +26,19 @@ FUSEDNORM_DEVICE void LaneSums(SecondOrderSums<C>* sums, int lanes) {
   for (int s = 0; s < kSecondOrderSums; ++s) sums->at[s] = LaneSum(sums->at[s], lanes);
 }
 
-template <class C>
-FUSEDNORM_DEVICE SecondOrderSums<C> LoadSecondOrderSums(const void* partial,
-                                                        int64_t i) {
-  SecondOrderSums<C> sums;
-#pragma unroll
-  for (int s = 0; s < kSecondOrderSums; ++s) {
-    sums.at[s] =
-        device::Load(static_cast<const C*>(partial) + kSecondOrderSums * i + s);
-  }
-  return sums;
-}
-template <class C>
-FUSEDNORM_DEVICE void StoreSecondOrderSum(void* partial, int64_t i, int which, C sum) {
-  device::Store(static_cast<C*>(partial) + kSecondOrderSums * i + which, sum);
+// The place of a slice's partial sum in the workspace.
+FUSEDNORM_DEVICE int64_t PartialAt(const SecondOrderGeometry& geometry, int64_t group,
+                                   int64_t slice, int which) {
+  return kSecondOrderSums * (group * geometry.slices.divisor() + slice) + which;
 }
 
-// Leaves the sums of a block's threads as partial sum `i`. Uses shared memory of
+// Leaves the sums of a block's threads as those of a slice. Uses shared memory of
 // kSecondOrderSums numbers a warp, from its start.
 template <class C>
-FUSEDNORM_DEVICE void StoreSumsOfBlock(SecondOrderSums<C> sums, void* partial,
-                                       int64_t i) {
+FUSEDNORM_DEVICE void StoreSumsOfBlock(const SecondOrderArgs& args,
+                                       const SecondOrderGeometry& geometry,
+                                       SecondOrderSums<C> sums, int64_t group,
+                                       int64_t slice) {
   const device::Shared<C> shared(0);
   const int lane = device::Thread() % device::kWarp;
   const int warp = device::Thread() / device::kWarp;
@@ -62,40 +56,37 @@ FUSEDNORM_DEVICE void StoreSumsOfBlock(SecondOrderSums<C> sums, void* partial,
     for (int w = 0; w < device::Threads() / device::kWarp; ++w) {
       sum += shared.Get(kSecondOrderSums * w + which);
     }
-    StoreSecondOrderSum(partial, i, which, sum);
+    device::Store(
+        static_cast<C*>(args.partial) + PartialAt(geometry, group, slice, which), sum);
   }
   device::SyncBlock();  // before the next sums
 }
 
-// Adds up the `count` partial sums of a group, from the first one on, over `lanes`
-// neighbouring lanes of which this is number `lane`. All lanes of the warp call.
+// What a group contributes to each of its elements, from the sums of its slices, which
+// `lanes` neighbouring lanes add up; this is number `lane` of them. All lanes of the
+// warp call, with valid = false where there is no group; what they get then means
+// nothing. (To return early took 15 registers more.) One of all that call for a group
+// `stores` what the sums are the gradients of.
 template <class C>
-FUSEDNORM_DEVICE SecondOrderSums<C> JoinSums(const void* partial, int64_t first,
-                                             int64_t count, int lane, int lanes) {
+FUSEDNORM_DEVICE SecondOrderShares<C> JoinShares(const SecondOrderArgs& args,
+                                                 const SecondOrderGeometry& geometry,
+                                                 int64_t group, bool valid, C rstd,
+                                                 int lane, int lanes, bool stores) {
   SecondOrderSums<C> sums = {};
-  for (int64_t i = lane; i < count; i += lanes) {
-    Add(LoadSecondOrderSums<C>(partial, first + i), &sums);
+  const int64_t slices = valid ? geometry.slices.divisor() : 0;
+  for (int64_t slice = lane; slice < slices; slice += lanes) {
+    const C* partial =
+        static_cast<const C*>(args.partial) + PartialAt(geometry, group, slice, 0);
+#pragma unroll
+    for (int s = 0; s < kSecondOrderSums; ++s) sums.at[s] += device::Load(partial + s);
   }
   LaneSums(&sums, lanes);
-  return sums;
-}
-
-template <class C>
-FUSEDNORM_DEVICE SecondOrderShares<C> SharesOfGroup(const SecondOrderArgs& args,
-                                                    const SecondOrderSums<C>& sums,
-                                                    C rstd, int64_t group) {
-  const C drstd = args.drstd == nullptr
+  const C drstd = args.drstd == nullptr || !valid
                       ? C(0)
                       : device::Load(static_cast<const C*>(args.drstd) + group);
-  return SharesOf<C>(sums, static_cast<C>(args.inverse_count), args.centred, rstd,
-                     drstd);
-}
-
-// What the group's sums are the gradients of. One thread a group calls.
-template <class C>
-FUSEDNORM_DEVICE void StoreStatisticGradients(const SecondOrderArgs& args,
-                                              const SecondOrderShares<C>& shares,
-                                              C rstd, int64_t group) {
+  const SecondOrderShares<C> shares =
+      SharesOf<C>(sums, static_cast<C>(args.inverse_count), args.centred, rstd, drstd);
+  if (!valid || !stores) return shares;
   if (args.d_dmean != nullptr) {
     device::Store(static_cast<C*>(args.d_dmean) + group, shares.mean_u);
   }
@@ -103,15 +94,37 @@ FUSEDNORM_DEVICE void StoreStatisticGradients(const SecondOrderArgs& args,
     device::Store(static_cast<C*>(args.d_drstd) + group,
                   -rstd * rstd * shares.mean_u_xhat);
   }
+  return shares;
 }
+
+// What goes with an element.
+template <class C>
+struct Inputs {
+  C mean, rstd, gamma, ddgamma, ddbeta;
+  SecondOrderShares<C> shares;
+
+  FUSEDNORM_DEVICE void SetStatistics(const SecondOrderArgs& args, int64_t group,
+                                      bool valid) {
+    mean = valid && args.centred
+               ? device::Load(static_cast<const C*>(args.mean) + group)
+               : C(0);
+    rstd = valid ? device::Load(static_cast<const C*>(args.rstd) + group) : C(0);
+  }
+  template <class T>
+  FUSEDNORM_DEVICE void SetParams(const SecondOrderArgs& args, int64_t param) {
+    gamma = GammaAt<T>(args.affine, param);
+    ddgamma = ParamOrZero<T>(args.ddgamma, args.affine.narrow, param);
+    ddbeta = ParamOrZero<T>(args.ddbeta, args.affine.narrow, param);
+  }
+};
 
 // dy, x and ddx of one access.
 template <class T, int kWidth>
-struct SecondOrderAccess {
+struct Access {
   typedef typename Number<T>::Compute C;
   C dy[kWidth], x[kWidth], u[kWidth];
 
-  FUSEDNORM_DEVICE SecondOrderAccess(const SecondOrderArgs& args, int64_t at) {
+  FUSEDNORM_DEVICE Access(const SecondOrderArgs& args, int64_t at) {
     typedef Pack<T, kWidth> P;
     const P dy_pack = P::LoadFrom(static_cast<const T*>(args.dy) + at);
     const P x_pack = P::LoadFrom(static_cast<const T*>(args.x) + at);
@@ -120,26 +133,24 @@ struct SecondOrderAccess {
     x_pack.Get(x);
     u_pack.Get(u);
   }
-};
-
-// What goes with an element.
-template <class C>
-struct SecondOrderInputs {
-  C mean, rstd, gamma, ddgamma, ddbeta;
-  SecondOrderShares<C> shares;
+  // What element `e` adds to the sums.
+  FUSEDNORM_DEVICE SecondOrderSums<C> Terms(int e, const Inputs<C>& by) const {
+    return SecondOrderTerms<C>(dy[e] * by.gamma, (x[e] - by.mean) * by.rstd, u[e],
+                               dy[e] * by.ddgamma);
+  }
 };
 
 // Writes d_dy and d_x of an access, whose element e has inputs_of(e). `terms` are those
 // of d_gamma.
 template <class T, int kWidth, class InputsOf>
-FUSEDNORM_DEVICE void WriteSecondOrder(const SecondOrderArgs& args, int64_t at,
-                                       const InputsOf& inputs_of,
-                                       typename Number<T>::Compute (&terms)[kWidth]) {
+FUSEDNORM_DEVICE void WriteGradients(const SecondOrderArgs& args, int64_t at,
+                                     const InputsOf& inputs_of,
+                                     typename Number<T>::Compute (&terms)[kWidth]) {
   typedef typename Number<T>::Compute C;
-  SecondOrderAccess<T, kWidth> access(args, at);
+  Access<T, kWidth> access(args, at);
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
-    const SecondOrderInputs<C> by = inputs_of(e);
+    const Inputs<C> by = inputs_of(e);
     const C xhat = (access.x[e] - by.mean) * by.rstd;
     const SecondOrderValues<C> values =
         SecondOrderOf<C>(access.dy[e], xhat, access.u[e], by.rstd, by.gamma, by.ddgamma,
@@ -152,5 +163,6 @@ FUSEDNORM_DEVICE void WriteSecondOrder(const SecondOrderArgs& args, int64_t at,
   Pack<T, kWidth>::Of(access.x).StoreTo(static_cast<T*>(args.d_x) + at, args.stream);
 }
 
+}  // namespace second_order
 }  // namespace cuda
 }  // namespace fusednorm
