@@ -15,42 +15,6 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// The parts of a geometry that kernels take as numbers of their arguments. `rows`,
-// `columns` and `second_order` take their geometry itself.
-void Take(const EmptyGeometry&, NormArgs*) {}
-void Take(const SecondOrderGeometry&, NormArgs*) {}
-void Take(const RowsGeometry& geometry, NormArgs* args) {
-  args->slots = geometry.slots;
-}
-void Take(const ColumnsGeometry& geometry, NormArgs* args) {
-  args->slices = Divider(geometry.pieces);
-}
-void Take(const SplitRowsGeometry& geometry, NormArgs* args) {
-  args->team = geometry.team;
-  args->slices = Divider(geometry.slices);
-  args->slice = geometry.slice;
-  args->slots = geometry.slots;
-}
-void Take(const RunsGeometry& geometry, NormArgs* args) {
-  args->team = geometry.team;
-  args->slices = Divider(geometry.slices);
-  args->slice = geometry.slice;
-  args->slots = geometry.slots;
-  args->pieces = Divider(geometry.pieces);
-  args->piece = geometry.piece;
-}
-void Take(const TileGeometry& geometry, NormArgs* args) {
-  Tiles& tiles = args->tiles;
-  tiles.lanes = static_cast<int>(geometry.lanes);
-  tiles.lane_blocks = Divider(geometry.lane_blocks);
-  tiles.parts = Divider(geometry.parts);
-  tiles.slabs = Divider(geometry.slabs);
-  tiles.slab_rows = (tiles.rows + geometry.slabs - 1) / geometry.slabs;
-  tiles.slots = geometry.slots;
-}
-
-void Take(const StreamGeometry&, NormArgs*) {}
-
 // Elements of an access.
 int WidthOf(const Geometry& geometry) {
   return std::visit(
@@ -91,27 +55,9 @@ NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamm
   rows.samples = Divider(problem.param_sets);
   rows.q = Divider(problem.q);
   rows.whole_runs = problem.k == 1 || problem.q % WidthOf(plan.geometry) == 0;
-  const bool runs = std::holds_alternative<RunsGeometry>(plan.geometry);
-  rows.mode = runs             ? ParamMode::kRuns
-              : problem.q == 1 ? ParamMode::kAlong
+  rows.mode = problem.q == 1   ? ParamMode::kAlong
               : problem.k == 1 ? ParamMode::kConstant
                                : ParamMode::kRuns;
-
-  Tiles& tiles = args.tiles;
-  const bool columns = !problem.reduces_q;
-  tiles.outer = problem.n;
-  tiles.rows = columns ? problem.k : problem.p;
-  tiles.line = columns ? problem.q : problem.g * problem.k * problem.q;
-  tiles.groups = columns ? problem.q : problem.g;
-  tiles.group_lanes = columns ? 1 : problem.k * problem.q;
-  tiles.columns = columns && !problem.per_position;
-  tiles.positions = problem.per_position;
-  tiles.q = Divider(problem.q);
-  tiles.sample = Divider(problem.n / problem.param_sets);
-  tiles.samples = problem.param_sets;
-  tiles.params = problem.num_params() / problem.param_sets;
-
-  std::visit([&](const auto& geometry) { Take(geometry, &args); }, plan.geometry);
   return args;
 }
 
@@ -148,8 +94,7 @@ ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   // Lines leave a sum for each of their elements.
   const auto* stream = std::get_if<StreamGeometry>(&plan.geometry);
   const auto* second_order = std::get_if<SecondOrderGeometry>(&plan.geometry);
-  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
-                     (stream != nullptr && !stream->by_runs) ||
+  const bool lanes = (stream != nullptr && !stream->by_runs) ||
                      (second_order != nullptr && second_order->tiles);
   params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
   params.narrow = problem.param == problem.data;
@@ -196,25 +141,16 @@ struct Starts {
 
 Starts<ForwardArgs> StartsOf(const Geometry& geometry, const ForwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
-  if (std::holds_alternative<TileGeometry>(geometry)) return FUSEDNORM_STARTS(tile);
   if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
-  if (std::holds_alternative<SplitRowsGeometry>(geometry)) {
-    return FUSEDNORM_STARTS(split_rows);
-  }
   return {};
 }
 
 Starts<BackwardArgs> StartsOf(const Geometry& geometry, const BackwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
-  if (std::holds_alternative<TileGeometry>(geometry)) return FUSEDNORM_STARTS(tile);
   if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
-  if (std::holds_alternative<RunsGeometry>(geometry)) return FUSEDNORM_STARTS(runs);
   if (std::holds_alternative<ColumnsGeometry>(geometry)) {
     return {columns::Start<float>, columns::Start<Half>, columns::Start<Bfloat16>,
             nullptr};  // float64 has no such plan
-  }
-  if (std::holds_alternative<SplitRowsGeometry>(geometry)) {
-    return FUSEDNORM_STARTS(split_rows);
   }
   return {};
 }

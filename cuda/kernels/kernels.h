@@ -31,32 +31,12 @@ template <class T>
 Status Start(const ParamSums& params, const Plan& plan, Stream stream);
 }  // namespace columns
 
-namespace split_rows {
-template <class T>
-Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
-// For a plan of `runs`, only the last kernel, which is the same.
-template <class T>
-Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
-}  // namespace split_rows
-
-namespace runs {
-template <class T>
-Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
-}  // namespace runs
-
 namespace stream {
 template <class T>
 Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 }  // namespace stream
-
-namespace tile {
-template <class T>
-Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
-template <class T>
-Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
-}  // namespace tile
 
 // Counts what a mask leaves, as the plan's first launch.
 namespace mask {

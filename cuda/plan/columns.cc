@@ -21,17 +21,18 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   // Each block of the second kernel adds up the pieces of all rows: 64 of 32 rows were
   // as fast as 32 on an H200, and fill the device with the first kernel.
   constexpr int64_t kMostPieces = 64;
-  geometry.pieces =
+  int64_t pieces =
       std::max<int64_t>(1, std::min({kMostPieces, CeilDiv(16 * multiprocessors, rows),
                                      CeilDiv(accesses, int64_t{kColumnsThreads})}));
-  geometry.piece = CeilDiv(accesses, geometry.pieces);
-  geometry.pieces = CeilDiv(accesses, geometry.piece);
-  if (rows * geometry.pieces > kMaxGrid || blocks > kMaxGrid) return;
+  geometry.piece = CeilDiv(accesses, pieces);
+  pieces = CeilDiv(accesses, geometry.piece);
+  geometry.pieces = Divider(pieces);
+  if (rows * pieces > kMaxGrid || blocks > kMaxGrid) return;
 
   Plan plan;
   plan.geometry = geometry;
-  plan.partial_bytes = 2 * rows * geometry.pieces * work.compute_bytes;
-  AddLaunch(&plan, "LongRowSums", rows * geometry.pieces, kColumnsThreads, 1,
+  plan.partial_bytes = 2 * rows * pieces * work.compute_bytes;
+  AddLaunch(&plan, "LongRowSums", rows * pieces, kColumnsThreads, 1,
             BlockTeamBytes(work.compute_bytes));
   AddLaunch(&plan, "LongRowGradient", blocks, kColumnsThreads, 1, shared);
   plans->push_back(plan);

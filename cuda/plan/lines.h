@@ -12,9 +12,9 @@ namespace cuda {
 // What a planner asks for.
 struct LinesWanted {
   bool general = false;
-  int threads = 0;            // of a block
-  int64_t set_bytes = 0;      // of x, at most, where tiles of 128 bytes allow it
-  int64_t shared_bytes = 0;   // of a block, at most, beyond what the scheme adds
+  int threads = 0;           // of a block
+  int64_t set_bytes = 0;     // of x, at most, where tiles of 128 bytes allow it
+  int64_t shared_bytes = 0;  // of a block, at most, beyond what the scheme adds
 };
 
 struct LinesPlan {

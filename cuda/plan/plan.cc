@@ -15,11 +15,9 @@ bool AllAligned(Pointers... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-// A second kernel reads again what the first one has read.
+// What one launch or its second half reads again.
 bool ReadsTwice(const Geometry& geometry) {
-  if (const auto* tile = std::get_if<TileGeometry>(&geometry)) return !tile->resident;
-  if (const auto* runs = std::get_if<RunsGeometry>(&geometry)) return !runs->resident;
-  return std::holds_alternative<SplitRowsGeometry>(geometry) ||
+  return std::holds_alternative<StreamGeometry>(geometry) ||
          std::holds_alternative<ColumnsGeometry>(geometry);
 }
 

@@ -11,11 +11,8 @@
 #include "cuda/device/devices.h"
 #include "cuda/kernels/columns/geometry.h"
 #include "cuda/kernels/rows/geometry.h"
-#include "cuda/kernels/runs/geometry.h"
 #include "cuda/kernels/second_order/geometry.h"
-#include "cuda/kernels/split_rows/geometry.h"
 #include "cuda/kernels/stream/geometry.h"
-#include "cuda/kernels/tile/geometry.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -29,7 +26,6 @@ struct EmptyGeometry {
 };
 
 using Geometry = std::variant<EmptyGeometry, RowsGeometry, ColumnsGeometry,
-                              SplitRowsGeometry, RunsGeometry, TileGeometry,
                               StreamGeometry, SecondOrderGeometry>;
 // The name of the scheme.
 const char* Name(const Geometry& geometry);

@@ -13,13 +13,6 @@ namespace cuda {
 void AddRowsForward(const Work& work, std::vector<Plan>* plans);
 void AddRowsBackward(const Work& work, std::vector<Plan>* plans);
 void AddColumns(const Work& work, std::vector<Plan>* plans);
-void AddSplitRowsForward(const Work& work, std::vector<Plan>* plans);
-void AddSplitRowsBackward(const Work& work, std::vector<Plan>* plans);
-// Rows whose gamma and beta change from run to run: channels_first groups.
-void AddRuns(const Work& work, std::vector<Plan>* plans);
-
-// Cuts runs of channels_first groups into pieces, and says how many lanes take one.
-void CutRuns(const Work& work, RunsGeometry* geometry);
 
 // What the specialised instances take (instances.h), but for the width of accesses.
 bool HasPlainAffine(const Work& work);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/common/divider.h"
+
 namespace fusednorm {
 namespace cuda {
 
@@ -19,14 +21,14 @@ constexpr int kRowConstants = 4;
 struct ColumnsGeometry {
   static constexpr char kName[] = "columns";
 
-  int width = 1;       // elements of an access
-  int64_t pieces = 1;  // of a row, in the first kernel
-  int64_t piece = 0;   // accesses of one
+  int width = 1;      // elements of an access
+  Divider pieces;     // of a row, in the first kernel
+  int64_t piece = 0;  // accesses of one
 
   template <class Visit>
   void ForEach(Visit&& visit) const {
     visit("width", width);
-    visit("pieces", pieces);
+    visit("pieces", pieces.divisor());
     visit("piece", piece);
   }
 };

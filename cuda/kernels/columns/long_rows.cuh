@@ -4,7 +4,8 @@
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
-#include "cuda/kernels/common/gradient.cuh"
+#include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/common/args.h"
 #include "cuda/kernels/common/moments.cuh"
 #include "cuda/kernels/rows/features.cuh"
 
@@ -19,8 +20,8 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
   constexpr int kWidth = kWidthOf<T, Features>;
   typedef Pack<T, kWidth> P;
   BlockTeam<C> team(args);
-  const int64_t row = args.slices.Divide(device::Block());
-  const int64_t piece = device::Block() - row * args.slices.divisor();
+  const int64_t row = geometry.pieces.Divide(device::Block());
+  const int64_t piece = device::Block() - row * geometry.pieces.divisor();
   const int64_t end = (piece + 1) * geometry.piece * kWidth;
   const int64_t last = end < args.rows.length ? end : args.rows.length;
   const C mean = Features::Centred(args)
@@ -93,8 +94,9 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
   const int warps = device::Threads() / device::kWarp;
   for (int64_t row = warp; row < args.rows.count; row += warps) {
     C plain = 0, with_xhat = 0;
-    for (int64_t i = lane; i < geometry.pieces; i += device::kWarp) {
-      const SumPair<C> sums = LoadSums<C>(args.partial, row * geometry.pieces + i);
+    for (int64_t i = lane; i < geometry.pieces.divisor(); i += device::kWarp) {
+      const SumPair<C> sums =
+          LoadSums<C>(args.partial, row * geometry.pieces.divisor() + i);
       plain += sums.plain;
       with_xhat += sums.with_xhat;
     }

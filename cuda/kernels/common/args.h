@@ -40,30 +40,6 @@ struct Rows {
   ParamMode mode = ParamMode::kAlong;
 };
 
-// Tiles: x as [outer, rows, line], groups across the rows and along `group_lanes`
-// neighbouring elements of a line.
-struct Tiles {
-  int64_t outer = 1;
-  int64_t rows = 1;
-  int64_t line = 1;
-  int64_t groups = 1;  // of a line
-  int64_t group_lanes = 1;
-  bool columns = false;    // parameters vary with the row, not along the line
-  bool positions = false;  // they vary with both, as x does; not columns then
-  Divider q;               // a lane's parameter is lane / Q
-  // So many successive `outer` share gamma and beta, `params` numbers of each: those of
-  // a sample where each of the `samples` has its own, else all.
-  Divider sample;
-  int64_t params = 1;
-  int64_t samples = 1;
-  int lanes = 1;          // of a tile
-  Divider lane_blocks;    // tiles of a line
-  Divider parts;          // tiles of one group, where a tile does not hold one
-  Divider slabs;          // pieces that the rows are cut into
-  int64_t slab_rows = 1;  // rows of a slab; the last slabs may have fewer or none
-  int64_t slots = 1;      // blocks that share `outer`
-};
-
 // Which positions the statistics are of: bool [samples, P, Q]. See mask.cuh.
 struct Mask {
   const uint8_t* positions = nullptr;  // null: of all
@@ -98,14 +74,6 @@ struct NormArgs {
   Real epsilon = 0;
   Real inverse_count = 1;  // of a group's elements
   Rows rows;
-  Tiles tiles;
-  int team = 1;       // threads of a row, lanes of a run
-  Divider slices;     // of a row
-  int64_t slice = 0;  // elements of one
-  int64_t slots = 1;  // teams that share the rows, or those of one slice; of each
-                      // sample that has its own gamma and beta
-  Divider pieces;     // of a run
-  int64_t piece = 0;  // elements of one
 };
 
 struct ForwardArgs : NormArgs {

@@ -20,23 +20,7 @@ struct Moments {
   C count;
 };
 
-template <class C>
-FUSEDNORM_DEVICE Moments<C> LoadMoments(const void* partial, int64_t i) {
-  const C* at = static_cast<const C*>(partial) + kMomentsNumbers * i;
-  return {device::Load(at), device::Load(at + 1), device::Load(at + 2),
-          device::Load(at + 3)};
-}
-template <class C>
-FUSEDNORM_DEVICE void StoreMoments(void* partial, int64_t i,
-                                   const Moments<C>& moments) {
-  C* at = static_cast<C*>(partial) + kMomentsNumbers * i;
-  device::Store(at, moments.near);
-  device::Store(at + 1, moments.mean);
-  device::Store(at + 2, moments.squares);
-  device::Store(at + 3, moments.count);
-}
-
-// The same between blocks of one launch.
+// In the workspace, between blocks of one launch.
 template <class C>
 FUSEDNORM_DEVICE Moments<C> FetchMoments(const void* partial, int64_t i) {
   const C* at = static_cast<const C*>(partial) + kMomentsNumbers * i;
@@ -69,18 +53,6 @@ struct LongSum {
     sum = next;
   }
 };
-
-// Joins the parts that the callers hold, all around the same element, with `total`
-// elements together. `Sum` adds a number over the callers.
-template <class C, class Sum>
-FUSEDNORM_DEVICE Moments<C> Join(const Moments<C>& part, C total, bool centred,
-                                 const Sum& sum) {
-  if (!centred) return {C(0), C(0), sum(part.squares), total};
-  const C weighted = sum(part.count * part.mean);
-  const C mean = total > C(0) ? weighted / total : C(0);
-  const C away = part.mean - mean;
-  return {part.near, mean, sum(part.squares + part.count * away * away), total};
-}
 
 // Joins the parts that `team` neighbouring lanes have: for_each(visit) visits those of
 // the calling lane, each time the same. Every lane gets the same bits, in an order that
@@ -127,33 +99,6 @@ FUSEDNORM_DEVICE Moments<typename Number<T>::Compute> JoinTeam(
   const C mean = weighted * inverse;
   squares -= weighted * mean;
   return {centre, mean, squares < C(0) ? C(0) : squares, total};
-}
-
-// What a mask leaves of parts may be nothing, of the first one too: each part is around
-// an element of its own. To join them, a value near the mean of all: that of those of
-// the parts that have any. Of equal elements it is off by a few units, whose multiples
-// are exact, so that the mean comes out as it should.
-template <class C>
-struct Centre {
-  static constexpr C kScale = C(1) / (1 << 20);  // exact, and no sum overflows
-  C sum = 0;
-  C parts = 0;
-
-  FUSEDNORM_DEVICE void Add(const Moments<C>& part) {
-    if (part.count == C(0)) return;
-    sum += (part.near + part.mean) * kScale;
-    parts += C(1);
-  }
-  FUSEDNORM_DEVICE C Value() const {
-    return parts > C(0) ? sum / parts / kScale : C(0);
-  }
-};
-
-// The same moments around another value.
-template <class C>
-FUSEDNORM_DEVICE Moments<C> Around(C near, const Moments<C>& part) {
-  if (part.count == C(0)) return {near, C(0), C(0), C(0)};
-  return {near, (part.near - near) + part.mean, part.squares, part.count};
 }
 
 // Two sums of a part of a group, which backward leaves behind.

@@ -27,20 +27,5 @@ FUSEDNORM_INLINE constexpr int64_t RowTeamBytes(int64_t compute_bytes) {
   return 2 * kRowTeamWarps * kRowTeamNumbers * compute_bytes;
 }
 
-// TileShared: offsets in numbers of the compute type.
-struct TileLayout {
-  int64_t lane_sums, group_sums, results, param_sums, end;
-  FUSEDNORM_INLINE constexpr TileLayout(int64_t lanes, int64_t thread_rows)
-      : lane_sums(2 * lanes * thread_rows),
-        group_sums(lane_sums + 2 * lanes),
-        results(group_sums + 4 * lanes),
-        param_sums(results + 2 * lanes),
-        end(param_sums + 2 * lanes) {}
-};
-FUSEDNORM_INLINE constexpr int64_t TileBytes(int64_t compute_bytes, int64_t lanes,
-                                             int64_t thread_rows) {
-  return (TileLayout(lanes, thread_rows).end * compute_bytes + 15) / 16 * 16;
-}
-
 }  // namespace cuda
 }  // namespace fusednorm

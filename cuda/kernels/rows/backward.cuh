@@ -6,7 +6,6 @@
 
 #include "cuda/instances.h"
 #include "cuda/kernels/common/affine.cuh"
-#include "cuda/kernels/common/gradient.cuh"
 #include "cuda/kernels/common/held_row.cuh"
 #include "cuda/kernels/common/thread_columns.cuh"
 #include "cuda/kernels/rows/features.cuh"
@@ -15,6 +14,21 @@
 
 namespace fusednorm {
 namespace cuda {
+
+// The first row of a block's first team. `slots` teams take the rows in turn: a
+// multiple of G, so that each has rows of one group and one set of columns. Where each
+// sample has its own gamma and beta, `slots` teams, those of whole blocks, take the
+// rows of one sample, and successive blocks are of successive samples.
+FUSEDNORM_DEVICE int64_t FirstRow(const Rows& rows, int64_t block, int teams) {
+  if (!rows.by_sample) return block * teams;
+  const int64_t turn = rows.samples.Divide(block);
+  return (block - turn * rows.samples.divisor()) * rows.sets.divisor() + turn * teams;
+}
+// From one row of a block's first team to the next. False: that was the last.
+FUSEDNORM_DEVICE bool NextRow(const Rows& rows, int64_t slots, int64_t* row) {
+  *row += slots;
+  return *row < rows.count && (!rows.by_sample || rows.sets.Remainder(*row) >= slots);
+}
 
 template <class T, int kVectors, bool kBlock, class Features>
 constexpr RowsInstance kRowsBackwardInstance = Find(
@@ -173,7 +187,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
       }
     }
     if (by_sample) {
-      more = NextRow(args, &first);
+      more = NextRow(args.rows, geometry.slots, &first);
     } else {
       first += geometry.slots;
       at += next_row;
