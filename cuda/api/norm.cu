@@ -94,7 +94,8 @@ ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   // Lines leave a sum for each of their elements.
   const auto* stream = std::get_if<StreamGeometry>(&plan.geometry);
   const auto* second_order = std::get_if<SecondOrderGeometry>(&plan.geometry);
-  const bool lanes = (stream != nullptr && !stream->by_runs) ||
+  const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
+                     (stream != nullptr && !stream->by_runs) ||
                      (second_order != nullptr && second_order->tiles);
   params.q = Divider(lanes && problem.reduces_q ? problem.q : 1);
   params.narrow = problem.param == problem.data;
@@ -141,12 +142,20 @@ struct Starts {
 
 Starts<ForwardArgs> StartsOf(const Geometry& geometry, const ForwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
+  if (std::holds_alternative<TileGeometry>(geometry)) {
+    return {tile::Start<float>, tile::Start<Half>, tile::Start<Bfloat16>,
+            nullptr};  // float64 has no such plan
+  }
   if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
   return {};
 }
 
 Starts<BackwardArgs> StartsOf(const Geometry& geometry, const BackwardArgs*) {
   if (std::holds_alternative<RowsGeometry>(geometry)) return FUSEDNORM_STARTS(rows);
+  if (std::holds_alternative<TileGeometry>(geometry)) {
+    return {tile::Start<float>, tile::Start<Half>, tile::Start<Bfloat16>,
+            nullptr};  // float64 has no such plan
+  }
   if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
   if (std::holds_alternative<ColumnsGeometry>(geometry)) {
     return {columns::Start<float>, columns::Start<Half>, columns::Start<Bfloat16>,

@@ -38,6 +38,13 @@ template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 }  // namespace stream
 
+namespace tile {
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream);
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
+}  // namespace tile
+
 // Counts what a mask leaves, as the plan's first launch.
 namespace mask {
 template <class T>

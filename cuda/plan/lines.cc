@@ -82,16 +82,18 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
 }
 
 // Sets how the threads lie, and the teams that join them.
-void SetThreads(const Lines& lines, bool general, int threads, LinesGeometry* g) {
+void SetThreads(const Lines& lines, const LinesWanted& wanted, int threads,
+                LinesGeometry* g) {
   int64_t columns = CeilDiv(g->part_lanes, g->width);
   if (lines.columns) columns = PowerOfTwo(columns);
   const int64_t rows =
-      std::max<int64_t>(1, std::min(threads / columns, g->rows));
+      std::max<int64_t>(1, std::min(threads / columns,
+                                    CeilDiv(g->rows, wanted.row_blocks)));
   g->thread_columns = SmallDivider(columns);
   g->thread_rows = SmallDivider(rows);
   g->fold = 1;
   // With a mask the lanes of a thread may have different counts.
-  if (!general && !lines.columns) {
+  if (!wanted.general && !lines.columns) {
     g->fold = static_cast<int>(g->tile_groups == 1
                                    ? g->width
                                    : std::gcd(lines.group_lanes, int64_t{g->width}));
@@ -105,15 +107,7 @@ void SetThreads(const Lines& lines, bool general, int threads, LinesGeometry* g)
 }
 
 int64_t SharedBytes(const Work& work, const LinesGeometry& g) {
-  const int columns = g.thread_columns.divisor(), rows = g.thread_rows.divisor();
-  const int64_t constants = (work.backward ? kLaneConstants : kLaneConstants - 2) *
-                            int64_t{columns} * g.width;
-  const int64_t table =
-      work.backward ? 2 * LaneTable(g.width, columns, rows).Size(rows)
-                    : kMomentsNumbers * LaneTable(g.width / g.fold, columns, rows).Size(rows);
-  // What joins warps has four numbers of each.
-  return std::max({constants, table, int64_t{kMomentsNumbers} * kMaxWarps}) *
-         work.compute_bytes;
+  return std::max(ConstantNumbers(work, g), TableNumbers(work, g)) * work.compute_bytes;
 }
 
 }  // namespace
@@ -127,6 +121,21 @@ int Log2Ceil(int64_t n, int most) {
   int bits = 0;
   while (bits < most && (int64_t{1} << bits) < n) ++bits;
   return bits;
+}
+
+int64_t ConstantNumbers(const Work& work, const LinesGeometry& g) {
+  const int64_t lanes = int64_t{g.thread_columns.divisor()} * g.width;
+  return (work.backward ? kLaneConstants : kLaneConstants - 2) * lanes;
+}
+
+int64_t TableNumbers(const Work& work, const LinesGeometry& g) {
+  const int columns = g.thread_columns.divisor(), rows = g.thread_rows.divisor();
+  const int64_t table =
+      work.backward
+          ? 2 * LaneTable(g.width, columns, rows).Size(rows)
+          : kMomentsNumbers * LaneTable(g.width / g.fold, columns, rows).Size(rows);
+  // What joins warps has four numbers of each.
+  return std::max(table, int64_t{kMomentsNumbers} * kMaxWarps);
 }
 
 LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
@@ -154,7 +163,7 @@ LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
       g.parts.divisor() > 1 ? g.part_lanes : lines.group_lanes);
   plan.threads = wanted.threads;
   for (;; plan.threads /= 2) {
-    SetThreads(lines, wanted.general, plan.threads, &g);
+    SetThreads(lines, wanted, plan.threads, &g);
     plan.shared_bytes = SharedBytes(work, g);
     if (plan.shared_bytes <= wanted.shared_bytes || plan.threads <= 2 * kWarp) break;
     // Fewer threads than columns need narrower tiles.

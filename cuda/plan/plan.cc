@@ -5,6 +5,7 @@
 #include "cuda/plan/planning.h"
 #include "cuda/plan/rows.h"
 #include "cuda/plan/stream.h"
+#include "cuda/plan/tile.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -59,6 +60,7 @@ std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device
     add(backward ? AddRowsBackward : AddRowsForward);
     if (backward) add(AddColumns);
   }
+  add(AddTile);
   add(AddStream);
   // The best of them is kept even if no grid is large enough: its launch says so.
   plans.erase(std::remove_if(plans.begin() + 1, plans.end(),

@@ -13,6 +13,7 @@
 #include "cuda/kernels/rows/geometry.h"
 #include "cuda/kernels/second_order/geometry.h"
 #include "cuda/kernels/stream/geometry.h"
+#include "cuda/kernels/tile/geometry.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -26,7 +27,7 @@ struct EmptyGeometry {
 };
 
 using Geometry = std::variant<EmptyGeometry, RowsGeometry, ColumnsGeometry,
-                              StreamGeometry, SecondOrderGeometry>;
+                              TileGeometry, StreamGeometry, SecondOrderGeometry>;
 // The name of the scheme.
 const char* Name(const Geometry& geometry);
 

@@ -26,6 +26,10 @@ class LaneConstants {
     const int column = lane / kWidth, e = lane % kWidth;
     numbers_.Set(At(which, e / kStep, column) * kStep + e % kStep, value);
   }
+  FUSEDNORM_DEVICE C GetOne(LaneConstant which, int lane) const {
+    const int column = lane / kWidth, e = lane % kWidth;
+    return numbers_.Get(At(which, e / kStep, column) * kStep + e % kStep);
+  }
   // Of elements [part * kStep, part * kStep + kStep) of a column.
   FUSEDNORM_DEVICE void Get(LaneConstant which, int part, int column,
                             C (&values)[kStep]) const {

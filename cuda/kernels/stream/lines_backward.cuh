@@ -5,7 +5,7 @@
 #include "cuda/kernels/lines/apply.cuh"
 #include "cuda/kernels/lines/param_gradients.cuh"
 #include "cuda/kernels/lines/sums.cuh"
-#include "cuda/kernels/stream/batch.cuh"
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/line_slab.cuh"
 #include "cuda/kernels/stream/queue.cuh"

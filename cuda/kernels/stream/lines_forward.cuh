@@ -3,7 +3,7 @@
 
 #include "cuda/kernels/lines/apply.cuh"
 #include "cuda/kernels/lines/moments.cuh"
-#include "cuda/kernels/stream/batch.cuh"
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/line_slab.cuh"
 #include "cuda/kernels/stream/queue.cuh"

@@ -5,7 +5,7 @@
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/team.cuh"
 #include "cuda/kernels/lines/param_gradients.cuh"
-#include "cuda/kernels/stream/batch.cuh"
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/queue.cuh"
 #include "cuda/kernels/stream/run_slab.cuh"

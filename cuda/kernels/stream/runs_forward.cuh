@@ -4,7 +4,7 @@
 
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/lines/moments.cuh"
-#include "cuda/kernels/stream/batch.cuh"
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/queue.cuh"
 #include "cuda/kernels/stream/run_slab.cuh"

@@ -2,10 +2,8 @@
 #pragma once
 
 #include "cuda/kernels/columns/column_sums.cuh"
-#include "cuda/kernels/common/affine.cuh"
-#include "cuda/kernels/common/math.cuh"
 #include "cuda/kernels/common/moments.cuh"
-#include "cuda/kernels/mask/mask.cuh"
+#include "cuda/kernels/common/statistics.cuh"
 #include "cuda/kernels/stream/order.h"
 
 namespace fusednorm {
@@ -14,23 +12,13 @@ namespace cuda {
 template <class C>
 FUSEDNORM_DEVICE void PublishStatistics(const ForwardArgs& args,
                                         const Moments<C>& joined, int64_t group) {
-  const C inverse_count = args.mask.positions == nullptr
-                              ? static_cast<C>(args.inverse_count)
-                              : Inverse(joined.count);
-  const C variance = joined.squares * inverse_count;
-  const C rstd = InverseSqrt(variance + static_cast<C>(args.epsilon));
+  const Statistics<C> statistics = StatisticsOf(args, joined);
   if (args.centred) {
-    device::Publish(static_cast<C*>(args.mean) + group, joined.near + joined.mean);
+    device::Publish(static_cast<C*>(args.mean) + group, statistics.mean);
   }
-  device::Publish(static_cast<C*>(args.rstd) + group, rstd);
+  device::Publish(static_cast<C*>(args.rstd) + group, statistics.rstd);
 }
 
-// What a group contributes to the gradient of its elements:
-// dx = rstd * (dz * gamma - xhat * with_xhat) + added
-template <class C>
-struct GroupTerms {
-  C with_xhat, added;
-};
 template <class C>
 FUSEDNORM_DEVICE GroupTerms<C> FetchTerms(const C* terms, int64_t group) {
   return {device::Fetch(terms + 2 * group), device::Fetch(terms + 2 * group + 1)};
@@ -39,12 +27,9 @@ FUSEDNORM_DEVICE GroupTerms<C> FetchTerms(const C* terms, int64_t group) {
 template <class C>
 FUSEDNORM_DEVICE void PublishTerms(const BackwardArgs& args, C plain, C with_xhat,
                                    int64_t group, C* terms) {
-  const C rstd = device::Load(static_cast<const C*>(args.rstd) + group);
-  const Correction<C> by =
-      CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, group,
-                      InverseCount<C>(args, group));
-  device::Publish(terms + 2 * group, by.with_xhat);
-  device::Publish(terms + 2 * group + 1, by.offset - rstd * by.plain);
+  const GroupTerms<C> of = TermsOfGroup(args, plain, with_xhat, group);
+  device::Publish(terms + 2 * group, of.with_xhat);
+  device::Publish(terms + 2 * group + 1, of.added);
 }
 
 // The slabs' sums, after the counters of the workspace.

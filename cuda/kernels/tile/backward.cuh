@@ -1,0 +1,190 @@
+// Backward of `tile`: x and dy are loaded once into registers. dgamma and dbeta are
+// partial sums of each block, which the kernel of column sums adds up where there are
+// several.
+#pragma once
+
+#include "cuda/kernels/common/batch.cuh"
+#include "cuda/kernels/common/statistics.cuh"
+#include "cuda/kernels/lines/apply.cuh"
+#include "cuda/kernels/lines/sums.cuh"
+#include "cuda/kernels/tile/place.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// The lanes' sums of a block's rows, and what follows from them.
+template <class T, int kWidth>
+class TileSums {
+ public:
+  typedef typename Number<T>::Compute C;
+
+  FUSEDNORM_DEVICE TileSums(const BackwardArgs& args, const TileGeometry& geometry,
+                            const LineSet& set, int rank)
+      : args_(args),
+        g_(geometry.lines),
+        cluster_(geometry.cluster),
+        rank_(rank),
+        set_(set),
+        table_offset_(geometry.shared.table * int64_t{sizeof(C)}),
+        lanes_(geometry.shared.lane_sums * int64_t{sizeof(C)}),
+        own_(geometry.shared.own * int64_t{sizeof(C)}),
+        joined_(geometry.shared.joined * int64_t{sizeof(C)}) {}
+
+  // Of dz and of dz * xhat: called by one thread for each lane.
+  FUSEDNORM_DEVICE void Set(int lane, C plain, C with_xhat) const {
+    lanes_.Set(2 * lane, plain);
+    lanes_.Set(2 * lane + 1, with_xhat);
+  }
+  // All threads call, after Set.
+  FUSEDNORM_DEVICE void Join(const LaneConstants<C, kWidth>& constants) const {
+    device::SyncBlock();
+    StoreParams();
+    JoinBlock(constants);
+    if (cluster_ > 1) {
+      device::SyncCluster();
+      JoinCluster();
+    }
+    device::SyncBlock();
+  }
+  FUSEDNORM_DEVICE GroupTerms<C> terms(int group) const {
+    return {joined_.Get(2 * group), joined_.Get(2 * group + 1)};
+  }
+
+ private:
+  FUSEDNORM_DEVICE C OfCopies(int lane, int which) const {
+    C sum = 0;
+    for (int copy = 0; copy < g_.copies; ++copy) {
+      sum += lanes_.Get(2 * (lane + copy * g_.copy_lanes.divisor()) + which);
+    }
+    return sum;
+  }
+  FUSEDNORM_DEVICE int LanesOfCopy() const {
+    return g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
+  }
+  // The block's part of dgamma and dbeta.
+  FUSEDNORM_DEVICE void StoreParams() const {
+    C* const gamma = static_cast<C*>(args_.params.gamma);
+    C* const beta = static_cast<C*>(args_.params.beta);
+    if (gamma == nullptr && beta == nullptr) return;
+    const int64_t sample = g_.sample.Divide(set_.outer);
+    const int64_t before = set_.outer - sample * g_.sample.divisor();
+    const int64_t samples = g_.outer / g_.sample.divisor();
+    const int64_t at =
+        ((before * cluster_ + rank_) * samples + sample) * (g_.line / g_.copies) +
+        set_.first_lane;
+    for (int lane = device::Thread(); lane < LanesOfCopy(); lane += device::Threads()) {
+      if (gamma != nullptr) device::Store(gamma + at + lane, OfCopies(lane, 1));
+      if (beta != nullptr) device::Store(beta + at + lane, OfCopies(lane, 0));
+    }
+  }
+  // A team for each group, which shares its lanes; where there is one group, the block.
+  FUSEDNORM_DEVICE void JoinBlock(const LaneConstants<C, kWidth>& constants) const {
+    const bool one = g_.tile_groups == 1;
+    const int team = one ? device::kWarp : 1 << (g_.lane_bits + g_.row_bits);
+    const int step = one ? device::Threads() : team;
+    const int member = one ? device::Thread() : device::Thread() & (team - 1);
+    const int teams = one ? 1 : device::Threads() / team;
+    const int lanes = g_.group_lanes.divisor();
+    for (int first = 0; first < set_.groups; first += teams) {
+      const int group = first + (one ? 0 : device::Thread() / team);
+      C plain = 0, with_xhat = 0;
+      if (group < set_.groups) {
+        for (int i = member; i < lanes; i += step) {
+          const int lane = group * lanes + i;
+          const C gamma = constants.GetOne(kLaneGamma, lane);
+          plain += gamma * OfCopies(lane, 0);
+          with_xhat += gamma * OfCopies(lane, 1);
+        }
+      }
+      plain = LaneSum(plain, team);
+      with_xhat = LaneSum(with_xhat, team);
+      // Of the sums over rows of threads nobody needs the table any more.
+      if (one) SumWarps(table_offset_, 0, &plain, &with_xhat);
+      if (member != 0 || group >= set_.groups) continue;
+      if (cluster_ == 1) {
+        Finish(group, plain, with_xhat);
+      } else {
+        own_.Set(2 * group, plain);
+        own_.Set(2 * group + 1, with_xhat);
+      }
+    }
+  }
+  FUSEDNORM_DEVICE void JoinCluster() const {
+    for (int group = device::Thread(); group < set_.groups;
+         group += device::Threads()) {
+      C plain = 0, with_xhat = 0;
+#pragma unroll 4
+      for (int rank = 0; rank < cluster_; ++rank) {
+        plain += own_.GetFrom(rank, 2 * group);
+        with_xhat += own_.GetFrom(rank, 2 * group + 1);
+      }
+      Finish(group, plain, with_xhat);
+    }
+  }
+  FUSEDNORM_DEVICE void Finish(int group, C plain, C with_xhat) const {
+    const GroupTerms<C> terms =
+        TermsOfGroup(args_, plain, with_xhat, set_.first_group + group);
+    joined_.Set(2 * group, terms.with_xhat);
+    joined_.Set(2 * group + 1, terms.added);
+  }
+
+  const BackwardArgs& args_;
+  const LinesGeometry& g_;
+  const int cluster_, rank_;
+  const LineSet& set_;
+  const int64_t table_offset_;
+  const device::Shared<C> lanes_, own_, joined_;
+};
+
+template <class T, int kVectors>
+FUSEDNORM_KERNEL(kTileThreads, 1)
+TileBackward(const BackwardArgs args, const TileGeometry geometry) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kWidth = kFullWidth<T>;
+  const LinesGeometry& g = geometry.lines;
+  const TileBlock block(geometry);
+  const LineSet set(g, block.set);
+  const LinePlace<kWidth> place(g, set, 0, block.begin, block.end);
+  Pack<T, kWidth> x[kVectors], dy[kVectors];
+  LoadBatch(static_cast<const T*>(args.x) + place.at, 0, place, x);
+  LoadBatch(static_cast<const T*>(args.dy) + place.at, 0, place, dy);
+
+  const LaneConstants<C, kWidth> constants(g, 0);
+  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+    const int64_t group = set.first_group + GroupOfLane(g, lane);
+    constants.Set(kLaneMean, lane,
+                  device::Load(static_cast<const C*>(args.mean) + group));
+    constants.Set(kLaneRstd, lane,
+                  device::Load(static_cast<const C*>(args.rstd) + group));
+    SetAffine<T>(args, g, set, place.first_lane, lane, constants);
+  }
+  device::SyncBlock();
+  LaneSums<C, kWidth> mine;
+  if (place.count > 0) {
+    WithActivation(args.activation, [&](const auto& activation) {
+      AddBatch<T>(constants, place.column, activation, x, dy, place.count, &mine);
+    });
+  }
+  const TileSums<T, kWidth> sums(args, geometry, set, block.rank);
+  const SumsTable<C, kWidth> table(g, geometry.shared.table * sizeof(C));
+  table.Join(mine.plain, mine.with_xhat, place,
+             [&](int lane, C plain, C with_xhat) { sums.Set(lane, plain, with_xhat); });
+  sums.Join(constants);
+  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+    const GroupTerms<C> terms = sums.terms(GroupOfLane(g, lane));
+    constants.Set(kLaneXhat, lane, terms.with_xhat);
+    constants.Set(kLaneAdded, lane, terms.added);
+  }
+  device::SyncBlock();
+  if (place.count > 0) {
+    WithActivation(args.activation, [&](const auto& activation) {
+      GradientBatch<T>(constants, place.column, activation, dy, x);
+    });
+    StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);
+  }
+  // Nobody's shared memory goes away while others of the cluster may read it.
+  if (geometry.cluster > 1) device::SyncCluster();
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

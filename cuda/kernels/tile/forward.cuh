@@ -1,0 +1,131 @@
+// Forward of `tile`: x is loaded once into registers; the block's sums meet in shared
+// memory, those of a cluster in that of all its blocks.
+#pragma once
+
+#include "cuda/kernels/common/batch.cuh"
+#include "cuda/kernels/common/statistics.cuh"
+#include "cuda/kernels/lines/apply.cuh"
+#include "cuda/kernels/lines/moments.cuh"
+#include "cuda/kernels/tile/place.cuh"
+
+namespace fusednorm {
+namespace cuda {
+
+// mean and rstd of the groups of a set, from the moments that each block of the cluster
+// has of them: two numbers of each group in shared memory.
+template <class T>
+class TileStatistics {
+ public:
+  typedef typename Number<T>::Compute C;
+
+  FUSEDNORM_DEVICE TileStatistics(const ForwardArgs& args, const TileGeometry& geometry,
+                                  const LineSet& set, int rank)
+      : args_(args),
+        cluster_(geometry.cluster),
+        rank_(rank),
+        set_(set),
+        own_(geometry.shared.own * int64_t{sizeof(C)}),
+        joined_(geometry.shared.joined * int64_t{sizeof(C)}) {}
+
+  // What this block has of a group: called by one thread for each.
+  FUSEDNORM_DEVICE void Set(int group, const Moments<C>& moments) const {
+    if (cluster_ == 1) {
+      Finish(group, moments);
+      return;
+    }
+    const int at = kMomentsNumbers * group;
+    own_.Set(at, moments.near);
+    own_.Set(at + 1, moments.mean);
+    own_.Set(at + 2, moments.squares);
+    own_.Set(at + 3, moments.count);
+  }
+  // All threads call, after Set.
+  FUSEDNORM_DEVICE void Join() const {
+    if (cluster_ > 1) {
+      device::SyncCluster();
+      JoinCluster();
+    }
+    device::SyncBlock();
+  }
+  FUSEDNORM_DEVICE C mean(int group) const { return joined_.Get(2 * group); }
+  FUSEDNORM_DEVICE C rstd(int group) const { return joined_.Get(2 * group + 1); }
+
+ private:
+  // Neighbouring threads take what the blocks have of a group.
+  FUSEDNORM_DEVICE void JoinCluster() const {
+    const int teams = device::Threads() / cluster_;
+    const int member = device::Thread() & (cluster_ - 1);
+    for (int first = 0; first < set_.groups; first += teams) {
+      const int group = first + device::Thread() / cluster_;
+      const Moments<C> joined = JoinTeam<T>(cluster_, true, [&](const auto& visit) {
+        if (group >= set_.groups) return;
+        const int at = kMomentsNumbers * group;
+        visit(Moments<C>{own_.GetFrom(member, at), own_.GetFrom(member, at + 1),
+                         own_.GetFrom(member, at + 2), own_.GetFrom(member, at + 3)});
+      });
+      if (group < set_.groups && member == 0) Finish(group, joined);
+    }
+  }
+  FUSEDNORM_DEVICE void Finish(int group, const Moments<C>& moments) const {
+    const Statistics<C> statistics = StatisticsOf(args_, moments);
+    joined_.Set(2 * group, statistics.mean);
+    joined_.Set(2 * group + 1, statistics.rstd);
+    if (rank_ != 0) return;
+    device::Store(static_cast<C*>(args_.mean) + set_.first_group + group,
+                  statistics.mean);
+    device::Store(static_cast<C*>(args_.rstd) + set_.first_group + group,
+                  statistics.rstd);
+  }
+
+  const ForwardArgs& args_;
+  const int cluster_, rank_;
+  const LineSet& set_;
+  const device::Shared<C> own_, joined_;
+};
+
+template <class T, int kVectors>
+FUSEDNORM_KERNEL(kTileThreads, 1)
+TileForward(const ForwardArgs args, const TileGeometry geometry) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kWidth = kFullWidth<T>;
+  const LinesGeometry& g = geometry.lines;
+  const TileBlock block(geometry);
+  const LineSet set(g, block.set);
+  const LinePlace<kWidth> place(g, set, 0, block.begin, block.end);
+  Pack<T, kWidth> packs[kVectors];
+  LoadBatch(static_cast<const T*>(args.x) + place.at, 0, place, packs);
+
+  // gamma and beta are on their way before anything waits for x.
+  const LaneConstants<C, kWidth> constants(g, 0);
+  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+    SetAffine<T>(args, g, set, place.first_lane, lane, constants);
+  }
+  LaneMoments<T, kWidth, false> mine(packs[0], true);
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    if (v < place.count) mine.Add(packs[v]);
+  }
+  const TileStatistics<T> statistics(args, geometry, set, block.rank);
+  const MomentsTable<T, kWidth, false> table(g, geometry.shared.table * sizeof(C));
+  table.Join(
+      FoldedMoments<T, kWidth>(mine, g.fold), place, set.groups, true,
+      [&](int group, const Moments<C>& moments) { statistics.Set(group, moments); });
+  statistics.Join();
+  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+    const int group = GroupOfLane(g, lane);
+    constants.Set(kLaneMean, lane, statistics.mean(group));
+    constants.Set(kLaneRstd, lane, statistics.rstd(group));
+  }
+  device::SyncBlock();
+  if (place.count > 0) {
+    WithActivation(args.activation, [&](const auto& activation) {
+      NormalizeBatch<T>(constants, place.column, activation, packs);
+    });
+    StoreBatch(static_cast<T*>(args.y) + place.at, 0, place, packs, args.stream);
+  }
+  // Nobody's shared memory goes away while others of the cluster may read it.
+  if (geometry.cluster > 1) device::SyncCluster();
+}
+
+}  // namespace cuda
+}  // namespace fusednorm

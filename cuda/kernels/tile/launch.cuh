@@ -1,0 +1,33 @@
+// From a plan of the `tile` scheme to its kernels.
+#pragma once
+
+#include "cuda/kernels/common/launch.cuh"
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/tile/backward.cuh"
+#include "cuda/kernels/tile/forward.cuh"
+
+namespace fusednorm {
+namespace cuda {
+namespace tile {
+
+static_assert(kTileVectors[0] == 2 && kTileVectors[1] == 4, "the instances below");
+
+template <class T>
+Status Start(const ForwardArgs& args, const Plan& plan, Stream stream) {
+  const TileGeometry& geometry = std::get<TileGeometry>(plan.geometry);
+  return device::Launch(geometry.vectors == 2 ? TileForward<T, 2> : TileForward<T, 4>,
+                        plan.launches[0], stream, args, geometry);
+}
+
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream) {
+  const TileGeometry& geometry = std::get<TileGeometry>(plan.geometry);
+  FUSEDNORM_RETURN_IF_ERROR(
+      device::Launch(geometry.vectors == 2 ? TileBackward<T, 2> : TileBackward<T, 4>,
+                     plan.launches[0], stream, args, geometry));
+  return plan.sets == 0 ? Status() : columns::Start<T>(args.params, plan, stream);
+}
+
+}  // namespace tile
+}  // namespace cuda
+}  // namespace fusednorm

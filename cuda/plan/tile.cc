@@ -1,0 +1,121 @@
+// The `tile` scheme: how many blocks share a set, and how many threads each has.
+#include "cuda/plan/tile.h"
+
+#include <algorithm>
+
+#include "cuda/plan/lines.h"
+
+namespace fusednorm {
+namespace cuda {
+namespace {
+
+// Not measured: a block with less has nothing to do but to wait for the others.
+constexpr int64_t kLeastSlabBytes = 2 << 10;
+// Of x in a block: beyond it, a tile is as narrow as whole lines of L2 allow.
+constexpr int64_t kSetBytes = 16 << 10;
+constexpr int64_t kMostSharedBytes = 48 << 10;  // that a kernel gets without asking
+
+// One way to share the sets out.
+struct Shares {
+  TileGeometry geometry;
+  int threads = 0;
+  int64_t blocks = 0, slab_bytes = 0, shared_bytes = 0;
+};
+
+// Lays out shared memory; the numbers it takes.
+TileShared LayOut(const Work& work, const LinesGeometry& g) {
+  TileShared shared;
+  const auto after = [](int64_t offset, int64_t numbers) {
+    return static_cast<int>(RoundUp(offset + numbers, 4));  // accesses of 16 bytes
+  };
+  const int lanes = static_cast<int>(g.tile_lanes);
+  shared.table = after(0, ConstantNumbers(work, g));
+  shared.lane_sums = after(shared.table, TableNumbers(work, g));
+  shared.own = after(shared.lane_sums, work.backward ? 2 * lanes : 0);
+  shared.joined = after(shared.own, kMomentsNumbers * g.tile_groups);
+  shared.end = after(shared.joined, 2 * g.tile_groups);
+  return shared;
+}
+
+// False: a block's rows do not fit its threads' registers, or shared memory.
+bool Share(const Work& work, int cluster, int threads, Shares* shares) {
+  LinesWanted wanted;
+  wanted.threads = threads;
+  wanted.row_blocks = cluster;
+  wanted.set_bytes = kSetBytes;
+  wanted.shared_bytes = std::min(work.SharedBytesOfBlock(), kMostSharedBytes);
+  const LinesPlan lines = PlanLines(work, wanted);
+  if (lines.threads != threads) return false;
+  const LinesGeometry& g = lines.geometry;
+  TileGeometry& geometry = shares->geometry;
+  geometry.lines = g;
+  geometry.width = g.width;
+  if (g.width == 1 || g.columns || g.parts.divisor() > 1) return false;
+  geometry.cluster = cluster;
+  geometry.slab_rows = CeilDiv(g.rows, cluster);
+  const int64_t vectors = CeilDiv(geometry.slab_rows, g.thread_rows.divisor());
+  const auto fits = [&](int most) { return vectors <= most; };
+  const auto instance =
+      std::find_if(std::begin(kTileVectors), std::end(kTileVectors), fits);
+  if (instance == std::end(kTileVectors)) return false;
+  geometry.vectors = *instance;
+  geometry.shared = LayOut(work, g);
+  shares->threads = threads;
+  shares->blocks = g.outer * g.tiles.divisor() * cluster;
+  shares->slab_bytes = geometry.slab_rows * g.tile_lanes * work.element_bytes;
+  shares->shared_bytes = geometry.shared.end * work.compute_bytes;
+  return shares->shared_bytes <= wanted.shared_bytes;
+}
+
+void AddShares(const Work& work, const Shares& shares, std::vector<Plan>* plans) {
+  const NormProblem& problem = work.problem;
+  const LinesGeometry& g = shares.geometry.lines;
+  Plan plan;
+  plan.geometry = shares.geometry;
+  AddLaunch(&plan, work.backward ? "TileBackward" : "TileForward", shares.blocks,
+            shares.threads, shares.geometry.cluster, shares.shared_bytes);
+  if (work.params) {
+    PlanParamSums(work, g.outer / problem.param_sets * shares.geometry.cluster,
+                  problem.param_sets * (g.line / g.copies), true, &plan);
+  }
+  plans->push_back(plan);
+}
+
+}  // namespace
+
+void AddTile(const Work& work, std::vector<Plan>* plans) {
+  const NormProblem& problem = work.problem;
+  // What the instances know when they are compiled.
+  if (problem.p == 1 || !problem.centred || !problem.reduces_q ||
+      problem.has_residual || problem.has_mask || problem.per_position ||
+      problem.data == DataType::kDouble) {
+    return;
+  }
+  // With the fewest blocks for a set that occupy all multiprocessors; the others after.
+  std::vector<Shares> all;
+  for (int cluster = 1; cluster <= std::min(kTileCluster, work.device.max_cluster);
+       cluster *= 2) {
+    for (int threads = 2 * kWarp; threads <= kTileThreads; threads *= 2) {
+      Shares shares;
+      if (!Share(work, cluster, threads, &shares)) continue;
+      all.push_back(shares);
+      break;
+    }
+  }
+  const auto fills = [&](const Shares& shares) {
+    return shares.blocks >= work.device.multiprocessors;
+  };
+  auto best = std::find_if(all.begin(), all.end(), fills);
+  if (best == all.end()) {
+    const auto small = [](const Shares& shares) {
+      return shares.slab_bytes >= kLeastSlabBytes;
+    };
+    const auto last = std::find_if(all.rbegin(), all.rend(), small);
+    best = last == all.rend() ? all.begin() : std::prev(last.base());
+  }
+  if (best != all.end()) std::rotate(all.begin(), best, std::next(best));
+  for (const Shares& shares : all) AddShares(work, shares, plans);
+}
+
+}  // namespace cuda
+}  // namespace fusednorm
