@@ -108,7 +108,10 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   // Every GPU has so much without asking.
   wanted.shared_bytes =
       std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
-  const LinesPlan lines = PlanLines(work, wanted);
+  LinesPlan lines = PlanLines(work, wanted);
+  // What adds up dgamma and dbeta has a number of each thread.
+  lines.shared_bytes =
+      std::max(lines.shared_bytes, lines.threads * work.compute_bytes);
   StreamGeometry geometry;
   geometry.general = general;
   geometry.lines = lines.geometry;

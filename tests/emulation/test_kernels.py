@@ -20,7 +20,6 @@ from emulated_norms import (
     draw,
     forward,
     plan,
-    scheme,
     wide,
 )
 from instances import rows_instances
@@ -84,6 +83,7 @@ CASES = [
     (group(-1), (1, 6000, 8)),
     (group(2, 1), (3, 8, 49)),
     (group(2, 1), (3, 8, 64)),
+    (group(2, 1), (2, 70, 12)),
     (group(3, 1), (2, 6, 1030)),
     (group(-1, 1), (3, 8, 64)),
     (group(-1, 1), (2, 3, 5)),
@@ -91,6 +91,7 @@ CASES = [
     (group(2, 1), (1, 4, 20000)),
     (group(1, 1), (1, 3, 7001)),
     (group(-1, 1), (1, 2, 30001)),
+    (group(1, 1), (1, 2, 33000)),
     (group(2, 2), (3, 5, 4, 6)),
     (group(2, 2), (1, 50, 4, 9)),
     (layer(1), (3, 26, 260)),
@@ -127,22 +128,27 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
         check(emulated, norm, shape, dtype, rng, device, options)
 
 
-def instance_of(made):
-    """Returns the line of cuda/instances.h that a plan of `rows` takes, else None."""
-    if made["scheme"] != "rows":
-        return None
-    geometry = made["geometry"]
-    return (
-        geometry["general"] == 1,
-        geometry["width"] > 1,
-        geometry["vectors"],
-        geometry["block"] == 1,
-    )
+def kernel_of(made):
+    """Returns the scheme of a plan and which of its instances it takes."""
+    geometry, name = made["geometry"], made["scheme"]
+    wide_accesses = geometry["width"] > 1
+    if name == "rows":
+        return (
+            name,
+            geometry["general"] == 1,
+            wide_accesses,
+            geometry["vectors"],
+            geometry["block"] == 1,
+        )
+    if name == "stream":
+        by = "runs" if geometry["by_runs"] else "lines"
+        return name, by, geometry["general"] == 1, wide_accesses
+    return name, wide_accesses
 
 
-def instances(emulated, dtype, which, cases=CASES):
-    """Returns the schemes of the cases, wide or not, and what instances of `rows`."""
-    schemes, rows = set(), set()
+def reached(emulated, dtype, which, cases=CASES):
+    """Returns the kernels of the cases, and what those of `stream` have several of."""
+    kernels, several = set(), set()
     for (norm, shape), device, offset in itertools.product(
         cases, DEVICES.values(), (0, 1)
     ):
@@ -151,35 +157,48 @@ def instances(emulated, dtype, which, cases=CASES):
                 gamma=gamma, beta=gamma, offset=offset, candidate=candidate
             )
             made = plan(emulated, norm, shape, dtype, device, options, which)
-            schemes.add((scheme(made), made["geometry"]["width"] > 1))
-            if made["scheme"] == "rows":
-                rows.add(instance_of(made))
+            kernel = kernel_of(made)
+            kernels.add(kernel)
+            if kernel[0] == "stream":
+                many = [name for name, n in made["geometry"].items() if n > 1]
+                several |= {(kernel[1], name) for name in many}
             if candidate + 1 >= made["candidates"]:
                 break
-    return schemes, rows
+    return kernels, several
 
 
-def compiled_rows(dtype, which):
-    """Returns the lines of the table in cuda/instances.h, as `instance_of` has them."""
-    return {
-        (line.general, line.wide, line.vectors, line.block)
+def compiled(dtype, which):
+    """Returns the kernels of a data type, as `kernel_of` has them."""
+    rows = {
+        ("rows", line.general, line.wide, line.vectors, line.block)
         for line in rows_instances(which)
         if line.element_bytes == np.dtype(dtype).itemsize
     }
+    stream = set()
+    for by in ("lines", "runs"):
+        stream |= {("stream", by, True, False), ("stream", by, True, True)}
+        if dtype != np.float64:
+            stream.add(("stream", by, False, True))
+    has_columns = which == "backward" and dtype != np.float64
+    return rows | stream | ({("columns", True)} if has_columns else set())
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_the_cases_reach_every_kernel(emulated, dtype, which):
-    schemes, rows = instances(emulated, dtype, which)
-    names = {"rows", "split_rows", "tile", "split_tile"}
+    kernels, several = reached(emulated, dtype, which)
+    assert kernels == compiled(dtype, which)
+    of_lines = {"tiles", "parts", "sets", "slabs", "thread_rows"}
+    if dtype != np.float64:  # of which two neighbours are an access
+        of_lines.add("copies")
+    of_runs = {"runs", "pieces", "sets", "slabs", "slab_runs"}
     if which == "backward":
-        names |= {"runs", "split_runs"}
-    expected = set(itertools.product(names, (False, True)))
-    if which == "backward" and dtype != np.float64:
-        expected.add(("columns", True))
-    assert schemes == expected
-    assert rows == compiled_rows(dtype, which)
+        of_lines.add("params")
+        of_runs.add("params")
+    wanted = itertools.chain(
+        itertools.product(["lines"], of_lines), itertools.product(["runs"], of_runs)
+    )
+    assert several >= set(wanted)
 
 
 # One of each scheme, small.
@@ -336,17 +355,17 @@ def test_parameters_of_each_sample_take_no_launches(emulated, dtype, which):
             plan(emulated, each, shape, dtype, device, options, which)
             for each in (of_each, norm)
         )
-        # Rows with parameters of their own take the general instance, or are split
-        # where others are not.
-        if made["scheme"] == "tile":
-            names = ("width", "resident", "slabs", "parts")
-            got, wanted = made["geometry"], expected["geometry"]
-            assert {n: got[n] for n in names} == {n: wanted[n] for n in names}
+        # Rows take the general instance, or another scheme.
+        if made["scheme"] == expected["scheme"] == "stream":
+            got, wanted = dict(made["geometry"]), dict(expected["geometry"])
+            # What adds up dgamma and dbeta depends on how many of them there are.
+            del got["params"], wanted["params"]
+            assert got == wanted
         # One partial sum of each number is the gradient.
         most = max(2, len(expected["kernels"]))
         assert len(made["kernels"]) <= most
-        found.add(scheme(made))
-    assert found == {"rows", "split_rows", "tile", "split_tile"}
+        found.add(made["scheme"])
+    assert found == {"rows", "stream"}
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])

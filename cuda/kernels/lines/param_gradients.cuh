@@ -21,11 +21,8 @@ FUSEDNORM_DEVICE void PublishRowParam(void* to, const LinesGeometry& g,
   sum = LaneSum(sum, g.thread_columns.divisor());
   if (!has || place.column != 0) return;
   const int64_t tile = set.first_lane / g.tile_lanes;
-  const int64_t sample = g.sample.Divide(set.outer);
-  const int64_t before = set.outer - sample * g.sample.divisor();
-  const int64_t samples = g.outer / g.sample.divisor();
-  const int64_t at =
-      ((before * g.tiles.divisor() + tile) * samples + sample) * g.rows + row;
+  const int64_t unit = UnitOfParams(g, set.outer, g.tiles.divisor(), tile);
+  const int64_t at = unit * g.rows + row;
   device::Publish(static_cast<C*>(to) + at, sum);
 }
 

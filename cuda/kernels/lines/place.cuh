@@ -89,5 +89,15 @@ FUSEDNORM_DEVICE int64_t ParamOfLane(const LinesGeometry& g, const LineSet& set,
   return set.first_param + g.q.Divide(first_lane + LaneOfCopy(g, lane));
 }
 
+// Which of the partial sums of parameters is that of `unit`, of so many units of each
+// outer. Those of all samples lie together, as their parameters do in dgamma.
+FUSEDNORM_DEVICE int64_t UnitOfParams(const LinesGeometry& g, int64_t outer,
+                                      int64_t units, int64_t unit) {
+  const int64_t sample = g.sample.Divide(outer);
+  const int64_t before = outer - sample * g.sample.divisor();
+  const int64_t samples = g.outer / g.sample.divisor();
+  return (before * units + unit) * samples + sample;
+}
+
 }  // namespace cuda
 }  // namespace fusednorm

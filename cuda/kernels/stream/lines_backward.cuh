@@ -200,7 +200,8 @@ struct LinesBackward {
     if (GammaWaits()) {
       const int of_tile = group * LanesOfGroup(set) + lane;
       gamma = GammaAt<T>(args.affine, ParamOfLane(g, set, set.first_lane, of_tile));
-      const int64_t at = set.outer * (g.line / g.copies) + set.first_lane + of_tile;
+      const int64_t unit = UnitOfParams(g, set.outer, 1, 0);
+      const int64_t at = unit * (g.line / g.copies) + set.first_lane + of_tile;
       if (args.params.gamma != nullptr) {
         device::Publish(static_cast<C*>(args.params.gamma) + at, b);
       }
