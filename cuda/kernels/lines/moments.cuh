@@ -28,12 +28,26 @@ class LaneMoments {
     for (int e = 0; e < kCounts; ++e) count_[e] = 0;
   }
 
-  FUSEDNORM_DEVICE void Add(const Pack<T, kWidth>& pack) {
-    C values[kWidth];
-    pack.Get(values);
+  // The first `count` of some accesses. They are summed up apart first: a long chain of
+  // additions loses digits, with 16-bit data all in one direction.
+  template <int kVectors>
+  FUSEDNORM_DEVICE void Add(const Pack<T, kWidth> (&packs)[kVectors], int count) {
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) AddTo(e, values[e] - near_[e]);
-    count_[0] += C(1);
+    for (int e = 0; e < kWidth; ++e) {
+      C sum = 0, squares = 0;
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        if (v >= count) continue;
+        C values[kWidth];
+        packs[v].Get(values);
+        const C away = values[e] - near_[e];
+        sum += away;
+        squares += away * away;
+      }
+      sum_[e] += sum;
+      squares_[e] += squares;
+    }
+    count_[0] += static_cast<C>(count < kVectors ? count : kVectors);
   }
   // Those whose bit in `kept` is set.
   FUSEDNORM_DEVICE void AddKept(const Pack<T, kWidth>& pack, uint32_t kept) {
@@ -44,7 +58,9 @@ class LaneMoments {
     for (int e = 0; e < kWidth; ++e) {
       if ((kept >> e & 1) == 0) continue;
       if (centred_ && count_[e] == C(0)) near_[e] = values[e];
-      AddTo(e, values[e] - near_[e]);
+      const C away = values[e] - near_[e];
+      sum_[e] += away;
+      squares_[e] += away * away;
       count_[e] += C(1);
     }
   }
@@ -60,11 +76,6 @@ class LaneMoments {
 
  private:
   static constexpr int kCounts = kMasked ? kWidth : 1;
-
-  FUSEDNORM_DEVICE void AddTo(int e, C away) {
-    sum_[e] += away;
-    squares_[e] += away * away;
-  }
 
   const bool centred_;
   C near_[kWidth], sum_[kWidth], squares_[kWidth];

@@ -32,10 +32,7 @@ struct LinesForward {
     queue.LookAtNext();
     Mine mine(packs[0], true);
     for (int j = 0; j < place.count;) {
-#pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        if (j + v < place.count) mine.Add(packs[v]);
-      }
+      mine.Add(packs, place.count - j);
       j += kVectors;
       if (j < place.count) LoadBatch(x, j, place, packs);
     }

@@ -68,10 +68,7 @@ struct RunsForward {
     Mine mine(any ? packs[0] : P::Zero(), true);
     if (!any) return mine;
     for (int j = 0;;) {
-#pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        if (j + v < place.count) mine.Add(packs[v]);
-      }
+      mine.Add(packs, place.count - j);
       j += kVectors;
       if (j >= place.count) {
         j = 0;

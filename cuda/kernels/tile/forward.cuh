@@ -101,10 +101,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
     SetAffine<T>(args, g, set, place.first_lane, lane, constants);
   }
   LaneMoments<T, kWidth, false> mine(packs[0], true);
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
-    if (v < place.count) mine.Add(packs[v]);
-  }
+  mine.Add(packs, place.count);
   const TileStatistics<T> statistics(args, geometry, set, block.rank);
   const MomentsTable<T, kWidth, false> table(g, geometry.shared.table * sizeof(C));
   table.Join(
