@@ -17,6 +17,8 @@ constexpr double kMargin = 0.25;  // beyond a set, of what is resident
 constexpr double kShareOfL2 = 0.4;
 // Joining the slabs of a set should stay short.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
+// A thread adds up no longer chains than that: they lose digits (tests/bounds.py).
+constexpr int64_t kMostRounds = 32;
 
 int64_t L2Share(const Work& work) {
   return static_cast<int64_t>(kShareOfL2 *
@@ -60,6 +62,7 @@ int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round
   const int64_t most_slabs =
       std::max<int64_t>(1, kSlabsOfMultiprocessor * work.device.multiprocessors);
   of_slab = std::max(of_slab, CeilDiv(rounds, most_slabs));
+  of_slab = std::min(of_slab, kMostRounds);
   const int64_t slabs = CeilDiv(rounds, of_slab);
   return CeilDiv(rounds, slabs) * round;
 }
