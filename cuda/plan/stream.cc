@@ -35,7 +35,7 @@ bool IsPlain(const NormProblem& problem) {
 // Gamma and beta are one for each run of Q elements.
 bool ByRuns(const Work& work) {
   const NormProblem& problem = work.problem;
-  if (problem.p > 1 || !problem.reduces_q) return false;
+  if (problem.p > 1 || !problem.reduces_q || problem.per_position) return false;
   // In backward, sums over samples of one number an element are for lines.
   return problem.q > 1 || !work.backward;
 }

@@ -7,10 +7,12 @@ namespace fusednorm {
 namespace cuda {
 
 // The same problem in its simplest form. Where groups are contiguous, parameters of
-// each position are parameters along the rows of one sample that has all groups.
+// each position are parameters along the rows of one sample that has all groups. Not
+// with a mask, which each sample has its own part of.
 inline NormProblem Simplified(NormProblem problem) {
   problem = Merged(problem);
-  if (problem.per_position && problem.p == 1 && problem.reduces_q) {
+  if (problem.per_position && problem.p == 1 && problem.reduces_q &&
+      !problem.has_mask) {
     problem.g *= problem.n;
     problem.n = 1;
     problem.k *= problem.q;

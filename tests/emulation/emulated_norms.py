@@ -124,11 +124,6 @@ def plan(emulated, norm, shape, dtype, device=SMALL, options=None, which="forwar
     return answer
 
 
-def scheme(made):
-    """Returns the scheme of a plan, with `split_` where a second kernel reads again."""
-    return "split_" * (made["geometry"].get("resident") == 0) + made["scheme"]
-
-
 def call(emulated, fields, inputs, outputs, shifted, places):
     """Runs one pass; outputs are NaN before. Returns the plan and the outputs.
 

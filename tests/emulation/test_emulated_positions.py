@@ -17,9 +17,9 @@ from emulated_norms import (
     draw,
     forward,
     plan,
-    scheme,
 )
 from reference import Norm
+from test_kernels import kernel_of
 
 
 def group(groups, axis=-1, **options):
@@ -98,8 +98,8 @@ def per_position(norm, **changes):
 @pytest.mark.parametrize(("norm", "shape", "dtype"), with_types(GROUPS), ids=name_of)
 def test_masks(emulated, norm, shape, dtype, rng):
     plans, _ = check(emulated, norm, shape, dtype, rng, options=Options(mask=True))
-    assert all(scheme(made).startswith("split_") for made in plans)
-    assert plans[1]["kernels"][1] == "CountMask"
+    assert all(made["scheme"] == "stream" for made in plans)
+    assert plans[1]["kernels"][0] == "CountMask"
 
 
 @pytest.mark.parametrize(
@@ -111,27 +111,24 @@ def test_parameters_of_each_position(emulated, norm, shape, dtype, rng):
 
 
 def kernels(emulated, cases, options, which):
-    """Returns the schemes of the cases, wide or not."""
-    found = set()
-    for (norm, shape), device, dtype in itertools.product(
-        cases, (SMALL, CLUSTERS), DTYPES
-    ):
-        made = plan(emulated, norm, shape, dtype, device, options, which)
-        found.add((scheme(made), made["geometry"]["width"] > 1))
-    return found
+    """Returns the kernels of the cases."""
+    return {
+        kernel_of(plan(emulated, norm, shape, dtype, device, options, which))
+        for (norm, shape), device, dtype in itertools.product(
+            cases, (SMALL, CLUSTERS), DTYPES
+        )
+    }
 
 
 def test_the_cases_reach_every_kernel(emulated):
-    split = {"split_rows", "split_tile"}
-    for which, schemes in {
-        "forward": split,
-        "backward": {*split, "split_runs"},
-    }.items():
-        found = kernels(emulated, GROUPS, Options(mask=True), which)
-        assert found == set(itertools.product(schemes, (False, True)))
-        everywhere = [(per_position(norm), shape) for norm, shape in GROUPS + OTHERS]
+    stream = set(
+        itertools.product(["stream"], ["lines", "runs"], [True], [False, True])
+    )
+    everywhere = [(per_position(norm), shape) for norm, shape in GROUPS + OTHERS]
+    for which in ("forward", "backward"):
+        assert kernels(emulated, GROUPS, Options(mask=True), which) == stream
         found = kernels(emulated, everywhere, Options(), which)
-        assert found >= set(itertools.product({*split, "tile"}, (False, True)))
+        assert found >= {kernel for kernel in stream if kernel[1] == "lines"}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -171,13 +168,13 @@ def test_a_mean_far_from_zero_behind_a_mask(emulated, norm, shape, rng):
     check(emulated, norm, shape, np.float32, rng, SMALL, options, shift=3000.0)
 
 
-def test_rows_whose_first_slices_are_hidden(emulated, rng):
+def test_runs_whose_first_pieces_are_hidden(emulated, rng):
     """Their moments are around nothing that the others could be joined around."""
     device = Device(multiprocessors=16)
     options = Options(mask=True, offset=1)
-    case = (group(-1, 1), (2, 12, 5000), np.float32)
+    case = (group(-1, 1), (2, 3, 17000), np.float32)
     (made, _), _ = check(emulated, *case, rng, device, options, shift=3000.0)
-    assert made["geometry"]["slices"] == 3
+    assert made["geometry"]["pieces"] > 2
 
 
 def at_positions(norm, data):
@@ -257,8 +254,8 @@ def test_outputs_may_take_the_place_of_inputs(emulated, norm, shape, order, rng)
         # Rows with gamma and beta of their own are rows that have them in common.
         (per_position(layer()), (7, 64), ["RowsBackward"]),
         (per_position(group(2, 1)), (3, 8, 49), ["RowsBackward"]),
-        (per_position(group(3)), (2, 7, 5, 9), ["TileBackward"]),
-        (per_position(layer(1)), (5, 3, 7), ["TileBackward"]),
+        (per_position(group(3)), (2, 7, 5, 9), ["StreamLinesBackward"]),
+        (per_position(layer(1)), (5, 3, 7), ["StreamLinesBackward"]),
         # One set of partial sums is the gradient, where it has the type.
         (dataclasses.replace(layer(), per_sample=True), (7, 64), ["RowsBackward"]),
     ],

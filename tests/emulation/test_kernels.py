@@ -128,22 +128,28 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
         check(emulated, norm, shape, dtype, rng, device, options)
 
 
+def instance_of(made):
+    """Returns the line of cuda/instances.h that a plan of `rows` takes, else None."""
+    if made["scheme"] != "rows":
+        return None
+    geometry = made["geometry"]
+    return (
+        geometry["general"] == 1,
+        geometry["width"] > 1,
+        geometry["vectors"],
+        geometry["block"] == 1,
+    )
+
+
 def kernel_of(made):
     """Returns the scheme of a plan and which of its instances it takes."""
     geometry, name = made["geometry"], made["scheme"]
-    wide_accesses = geometry["width"] > 1
     if name == "rows":
-        return (
-            name,
-            geometry["general"] == 1,
-            wide_accesses,
-            geometry["vectors"],
-            geometry["block"] == 1,
-        )
+        return name, *instance_of(made)
     if name == "stream":
         by = "runs" if geometry["by_runs"] else "lines"
-        return name, by, geometry["general"] == 1, wide_accesses
-    return name, wide_accesses
+        return name, by, geometry["general"] == 1, geometry["width"] > 1
+    return name, geometry["width"] > 1
 
 
 def reached(emulated, dtype, which, cases=CASES):
@@ -167,13 +173,18 @@ def reached(emulated, dtype, which, cases=CASES):
     return kernels, several
 
 
-def compiled(dtype, which):
-    """Returns the kernels of a data type, as `kernel_of` has them."""
-    rows = {
-        ("rows", line.general, line.wide, line.vectors, line.block)
+def compiled_rows(dtype, which):
+    """Returns the lines of the table in cuda/instances.h, as `instance_of` has them."""
+    return {
+        (line.general, line.wide, line.vectors, line.block)
         for line in rows_instances(which)
         if line.element_bytes == np.dtype(dtype).itemsize
     }
+
+
+def compiled(dtype, which):
+    """Returns the kernels of a data type, as `kernel_of` has them."""
+    rows = {("rows", *line) for line in compiled_rows(dtype, which)}
     stream = set()
     for by in ("lines", "runs"):
         stream |= {("stream", by, True, False), ("stream", by, True, True)}
