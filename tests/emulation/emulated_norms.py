@@ -173,8 +173,11 @@ def draw_mask(norm, shape, rng):
     return mask
 
 
-def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
-    """Returns random inputs of forward and backward."""
+def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5, outlier=None):
+    """Returns random inputs of forward and backward.
+
+    The element of x at `outlier`, as if x were flat, is 1e4 standard deviations off.
+    """
     parameter_shape = reference.parameter_shape(norm, shape)
     param_dtype = dtype if options.narrow else wide(dtype)
     dims, reduces_q = view(norm, shape)
@@ -183,10 +186,13 @@ def draw(norm, shape, dtype, options, rng, scale=1.0, shift=0.5):
     def normal(size, kind, wanted=True):
         return rng.normal(size=size).astype(kind) if wanted else None
 
+    x = rng.normal(size=shape) * scale + shift
+    if outlier is not None:
+        x.flat[outlier] = 1e4 * scale
     with_beta = options.beta and norm.centred
     low, high = (-0.5, 1) if norm.zero_centered else (0.5, 2)
     return {
-        "x": (rng.normal(size=shape) * scale + shift).astype(dtype),
+        "x": x.astype(dtype),
         "residual": normal(shape, dtype, options.residual),
         "gamma": rng.uniform(low, high, parameter_shape).astype(param_dtype)
         if options.gamma

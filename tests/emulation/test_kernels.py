@@ -149,6 +149,8 @@ def kernel_of(made):
     if name == "stream":
         by = "runs" if geometry["by_runs"] else "lines"
         return name, by, geometry["general"] == 1, geometry["width"] > 1
+    if name == "tile":
+        return name, geometry["vectors"]
     return name, geometry["width"] > 1
 
 
@@ -190,8 +192,9 @@ def compiled(dtype, which):
         stream |= {("stream", by, True, False), ("stream", by, True, True)}
         if dtype != np.float64:
             stream.add(("stream", by, False, True))
+    tile = set() if dtype == np.float64 else {("tile", 2), ("tile", 4)}
     has_columns = which == "backward" and dtype != np.float64
-    return rows | stream | ({("columns", True)} if has_columns else set())
+    return rows | tile | stream | ({("columns", True)} if has_columns else set())
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])

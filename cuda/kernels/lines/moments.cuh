@@ -69,7 +69,7 @@ class LaneMoments {
   FUSEDNORM_DEVICE Moments<C> Get(int e) const {
     const C count = count_[kMasked ? e : 0];
     if (!centred_) return {C(0), C(0), squares_[e], count};
-    const C mean = count > C(0) ? sum_[e] / count : C(0);
+    const C mean = sum_[e] * (count > C(0) ? C(1) / count : C(0));
     const C squares = squares_[e] - sum_[e] * mean;
     return {near_[e], mean, squares < C(0) ? C(0) : squares, count};
   }

@@ -1,0 +1,158 @@
+"""The scheme `tile`: sets in the registers of a block, or of a cluster of blocks."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from emulated_norms import (
+    CLUSTERS,
+    DTYPES,
+    LONELY,
+    SMALL,
+    Device,
+    Options,
+    check,
+    plan,
+)
+from reference import Norm
+
+# Of 16 and 8 bytes an element there is no instance.
+TYPES = DTYPES[:3]
+EIGHT = Device(
+    max_cluster=8,
+    shared_bytes_per_multiprocessor=100 << 10,
+    shared_bytes_per_block=48 << 10,
+)
+
+
+def group(groups, **options):
+    return Norm("group_norm", (-1,), groups, **options)
+
+
+def name_of(value):
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return getattr(value, "__name__", str(value))
+
+
+# Groups, and a shape: groups of 1 to 264 channels; lines of less than an access, of no
+# whole number of accesses, and wider than a tile.
+CASES = [
+    (1, (3, 9, 8)),
+    (4, (2, 50, 40)),
+    (3, (2, 20, 24)),
+    (5, (3, 26, 26, 10)),
+    (2, (3, 8, 2)),
+    (4, (2, 16, 20)),
+    (2, (2, 150, 24)),
+    (-1, (2, 64, 32)),
+    (-1, (1, 240, 6)),
+    (32, (2, 8, 8, 320)),
+    (16, (2, 5, 5, 96)),
+    (2, (2, 40, 132)),
+    (1, (2, 33, 264)),
+]
+
+
+def plans(emulated, norm, shape, dtype, device, options, which):
+    """Yields the plans of `tile` among the candidates, with their numbers."""
+    for candidate in itertools.count():
+        chosen = dataclasses.replace(options, candidate=candidate)
+        made = plan(emulated, norm, shape, dtype, device, chosen, which)
+        if made["scheme"] == "tile":
+            yield candidate, made
+        if candidate + 1 >= made["candidates"]:
+            return
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=name_of)
+@pytest.mark.parametrize(("groups", "shape"), CASES, ids=name_of)
+def test_every_plan(emulated, groups, shape, dtype, rng):
+    """All clusters and numbers of threads, in some orders of threads and blocks."""
+    norm = group(groups, activation=("none", "relu", "gelu")[len(shape) - 2])
+    seen = 0
+    for number, device in enumerate((SMALL, CLUSTERS, LONELY, EIGHT)):
+        options = Options(statistics=number % 2 == 1, order=2 * number)
+        found = {
+            candidate
+            for which in ("forward", "backward")
+            for candidate, _ in plans(
+                emulated, norm, shape, dtype, device, options, which
+            )
+        }
+        for candidate in found:
+            chosen = dataclasses.replace(options, candidate=candidate)
+            check(emulated, norm, shape, dtype, rng, device, chosen)
+        seen += len(found)
+    assert seen > 0
+
+
+def test_the_cases_reach_every_kernel(emulated):
+    for dtype, which in itertools.product(TYPES, ("forward", "backward")):
+        found = {
+            (made["geometry"]["vectors"], made["cluster"])
+            for (groups, shape), device in itertools.product(CASES, (CLUSTERS, EIGHT))
+            for _, made in plans(
+                emulated, group(groups), shape, dtype, device, Options(), which
+            )
+        }
+        assert found >= set(itertools.product((2, 4), (1, 2, 4, 8)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(gamma=False, beta=False),
+        Options(gamma=False),
+        Options(beta=False, narrow=True),
+        Options(narrow=True, statistics=True),
+        Options(params=False),
+        Options(alone="beta"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("device", [SMALL, CLUSTERS], ids=["one", "clusters"])
+def test_options(emulated, options, device, rng):
+    for zero_centered in (False, True) if options.gamma else (False,):
+        norm = group(3, zero_centered=zero_centered)
+        made, _ = check(emulated, norm, (2, 40, 24), TYPES[2], rng, device, options)
+        assert {each["scheme"] for each in made} == {"tile"}
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=name_of)
+@pytest.mark.parametrize("device", [SMALL, CLUSTERS], ids=["one", "clusters"])
+def test_parameters_of_each_sample(emulated, device, dtype, rng):
+    norm = group(3, per_sample=True)
+    made, _ = check(emulated, norm, (3, 40, 24), dtype, rng, device)
+    assert {each["scheme"] for each in made} == {"tile"}
+
+
+@pytest.mark.parametrize("device", [SMALL, EIGHT], ids=["one", "clusters"])
+def test_order_changes_no_bit(emulated, device):
+    norm, shape = group(4), (2, 25, 40)
+    results = []
+    for order in range(6):
+        rng = np.random.default_rng(1)
+        made, outputs = check(
+            emulated, norm, shape, TYPES[0], rng, device, Options(order=order)
+        )
+        assert {each["scheme"] for each in made} == {"tile"}
+        results.append(
+            [array.tobytes() for array in outputs.values() if array is not None]
+        )
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=name_of)
+@pytest.mark.parametrize("device", [SMALL, CLUSTERS], ids=["one", "clusters"])
+def test_an_outlier(emulated, device, dtype, rng):
+    """Of 1e4 standard deviations: first, last, and where each thread begins."""
+    norm, shape = group(2), (1, 60, 16)
+    made = plan(emulated, norm, shape, dtype, device)
+    assert made["scheme"] == "tile"
+    rows = made["geometry"]["thread_rows"]
+    places = {0, 60 * 16 - 1, 60 // made["cluster"] * 16 % 960}
+    places |= {16 * row + lane for row in range(rows) for lane in (0, 8)}
+    for place in sorted(places):
+        check(emulated, norm, shape, dtype, rng, device, outlier=place)
