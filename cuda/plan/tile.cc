@@ -105,7 +105,12 @@ void AddTile(const Work& work, std::vector<Plan>* plans) {
   const auto fills = [&](const Shares& shares) {
     return shares.blocks >= work.device.multiprocessors;
   };
-  auto best = std::find_if(all.begin(), all.end(), fills);
+  // Two blocks on a multiprocessor: one computes while the other one waits for memory.
+  const auto shares_multiprocessor = [&](const Shares& shares) {
+    return fills(shares) && shares.threads <= kTileThreads / 2;
+  };
+  auto best = std::find_if(all.begin(), all.end(), shares_multiprocessor);
+  if (best == all.end()) best = std::find_if(all.begin(), all.end(), fills);
   if (best == all.end()) {
     const auto small = [](const Shares& shares) {
       return shares.slab_bytes >= kLeastSlabBytes;
