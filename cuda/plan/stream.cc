@@ -9,8 +9,9 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Simulated, not measured (docs/cuda.md): slabs of 32 KB, sums ahead of apply by one and
-// a half times what is resident, and by no more than what L2 holds beside the outputs.
+// Simulated, not measured (docs/cuda.md): slabs of 32 KB, sums ahead of apply by one
+// and a half times what is resident, and by no more than what L2 holds beside the
+// outputs.
 constexpr int64_t kSlabBytes = 32 << 10;
 constexpr double kAhead = 1.5;
 constexpr double kMargin = 0.25;  // beyond a set, of what is resident
@@ -21,8 +22,7 @@ constexpr int64_t kSlabsOfMultiprocessor = 2;
 constexpr int64_t kMostRounds = 32;
 
 int64_t L2Share(const Work& work) {
-  return static_cast<int64_t>(kShareOfL2 *
-                              static_cast<double>(work.device.l2_bytes));
+  return static_cast<int64_t>(kShareOfL2 * static_cast<double>(work.device.l2_bytes));
 }
 
 // The plain instances take what they know when they are compiled (features.cuh).
@@ -76,16 +76,16 @@ void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
   const int64_t beyond = static_cast<int64_t>(kMargin * static_cast<double>(resident));
   order->sets = static_cast<int>(sets);
   order->slabs = SmallDivider(slabs);
-  order->lag = static_cast<int>(
-      std::min(all, std::max(std::min(ahead, most), slabs + beyond)));
+  order->lag =
+      static_cast<int>(std::min(all, std::max(std::min(ahead, most), slabs + beyond)));
   order->backwards = slabs > most;
   order->counter_bytes = RoundUp(CounterBytes(sets), 256);
 }
 
-// What all plans of the scheme end with.
+// What all plans of the scheme end with. `slabs`: of all sets.
 void AddStreamLaunch(const Work& work, const char* kernel, int threads,
-                     int64_t shared_bytes, int64_t resident, int64_t sums_bytes,
-                     StreamOrder* order, Plan* plan) {
+                     int64_t shared_bytes, int64_t resident, int64_t slabs,
+                     int64_t sums_bytes, StreamOrder* order, Plan* plan) {
   const NormProblem& problem = work.problem;
   plan->partial_bytes = order->counter_bytes + RoundUp(sums_bytes, 256);
   if (work.backward) {
@@ -94,11 +94,15 @@ void AddStreamLaunch(const Work& work, const char* kernel, int threads,
     AddCountMask(work, plan);
   }
   if (plan->sets > 0) {
-    order->params = static_cast<int>(
-        std::min(CeilDiv(problem.num_params(), kWarp), 4 * resident));
+    order->params =
+        static_cast<int>(std::min(CeilDiv(problem.num_params(), kWarp), 4 * resident));
   }
-  AddLaunch(plan, kernel, std::min<int64_t>(resident, order->items()), threads, 1,
-            kQueueBytes + shared_bytes);
+  // A block takes two tickets beyond the last. Where they do not fit an int the plan
+  // has more blocks than a grid: another one is chosen, or the launch says it.
+  const int64_t items = 2 * slabs + order->params;
+  const bool countable = items + 2 * resident <= kMaxGrid;
+  AddLaunch(plan, kernel, countable ? std::min(resident, items) : kMaxGrid + 1, threads,
+            1, kQueueBytes + shared_bytes);
   plan->launches[plan->num_launches - 1].waits = true;
 }
 
@@ -109,12 +113,10 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   wanted.threads = kStreamThreads;
   wanted.set_bytes = L2Share(work) / 2;
   // Every GPU has so much without asking.
-  wanted.shared_bytes =
-      std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
+  wanted.shared_bytes = std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
   LinesPlan lines = PlanLines(work, wanted);
   // What adds up dgamma and dbeta has a number of each thread.
-  lines.shared_bytes =
-      std::max(lines.shared_bytes, lines.threads * work.compute_bytes);
+  lines.shared_bytes = std::max(lines.shared_bytes, lines.threads * work.compute_bytes);
   StreamGeometry geometry;
   geometry.general = general;
   geometry.lines = lines.geometry;
@@ -122,7 +124,8 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   geometry.width = g.width;
   if (!general && g.width == 1) return;
   LineStream& stream = geometry.line_stream;
-  const int64_t resident = BlocksResident(work, general, lines.threads, lines.shared_bytes);
+  const int64_t resident =
+      BlocksResident(work, general, lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
@@ -144,9 +147,8 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
     stream.join_row_bits = std::min(lane_bits, Log2Ceil(turns, kTeamBits));
     stream.join_bits = bits - stream.join_row_bits;
   } else {
-    stream.join_bits =
-        std::min(Log2Floor(lines.threads / g.tile_groups, kTeamBits),
-                 Log2Ceil(turns * parts, kTeamBits));
+    stream.join_bits = std::min(Log2Floor(lines.threads / g.tile_groups, kTeamBits),
+                                Log2Ceil(turns * parts, kTeamBits));
   }
   Plan plan;
   if (work.params && !problem.per_position) {
@@ -156,12 +158,12 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
                   &plan);
   }
   const int64_t slabs = sets * turns * parts;
-  AddStreamLaunch(work, work.backward ? "StreamLinesBackward" : "StreamLinesForward",
-                  lines.threads, lines.shared_bytes, resident,
-                  slabs * work.compute_bytes *
-                      (work.backward ? 2 * g.part_lanes
-                                     : kMomentsNumbers * int64_t{g.tile_groups}),
-                  &stream.order, &plan);
+  AddStreamLaunch(
+      work, work.backward ? "StreamLinesBackward" : "StreamLinesForward", lines.threads,
+      lines.shared_bytes, resident, slabs,
+      slabs * work.compute_bytes *
+          (work.backward ? 2 * g.part_lanes : kMomentsNumbers * int64_t{g.tile_groups}),
+      &stream.order, &plan);
   plan.geometry = geometry;
   plans->push_back(plan);
 }
@@ -177,45 +179,44 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   g.run = g.along ? problem.k : problem.q;
   geometry.width = work.Width(g.run);
   if (!general && geometry.width == 1) return;
-  const int64_t vectors = general                ? 2
+  const int64_t vectors = general         ? 2
                           : work.backward ? kStreamBackwardVectors
                                           : kStreamForwardVectors;
   const int64_t accesses = g.run / geometry.width, sets = problem.n * problem.g;
   const int64_t run_bytes = g.run * work.element_bytes;
   int threads = kStreamThreads;
   while (threads > 2 * kWarp && threads / 2 >= g.runs * accesses) threads /= 2;
-  const int64_t shared_bytes =
-      std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps, 2 * kMaxWarps, threads}) *
-      work.compute_bytes;
+  const int64_t shared_bytes = std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps,
+                                                  2 * kMaxWarps, threads}) *
+                               work.compute_bytes;
   const int64_t resident = BlocksResident(work, general, threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
   if (run_bytes > 2 * kSlabBytes) {
-    const int64_t of_piece =
-        UnitsOfSlab(work, sets * g.runs, accesses, threads,
-                    work.element_bytes * geometry.width, resident);
+    const int64_t of_piece = UnitsOfSlab(work, sets * g.runs, accesses, threads,
+                                         work.element_bytes * geometry.width, resident);
     g.piece = of_piece * geometry.width;
     g.pieces = SmallDivider(CeilDiv(accesses, of_piece));
     slabs = g.runs * int64_t{g.pieces.divisor()};
     slab_bytes = g.piece * work.element_bytes;
   } else {
     g.piece = g.run;
-    const int64_t of_slab = UnitsOfSlab(work, sets, g.runs, threads >> g.team_bits,
-                                        run_bytes, resident);
+    const int64_t of_slab =
+        UnitsOfSlab(work, sets, g.runs, threads >> g.team_bits, run_bytes, resident);
     g.slab_runs = static_cast<int>(std::min<int64_t>(of_slab, g.runs));
     slabs = CeilDiv(g.runs, g.slab_runs);
     slab_bytes = g.slab_runs * run_bytes;
   }
   SetOrder(work, sets, slabs, slab_bytes * (work.backward ? 2 : 1), resident, &g.order);
-  g.join_row_bits = std::min(Log2Floor(threads / g.runs, 5),
-                             Log2Ceil(g.pieces.divisor(), 5));
+  g.join_row_bits =
+      std::min(Log2Floor(threads / g.runs, 5), Log2Ceil(g.pieces.divisor(), 5));
   Plan plan;
   if (work.params) {
     PlanParamSums(work, problem.n, problem.num_params(), false, &plan);
   }
   const int64_t pieces = int64_t{g.runs} * g.pieces.divisor();
   AddStreamLaunch(work, work.backward ? "StreamRunsBackward" : "StreamRunsForward",
-                  threads, shared_bytes, resident,
+                  threads, shared_bytes, resident, sets * slabs,
                   sets * work.compute_bytes *
                       (work.backward ? 2 * pieces : kMomentsNumbers * slabs),
                   &g.order, &plan);
