@@ -20,7 +20,7 @@ WIDTH = re.compile(r"Li(\d+)E")
 FEATURES = re.compile(
     r"NS0_(?:5PlainILb[01]ELb[01]E|7GeneralILb([01])E|14StreamFeaturesILb[01]ELb([01])E)E"
 )
-LOAD = re.compile(r"\bld\.global(\.\w+)*\.v4\.\w?32")
+LOAD = re.compile(r"\bld\.global(\.[\w:]+)*\.v4\.\w?32")
 STORE = re.compile(r"\bst\.global(\.\w+)*\.v4\.\w?32")
 # Kernels that leave sums, not a tensor, behind; those of the second order do as the
 # first of two.
