@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cuda/kernels/common/activations.h"
 #include "cuda/plan/lines.h"
 
 namespace fusednorm {
@@ -28,7 +29,7 @@ int64_t L2Share(const Work& work) {
 // The plain instances take what they know when they are compiled (features.cuh).
 bool IsPlain(const NormProblem& problem) {
   return problem.centred && problem.reduces_q && !problem.has_residual &&
-         !problem.has_mask && !problem.per_position &&
+         !problem.has_mask && !problem.per_position && IsInlined(problem.activation) &&
          problem.data != DataType::kDouble;
 }
 
@@ -40,14 +41,13 @@ bool ByRuns(const Work& work) {
   return problem.q > 1 || !work.backward;
 }
 
-int64_t BlocksResident(const Work& work, bool general, int threads,
-                       int64_t shared_bytes) {
+int64_t BlocksResident(const Work& work, int threads, int64_t shared_bytes) {
   const Device& device = work.device;
   const int64_t by_shared =
       device.shared_bytes_per_multiprocessor / (shared_bytes + 1024);
   return device.multiprocessors *
          std::max<int64_t>(
-             1, std::min({int64_t{StreamBlocks(general)}, by_shared,
+             1, std::min({int64_t{kStreamBlocks}, by_shared,
                           int64_t{device.max_threads_per_multiprocessor / threads}}));
 }
 
@@ -124,8 +124,7 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   geometry.width = g.width;
   if (!general && g.width == 1) return;
   LineStream& stream = geometry.line_stream;
-  const int64_t resident =
-      BlocksResident(work, general, lines.threads, lines.shared_bytes);
+  const int64_t resident = BlocksResident(work, lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
@@ -189,7 +188,7 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   const int64_t shared_bytes = std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps,
                                                   2 * kMaxWarps, threads}) *
                                work.compute_bytes;
-  const int64_t resident = BlocksResident(work, general, threads, shared_bytes);
+  const int64_t resident = BlocksResident(work, threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
   if (run_bytes > 2 * kSlabBytes) {

@@ -253,18 +253,21 @@ struct Called {
     for (int e = 0; e < n; ++e) dz[e] *= values.at[e];
   }
 };
-// Calls loop(activation) once: the commonest are asked for outside of the loop.
-template <class Loop>
+// Calls loop(activation) once: the commonest are asked for outside of the loop. kAny:
+// others than IsInlined too.
+template <bool kAny, class Loop>
 FUSEDNORM_DEVICE void WithActivation(Activation activation, const Loop& loop) {
   switch (activation) {
     case Activation::kNone:
       return loop(Inlined<NoActivation>());
     case Activation::kRelu:
       return loop(Inlined<Relu>());
+    case Activation::kLeakyRelu:
+      return loop(Inlined<LeakyRelu>());
     case Activation::kSilu:
       return loop(Inlined<Silu>());
     default:
-      return loop(Called{activation});
+      if constexpr (kAny) loop(Called{activation});
   }
 }
 

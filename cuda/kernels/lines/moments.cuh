@@ -94,12 +94,13 @@ struct FoldedMoments {
                                  int fold) {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) at[e] = lanes.Get(e);
-    if (kMasked) return;  // their counts may differ
+    if constexpr (!kMasked && kWidth > 1) {  // with a mask their counts may differ
 #pragma unroll
-    for (int step = 1; step < kWidth; step *= 2) {
-      if (step >= fold) break;
+      for (int step = 1; step < kWidth; step *= 2) {
+        if (step >= fold) break;
 #pragma unroll
-      for (int e = 0; e < kWidth; e += 2 * step) JoinEqual(at[e + step], &at[e]);
+        for (int e = 0; e < kWidth; e += 2 * step) JoinEqual(at[e + step], &at[e]);
+      }
     }
   }
 

@@ -14,7 +14,6 @@ template <bool general, bool wide>
 struct StreamFeatures {
   static constexpr bool kGeneral = general;
   static constexpr bool kWide = wide;
-  static constexpr int kBlocks = StreamBlocks(general);
 
   FUSEDNORM_DEVICE static bool Centred(const NormArgs& args) {
     return !general || args.centred;

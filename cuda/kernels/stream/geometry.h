@@ -13,7 +13,7 @@ namespace cuda {
 // Threads of a block, at most, and how many such blocks find registers on a
 // multiprocessor.
 constexpr int kStreamThreads = 256;
-constexpr int StreamBlocks(bool general) { return general ? 2 : 3; }
+constexpr int kStreamBlocks = 2;
 // Accesses that a thread of a plain instance has in flight, of each tensor.
 constexpr int kStreamForwardVectors = 4;
 constexpr int kStreamBackwardVectors = 2;
@@ -35,10 +35,10 @@ struct RunStream {
   int runs = 1;     // of a group
   int64_t run = 1;  // elements of one
   SmallDivider pieces;
-  int64_t piece = 1;  // elements of one, of a multiple of an access
-  int slab_runs = 1;  // 1 where there are pieces
-  int team_bits = 0;  // a team of 1 << team_bits threads shares a run
-  bool along = false; // gamma and beta of each element
+  int64_t piece = 1;      // elements of one, of a multiple of an access
+  int slab_runs = 1;      // 1 where there are pieces
+  int team_bits = 0;      // a team of 1 << team_bits threads shares a run
+  bool along = false;     // gamma and beta of each element
   int join_row_bits = 0;  // backward: so many threads add up a run's pieces
 };
 

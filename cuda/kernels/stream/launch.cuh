@@ -46,11 +46,10 @@ Status StartPass(const Args& args, const Plan& plan, Stream stream) {
                                                            stream);
     }
   }
-  return geometry.width > 1
-             ? StartInstance<T, StreamFeatures<true, true>>(args, geometry, launch,
-                                                            stream)
-             : StartInstance<T, StreamFeatures<true, false>>(args, geometry, launch,
-                                                             stream);
+  return geometry.width > 1 ? StartInstance<T, StreamFeatures<true, true>>(
+                                  args, geometry, launch, stream)
+                            : StartInstance<T, StreamFeatures<true, false>>(
+                                  args, geometry, launch, stream);
 }
 
 template <class T>

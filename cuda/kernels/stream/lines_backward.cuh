@@ -1,11 +1,11 @@
 // Backward of `stream` over lines: interleaved groups and columns that fit no block.
 #pragma once
 
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/common/team.cuh"
 #include "cuda/kernels/lines/apply.cuh"
 #include "cuda/kernels/lines/param_gradients.cuh"
 #include "cuda/kernels/lines/sums.cuh"
-#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/line_slab.cuh"
 #include "cuda/kernels/stream/queue.cuh"
@@ -44,8 +44,7 @@ struct LinesBackward {
                     device::Load(static_cast<const C*>(args.rstd) + group));
       SetAffine<T>(args, g, set, place.first_lane, lane, constants);
       if (!apply) continue;
-      const GroupTerms<C> terms =
-          FetchTerms(TermsOf<C>(args, stream.order), group);
+      const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, stream.order), group);
       constants.Set(kLaneXhat, lane, terms.with_xhat);
       constants.Set(kLaneAdded, lane, terms.added);
     }
@@ -68,10 +67,10 @@ struct LinesBackward {
       LoadBatch(x, 0, place, of_x);
       LoadBatch(dy, 0, place, of_dy);
       Fill(set, place, false, constants);
-      WithActivation(args.activation, [&](const auto& activation) {
+      WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
-          AddBatch<T>(constants, place.column, activation, of_x, of_dy,
-                      place.count - j, &sums);
+          AddBatch<T>(constants, place.column, activation, of_x, of_dy, place.count - j,
+                      &sums);
           j += kVectors;
           if (j >= place.count) break;
           LoadBatch(x, j, place, of_x);
@@ -98,10 +97,12 @@ struct LinesBackward {
       constants.GetAll(kLaneMean, place.column, mean);
       constants.GetAll(kLaneRstd, place.column, rstd);
     }
-    const bool row_params = g.columns && !g.positions &&
-                            (args.params.gamma != nullptr || args.params.beta != nullptr);
+    const bool row_params =
+        g.columns && !g.positions &&
+        (args.params.gamma != nullptr || args.params.beta != nullptr);
     // All threads of a row make the same rounds: they meet in its sums.
     const int rounds = row_params ? place.rounds : place.count;
+#pragma unroll 1
     for (int j = 0; j < rounds; ++j) {
       const bool has = j < place.count;
       const int64_t at = place.at + j * place.step;
@@ -139,8 +140,7 @@ struct LinesBackward {
     const bool one = g.tile_groups == 1;
     const int row_team = 1 << stream.join_row_bits;
     const int team = one ? device::kWarp : row_team << stream.join_bits;
-    const int lane_step =
-        (one ? device::Threads() : team) >> stream.join_row_bits;
+    const int lane_step = (one ? device::Threads() : team) >> stream.join_row_bits;
     const int member = one ? device::Thread() : device::Thread() & (team - 1);
     const int teams = one ? 1 : device::Threads() / team;
     for (int first = 0; first < set.groups; first += teams) {
@@ -185,9 +185,8 @@ struct LinesBackward {
         const int at = in_part + copy * g.copy_lanes.divisor();
 #pragma unroll 4
         for (int turn = member; turn < turns; turn += row_team) {
-          const SumPair<C> sums =
-              FetchSums<C>(SlabSums(args, stream.order),
-                           AtOfSlab(of_set, turn * parts + part) + at);
+          const SumPair<C> sums = FetchSums<C>(
+              SlabSums(args, stream.order), AtOfSlab(of_set, turn * parts + part) + at);
           a += sums.plain;
           b += sums.with_xhat;
         }
@@ -228,7 +227,7 @@ struct LinesBackward {
       LoadBatch(x, 0, place, of_x);
       LoadBatch(dy, 0, place, of_dy);
       Fill(set, place, true, constants);
-      WithActivation(args.activation, [&](const auto& activation) {
+      WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
           GradientBatch<T>(constants, place.column, activation, of_dy, of_x);
           StoreBatch(dx, j, place, of_x, args.stream);
@@ -240,9 +239,8 @@ struct LinesBackward {
       });
     }
   }
-  FUSEDNORM_DEVICE void ApplyGeneral(
-      const LineSet& set, const LinePlace<kWidth>& place,
-      const LaneConstants<C, kWidth>& constants) const {
+  FUSEDNORM_DEVICE void ApplyGeneral(const LineSet& set, const LinePlace<kWidth>& place,
+                                     const LaneConstants<C, kWidth>& constants) const {
     C mean[kWidth], rstd[kWidth], by_xhat[kWidth], added[kWidth];
     if (place.count > 0) {
       constants.GetAll(kLaneMean, place.column, mean);
@@ -250,6 +248,7 @@ struct LinesBackward {
       constants.GetAll(kLaneXhat, place.column, by_xhat);
       constants.GetAll(kLaneAdded, place.column, added);
     }
+#pragma unroll 1
     for (int j = 0; j < place.count; ++j) {
       const int64_t at = place.at + j * place.step;
       const int64_t row = place.first_row + int64_t{j} * g.thread_rows.divisor();
@@ -270,7 +269,7 @@ struct LinesBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
 StreamLinesBackward(const BackwardArgs args, const LinesGeometry g,
                     const LineStream stream) {
   Queue queue(stream.order, args.partial);

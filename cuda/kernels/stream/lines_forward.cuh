@@ -1,9 +1,9 @@
 // Forward of `stream` over lines: interleaved groups and columns that fit no block.
 #pragma once
 
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/lines/apply.cuh"
 #include "cuda/kernels/lines/moments.cuh"
-#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/line_slab.cuh"
 #include "cuda/kernels/stream/queue.cuh"
@@ -39,10 +39,11 @@ struct LinesForward {
     return mine;
   }
   FUSEDNORM_DEVICE Mine GeneralMoments(const LineSet& set,
-                                          const LinePlace<kWidth>& place) const {
+                                       const LinePlace<kWidth>& place) const {
     queue.LookAtNext();
     const bool masked = args.mask.positions != nullptr;
     Mine mine(P::Zero(), args.centred);
+#pragma unroll 1
     for (int j = 0; j < place.count; ++j) {
       const int64_t at = place.at + j * place.step;
       P pack = P::LoadOnceFrom(static_cast<const T*>(args.x) + at);
@@ -128,7 +129,7 @@ struct LinesForward {
       P packs[kVectors];
       LoadBatch(x, 0, place, packs);
       fill();
-      WithActivation(args.activation, [&](const auto& activation) {
+      WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
           NormalizeBatch<T>(constants, place.column, activation, packs);
           StoreBatch(y, j, place, packs, args.stream);
@@ -139,9 +140,8 @@ struct LinesForward {
     }
   }
   FUSEDNORM_DEVICE void Params(const Item&) const {}  // there are none
-  FUSEDNORM_DEVICE void ApplyGeneral(
-      const LineSet& set, const LinePlace<kWidth>& place,
-      const LaneConstants<C, kWidth>& constants) const {
+  FUSEDNORM_DEVICE void ApplyGeneral(const LineSet& set, const LinePlace<kWidth>& place,
+                                     const LaneConstants<C, kWidth>& constants) const {
     const bool summed = args.residual != nullptr;
     const T* const x = static_cast<const T*>(summed ? args.sum : args.x);
     C mean[kWidth], rstd[kWidth], values[kWidth];
@@ -149,6 +149,7 @@ struct LinesForward {
       constants.GetAll(kLaneMean, place.column, mean);
       constants.GetAll(kLaneRstd, place.column, rstd);
     }
+#pragma unroll 1
     for (int j = 0; j < place.count; ++j) {
       const int64_t at = place.at + j * place.step;
       const int64_t row = place.first_row + int64_t{j} * g.thread_rows.divisor();
@@ -163,7 +164,7 @@ struct LinesForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
 StreamLinesForward(const ForwardArgs args, const LinesGeometry g,
                    const LineStream stream) {
   Queue queue(stream.order, args.partial);

@@ -1,7 +1,8 @@
 // The work items of a `stream` launch and the order in which its blocks take them.
 //
 // A *set* is what has its statistics complete together. It is cut into slabs.
-//   sums(set, slab)   reads x (and dy) and leaves the slab's sums. The block that brings
+//   sums(set, slab)   reads x (and dy) and leaves the slab's sums. The block that
+//   brings
 //                     the last of a set joins them, in a fixed order, and raises the
 //                     set's flag.
 //   apply(set, slab)  reads x (and dy) again and writes y (or dx).

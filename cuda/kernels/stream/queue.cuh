@@ -22,8 +22,8 @@ class Queue {
         Look();
       }
       const int slot = Slot();
-      const Item item = {static_cast<ItemKind>(shared_.Get(slot)), shared_.Get(slot + 1),
-                         shared_.Get(slot + 2)};
+      const Item item = {static_cast<ItemKind>(shared_.Get(slot)),
+                         shared_.Get(slot + 1), shared_.Get(slot + 2)};
       if (shared_.Get(slot + 3) == 0) Await(item);
     }
     device::SyncBlock();

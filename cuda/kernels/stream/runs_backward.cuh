@@ -3,9 +3,9 @@
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
+#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/common/team.cuh"
 #include "cuda/kernels/lines/param_gradients.cuh"
-#include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/queue.cuh"
 #include "cuda/kernels/stream/run_slab.cuh"
@@ -70,7 +70,7 @@ struct RunsBackward {
     };
     load(place.first_run, 0);
     queue.LookAtNext();
-    WithActivation(args.activation, [&](const auto& activation) {
+    WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
       // All threads make the same rounds: they meet in the sums of a run.
       const int first = place.first_run, team = 1 << g.team_bits;
       const int rounds = place.Rounds(g, item.slab);
@@ -166,10 +166,9 @@ struct RunsBackward {
     queue.LookAtNext();
     if (!any) return;
     const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, g.order), item.set);
-    const int64_t sample = args.mask.positions == nullptr
-                               ? 0
-                               : args.mask.groups.Divide(item.set);
-    WithActivation(args.activation, [&](const auto& activation) {
+    const int64_t sample =
+        args.mask.positions == nullptr ? 0 : args.mask.groups.Divide(item.set);
+    WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
       Constants by = OfRun(item.set, run);
       for (int j = 0;;) {
         const int64_t offset = Offset(item.set, run, place);
@@ -216,7 +215,7 @@ struct RunsBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
 StreamRunsBackward(const BackwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsBackward<T, Features>{args, g, queue}, queue);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
-#include "cuda/kernels/lines/moments.cuh"
 #include "cuda/kernels/common/batch.cuh"
+#include "cuda/kernels/lines/moments.cuh"
 #include "cuda/kernels/stream/features.cuh"
 #include "cuda/kernels/stream/queue.cuh"
 #include "cuda/kernels/stream/run_slab.cuh"
@@ -85,6 +85,7 @@ struct RunsForward {
     const int64_t sample = masked ? args.mask.groups.Divide(item.set) : 0;
     Mine mine(P::Zero(), args.centred);
     for (int run = place.first_run; run < place.end_run; run += place.run_step) {
+#pragma unroll 1
       for (int j = 0; j < place.count; ++j) {
         const int64_t at = Offset(item, run, place) + j * place.step;
         P pack = P::LoadOnceFrom(static_cast<const T*>(args.x) + at);
@@ -109,8 +110,7 @@ struct RunsForward {
             folded.template Visit<Features::kGeneral>(kWidth, visit);
           },
           [&](const Moments<C>& sum) {
-            const int64_t at =
-                int64_t{item.set} * g.order.slabs.divisor() + item.slab;
+            const int64_t at = int64_t{item.set} * g.order.slabs.divisor() + item.slab;
             PublishMoments(SlabSums(args, g.order), at, sum);
           });
     };
@@ -124,12 +124,12 @@ struct RunsForward {
   FUSEDNORM_DEVICE void JoinSlabs(int set) const {
     if (device::Thread() >= device::kWarp) return;
     const int slabs = g.order.slabs.divisor();
-    const Moments<C> joined = JoinTeam<T>(
-        device::kWarp, Features::Centred(args), [&](const auto& visit) {
+    const Moments<C> joined =
+        JoinTeam<T>(device::kWarp, Features::Centred(args), [&](const auto& visit) {
 #pragma unroll 4
           for (int slab = device::Thread(); slab < slabs; slab += device::kWarp) {
-            visit(FetchMoments<C>(SlabSums(args, g.order),
-                                  int64_t{set} * slabs + slab));
+            visit(
+                FetchMoments<C>(SlabSums(args, g.order), int64_t{set} * slabs + slab));
           }
         });
     if (device::Thread() == 0) PublishStatistics(args, joined, set);
@@ -151,7 +151,7 @@ struct RunsForward {
                        : C(0);
     const C rstd = device::Fetch(static_cast<const C*>(args.rstd) + item.set);
     const int64_t param = FirstParam(args.rows, item.set);
-    WithActivation(args.activation, [&](const auto& activation) {
+    WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
       RunAffine<T, kWidth> affine;
       affine.SetRun(args, g.along ? 0 : param + run);
       for (int j = 0;;) {
@@ -184,7 +184,7 @@ struct RunsForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, Features::kBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
 StreamRunsForward(const ForwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsForward<T, Features>{args, g, queue}, queue);

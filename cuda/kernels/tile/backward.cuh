@@ -161,7 +161,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   device::SyncBlock();
   LaneSums<C, kWidth> mine;
   if (place.count > 0) {
-    WithActivation(args.activation, [&](const auto& activation) {
+    WithActivation<true>(args.activation, [&](const auto& activation) {
       AddBatch<T>(constants, place.column, activation, x, dy, place.count, &mine);
     });
   }
@@ -177,7 +177,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   }
   device::SyncBlock();
   if (place.count > 0) {
-    WithActivation(args.activation, [&](const auto& activation) {
+    WithActivation<true>(args.activation, [&](const auto& activation) {
       GradientBatch<T>(constants, place.column, activation, dy, x);
     });
     StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);

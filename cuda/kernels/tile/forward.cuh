@@ -115,7 +115,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   }
   device::SyncBlock();
   if (place.count > 0) {
-    WithActivation(args.activation, [&](const auto& activation) {
+    WithActivation<true>(args.activation, [&](const auto& activation) {
       NormalizeBatch<T>(constants, place.column, activation, packs);
     });
     StoreBatch(static_cast<T*>(args.y) + place.at, 0, place, packs, args.stream);
