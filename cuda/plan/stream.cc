@@ -83,10 +83,10 @@ void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
   order->counter_bytes = RoundUp(CounterBytes(sets), 256);
 }
 
-// What all plans of the scheme end with.
+// What all plans of the scheme end with. `slabs`: of all sets.
 void AddStreamLaunch(const Work& work, const char* kernel, int threads,
-                     int64_t shared_bytes, int64_t resident, int64_t sums_bytes,
-                     StreamOrder* order, Plan* plan) {
+                     int64_t shared_bytes, int64_t resident, int64_t slabs,
+                     int64_t sums_bytes, StreamOrder* order, Plan* plan) {
   const NormProblem& problem = work.problem;
   plan->partial_bytes = order->counter_bytes + RoundUp(sums_bytes, 256);
   if (work.backward) {
@@ -98,8 +98,12 @@ void AddStreamLaunch(const Work& work, const char* kernel, int threads,
     order->params =
         static_cast<int>(std::min(CeilDiv(problem.num_params(), kWarp), 4 * resident));
   }
-  AddLaunch(plan, kernel, std::min<int64_t>(resident, order->items()), threads, 1,
-            kQueueBytes + shared_bytes);
+  // A block takes two tickets beyond the last. Where they do not fit an int the plan
+  // has more blocks than a grid: another one is chosen, or the launch says it.
+  const int64_t items = 2 * slabs + order->params;
+  const bool countable = items + 2 * resident <= kMaxGrid;
+  AddLaunch(plan, kernel, countable ? std::min(resident, items) : kMaxGrid + 1, threads,
+            1, kQueueBytes + shared_bytes);
   plan->launches[plan->num_launches - 1].waits = true;
 }
 
@@ -158,7 +162,7 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   const int64_t slabs = sets * turns * parts;
   AddStreamLaunch(
       work, work.backward ? "StreamLinesBackward" : "StreamLinesForward", lines.threads,
-      lines.shared_bytes, resident,
+      lines.shared_bytes, resident, slabs,
       slabs * work.compute_bytes *
           (work.backward ? 2 * g.part_lanes : kMomentsNumbers * int64_t{g.tile_groups}),
       &stream.order, &plan);
@@ -215,7 +219,7 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   }
   const int64_t pieces = int64_t{g.runs} * g.pieces.divisor();
   AddStreamLaunch(work, work.backward ? "StreamRunsBackward" : "StreamRunsForward",
-                  threads, shared_bytes, resident,
+                  threads, shared_bytes, resident, sets * slabs,
                   sets * work.compute_bytes *
                       (work.backward ? 2 * pieces : kMomentsNumbers * slabs),
                   &g.order, &plan);
