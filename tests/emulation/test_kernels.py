@@ -379,7 +379,7 @@ def test_parameters_of_each_sample_take_no_launches(emulated, dtype, which):
         most = max(2, len(expected["kernels"]))
         assert len(made["kernels"]) <= most
         found.add(made["scheme"])
-    assert found == {"rows", "stream"}
+    assert found == {"rows", "stream", "tile"}
 
 
 @pytest.mark.parametrize("zero_centered", [False, True])
