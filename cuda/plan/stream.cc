@@ -41,13 +41,14 @@ bool ByRuns(const Work& work) {
   return problem.q > 1 || !work.backward;
 }
 
-int64_t BlocksResident(const Work& work, int threads, int64_t shared_bytes) {
+int64_t BlocksResident(const Work& work, int blocks, int threads,
+                       int64_t shared_bytes) {
   const Device& device = work.device;
   const int64_t by_shared =
       device.shared_bytes_per_multiprocessor / (shared_bytes + 1024);
   return device.multiprocessors *
          std::max<int64_t>(
-             1, std::min({int64_t{kStreamBlocks}, by_shared,
+             1, std::min({int64_t{blocks}, by_shared,
                           int64_t{device.max_threads_per_multiprocessor / threads}}));
 }
 
@@ -124,7 +125,9 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   geometry.width = g.width;
   if (!general && g.width == 1) return;
   LineStream& stream = geometry.line_stream;
-  const int64_t resident = BlocksResident(work, lines.threads, lines.shared_bytes);
+  const int64_t resident =
+      BlocksResident(work, StreamBlocks(work.element_bytes, general && work.backward),
+                     lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
@@ -188,7 +191,8 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   const int64_t shared_bytes = std::max<int64_t>({int64_t{kMomentsNumbers} * kMaxWarps,
                                                   2 * kMaxWarps, threads}) *
                                work.compute_bytes;
-  const int64_t resident = BlocksResident(work, threads, shared_bytes);
+  const int64_t resident = BlocksResident(work, StreamBlocks(work.element_bytes, false),
+                                          threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
   if (run_bytes > 2 * kSlabBytes) {

@@ -10,10 +10,12 @@
 namespace fusednorm {
 namespace cuda {
 
-// Threads of a block, at most, and how many such blocks find registers on a
-// multiprocessor.
-constexpr int kStreamThreads = 256;
-constexpr int kStreamBlocks = 2;
+constexpr int kStreamThreads = 256;  // of a block, at most
+// So many such blocks find registers on a multiprocessor. general_lines: backward of
+// lines in the general instance.
+constexpr int StreamBlocks(int64_t element_bytes, bool general_lines) {
+  return element_bytes == 8 || (element_bytes == 2 && general_lines) ? 1 : 2;
+}
 // Accesses that a thread of a plain instance has in flight, of each tensor.
 constexpr int kStreamForwardVectors = 4;
 constexpr int kStreamBackwardVectors = 2;

@@ -92,11 +92,6 @@ struct LinesBackward {
   FUSEDNORM_DEVICE void SumsGeneral(const LineSet& set, const LinePlace<kWidth>& place,
                                     const LaneConstants<C, kWidth>& constants,
                                     LaneSums<C, kWidth>* sums) const {
-    C mean[kWidth], rstd[kWidth];
-    if (place.count > 0) {
-      constants.GetAll(kLaneMean, place.column, mean);
-      constants.GetAll(kLaneRstd, place.column, rstd);
-    }
     const bool row_params =
         g.columns && !g.positions &&
         (args.params.gamma != nullptr || args.params.beta != nullptr);
@@ -114,6 +109,9 @@ struct LinesBackward {
         P::LoadOnceFrom(static_cast<const T*>(args.dy) + at).Get(dz);
         const LineAffine<T, kWidth> affine(args, g, set, constants, place.column, row,
                                            at);
+        C mean[kWidth], rstd[kWidth];
+        constants.GetAll(kLaneMean, place.column, mean);
+        constants.GetAll(kLaneRstd, place.column, rstd);
         Differentiate(args, mean, rstd, affine.gamma, affine.beta, xhat, dz);
         if (g.positions) {
           StoreParamGradients<T, kWidth>(args.params, at, xhat, dz, args.stream);
@@ -269,7 +267,7 @@ struct LinesBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, StreamBlocks(sizeof(T), Features::kGeneral))
 StreamLinesBackward(const BackwardArgs args, const LinesGeometry g,
                     const LineStream stream) {
   Queue queue(stream.order, args.partial);

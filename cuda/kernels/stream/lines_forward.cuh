@@ -16,7 +16,8 @@ template <class T, class Features>
 struct LinesForward {
   typedef typename Number<T>::Compute C;
   static constexpr int kWidth = kWidthOf<T, Features>;
-  static constexpr int kVectors = kStreamForwardVectors;
+  // With four, 16-bit data would take more registers than there are.
+  static constexpr int kVectors = sizeof(T) == 2 ? 3 : kStreamForwardVectors;
   typedef Pack<T, kWidth> P;
   typedef LaneMoments<T, kWidth, Features::kGeneral> Mine;
 
@@ -91,7 +92,7 @@ struct LinesForward {
       const Moments<C> joined =
           JoinTeam<T>(team, Features::Centred(args), [&](const auto& visit) {
             if (group >= set.groups) return;
-#pragma unroll 4
+#pragma unroll 2
             for (int slab = member; slab < slabs; slab += team) {
               const int64_t at = int64_t{of_set} * slabs + slab;
               visit(FetchMoments<C>(partial, at * g.tile_groups + group));
@@ -164,7 +165,7 @@ struct LinesForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, StreamBlocks(sizeof(T), false))
 StreamLinesForward(const ForwardArgs args, const LinesGeometry g,
                    const LineStream stream) {
   Queue queue(stream.order, args.partial);

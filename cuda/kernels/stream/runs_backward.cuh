@@ -215,7 +215,7 @@ struct RunsBackward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, StreamBlocks(sizeof(T), false))
 StreamRunsBackward(const BackwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsBackward<T, Features>{args, g, queue}, queue);

@@ -184,7 +184,7 @@ struct RunsForward {
 };
 
 template <class T, class Features>
-FUSEDNORM_KERNEL(kStreamThreads, kStreamBlocks)
+FUSEDNORM_KERNEL(kStreamThreads, StreamBlocks(sizeof(T), false))
 StreamRunsForward(const ForwardArgs args, const RunStream g) {
   Queue queue(g.order, args.partial);
   RunItems(RunsForward<T, Features>{args, g, queue}, queue);
