@@ -452,7 +452,6 @@ MUTANTS = [
         0,
         KERNELS,
     ),
-    Mutant(LINES_PLACE, "--end;", ";", 0, TILES),
     Mutant(
         LINES_PLACE, "accesses(end - begin - row)", "accesses(end - begin)", 0, TILES
     ),
