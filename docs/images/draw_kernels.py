@@ -3,8 +3,8 @@
     pip install matplotlib
     python docs/images/draw_kernels.py
 
-The numbers in them are those of csrc/cpu/partition.cc, cuda/plan/rows.cc and
-cuda/plan/tile.cc for the shapes that the captions name.
+The numbers in them are those of csrc/cpu/partition.cc, cuda/plan/rows.cc,
+cuda/plan/tile.cc and cuda/plan/stream.cc for the shapes that the captions name.
 """
 
 from __future__ import annotations
@@ -249,71 +249,85 @@ def cuda_rows() -> None:
 
 
 def cuda_tile() -> None:
-    """A tile of channels_last data, slab by slab, and its threads."""
-    figure, axes = canvas(70, 33, 0.125)
-    title = "tile: GroupNorm of 2x64x64x320 in bfloat16, 32 groups, on an H100"
+    """The sets of channels_last data in the registers of clusters, and a block."""
+    figure, axes = canvas(72, 33, 0.125)
+    title = "tile: GroupNorm of 2x32x32x640 in bfloat16, 32 groups, on an H100"
     label(axes, 1, 1, title, weight="bold")
-    # The matrix of one sample: 4096 positions by 320 channels.
-    for tile in range(4):
+    # The matrix of one sample: 1024 positions by 640 channels.
+    for tile in range(8):
         for slab in range(8):
             shade = (BLUE, "#b9d3ec")[slab % 2] if tile == 0 else LIGHT
-            cell(axes, 7 + 5 * tile, 4 + 3 * slab, shade, "", 5, 3)
-    note(axes, 7, 2.9, "320 channels: 4 tiles of 80")
-    note(axes, 0.5, 16, "4096\npositions:\n16 slabs\nof 256")
-    for block in range(8):
-        text = f"block {block if block < 6 else block + 8}" if block != 5 else "..."
-        label(axes, 7.5, 5.5 + 3 * block, text, size=6.5)
-    note(axes, 7, 29, "a column of slabs is a cluster of 16 blocks:")
-    note(axes, 7, 30.4, "8 whole groups of 10 channels, read once, held in")
-    note(axes, 7, 31.8, "shared memory, their sums added over the cluster")
-    frame(axes, 7, 4, 5, 3)
-    axes.plot([12, 33], [4, 6], color=INK, lw=0.7)
-    axes.plot([12, 33], [7, 22], color=INK, lw=0.7)
-    note(axes, 33, 4.9, "a block: 25 rows of 10 threads, 8 channels (16 bytes) each")
+            text = f"{slab}" if tile == 0 else ""
+            cell(axes, 8 + 2.6 * tile, 4 + 3 * slab, shade, text, 2.6, 3)
+    note(axes, 8, 2.9, "640 channels: 8 tiles of 80")
+    note(axes, 0.5, 16, "1024\npositions:\n8 slabs\nof 128")
+    note(axes, 1, 29, "a column of slabs is a set, and a cluster of 8 blocks:")
+    note(axes, 1, 30.4, "8 whole groups of 10 channels, read once into registers;")
+    note(axes, 1, 31.8, "the blocks read what the others have of each group")
+    frame(axes, 8, 4, 2.6, 3)
+    axes.plot([10.6, 35], [4, 6], color=INK, lw=0.7)
+    axes.plot([10.6, 35], [7, 22], color=INK, lw=0.7)
+    note(axes, 35, 4.9, "a block: 51 rows of 10 threads, 8 channels (16 bytes) each")
     for row in range(8):
         for thread in range(10):
             # Of the groups that the thread's first channel is in.
             color = GROUPS[thread * 8 // 10 % 4]
-            number = "" if row == 6 else str((row if row < 6 else 24) * 10 + thread)
-            cell(axes, 33 + 3 * thread, 6 + 2 * row, color, number, 3, 2)
-    frame(axes, 33, 6, 30, 16)
-    label(axes, 64, 7, "position 0", size=6.5)
-    label(axes, 64, 9, "position 1", size=6.5)
-    label(axes, 64, 21, "position 24", size=6.5)
-    arrow(axes, (61.5, 22.3), (61.5, 25))
-    text = "then positions 25 to 49, ...: threads keep to their channels (color: group)"
-    note(axes, 33, 23.6, "11 rounds")
-    note(axes, 33, 26, text)
+            number = "" if row == 6 else str((row if row < 6 else 50) * 10 + thread)
+            cell(axes, 35 + 3 * thread, 6 + 2 * row, color, number, 3, 2)
+    frame(axes, 35, 6, 30, 16)
+    label(axes, 66, 7, "position 0", size=6.5)
+    label(axes, 66, 9, "position 1", size=6.5)
+    label(axes, 66, 21, "position 50", size=6.5)
+    arrow(axes, (63.5, 22.3), (63.5, 25))
+    note(axes, 35, 23.6, "and positions 51 to 101 and 102 to 127:")
+    text = "a thread has three accesses, all in flight at the same time, and keeps"
+    note(axes, 35, 25.9, text)
+    note(axes, 35, 27.3, "to its channels (color: the group of the first of them)")
     text = "80 channels: more than a line of 128 bytes, whole groups, whole accesses"
-    note(axes, 33, 27.6, text)
+    note(axes, 35, 29.2, text)
     save(figure, "cuda_tile")
 
 
-def cuda_split() -> None:
-    """Groups that fit on no chip: two kernels."""
-    figure, axes = canvas(60, 15, 0.14)
-    title = "split_rows, and tile where it reads twice, forward"
+def cuda_stream() -> None:
+    """The work items of one launch, in the order of their tickets."""
+    figure, axes = canvas(64, 17, 0.14)
+    title = "stream: 4 sets of 4 slabs, sums 6 slabs ahead of apply"
     label(axes, 1, 1.2, title, weight="bold")
-    for position in range(10):
-        x = 12 + 4.4 * position
-        cell(axes, x, 3, BLUE, f"block {position}", 4.4, 1.8)
-        arrow(axes, (x + 2.2, 4.9), (x + 2.2, 6.4))
-        cell(axes, x + 1, 6.5, LIGHT, "moments", 2.4, 1.2, 5)
-        arrow(axes, (x + 2.2, 7.8), (x + 2.2, 9.3))
-        cell(axes, x, 9.4, ORANGE, f"block {9 - position}", 4.4, 1.8)
-    label(axes, 1, 3.9, "kernel 1 reads x")
-    label(axes, 1, 7.1, "workspace")
-    label(axes, 1, 10.3, "kernel 2 reads x,\nwrites y")
-    text = "every block of kernel 2 joins all moments of its group, in a fixed order;"
-    note(axes, 12, 12.6, text)
-    text = "the first of them begin at the end, where x is still in L2"
-    note(axes, 12, 13.9, text)
-    save(figure, "cuda_split")
+    sets, slabs, lag, width = 4, 4, 6, 1.6
+    count = sets * slabs
+    x = 11.0
+    at = {}
+    for i in range(count + lag):
+        for kind, item in (("sums", i), ("apply", i - lag)):
+            if not 0 <= item < count:
+                continue
+            y = 3 if kind == "sums" else 7
+            color = GROUPS[item // slabs]
+            cell(axes, x, y, color, str(item % slabs), width, 1.8)
+            at[kind, item] = x
+            x += width
+    for of_set in range(sets):
+        last, first = at["sums", of_set * slabs + 3], at["apply", of_set * slabs]
+        arrow(axes, (last + width / 2, 4.9), (first + width / 2, 6.9))
+    label(axes, 1, 3.9, "sums of slab")
+    label(axes, 1, 7.9, "apply of slab")
+    note(axes, 11, 2.3, "colors: sets")
+    arrow(axes, (24, 10.2), (50, 10.2))
+    note(axes, 11, 10.2, "order of the tickets")
+    text = "arrows: the block that brings the last sums of a set joins all of them in a"
+    note(axes, 11, 12, text)
+    text = (
+        "fixed order and raises the set's flag, for which the set's apply items wait;"
+    )
+    note(axes, 11, 13.3, text)
+    text = "x is still in L2 when apply reads it again"
+    note(axes, 11, 14.6, text)
+    save(figure, "cuda_stream")
 
 
 if __name__ == "__main__":
     for draw in (
         *(cpu_rows, cpu_lanes, cpu_tiles, cpu_waves),
-        *(cuda_rows, cuda_tile, cuda_split),
+        *(cuda_rows, cuda_tile, cuda_stream),
     ):
         draw()

@@ -30,6 +30,7 @@ class Mutant:
     old: str
     new: str
     which: int = 0  # of the places where the text is
+    by: str = ""  # the file of the tests that should notice, which are run first
 
     def __str__(self):
         return f"{self.file}: {' '.join(self.old.split())!r} #{self.which}"
@@ -39,9 +40,9 @@ class Mutant:
 OF_FLOAT32 = "not float16 and not bfloat16 and not float64"
 
 
-def barriers(file, count, text="device::SyncBlock();"):
+def barriers(file, count, text="device::SyncBlock();", by=""):
     """Returns mutants that each leave out one of `count` barriers."""
-    return [Mutant(file, text, "", which) for which in range(count)]
+    return [Mutant(file, text, "", which, by) for which in range(count)]
 
 
 TESTS = [
@@ -49,6 +50,7 @@ TESTS = [
     for name in (
         "test_emulated_rows.py",
         "test_kernels.py",
+        "test_tile.py",
         "test_emulated_mean.py",
         "test_emulated_second_order.py",
         "test_emulated_positions.py",
@@ -58,10 +60,7 @@ TESTS = [
 # Paths below cuda/.
 TEAM, HELD = "kernels/common/team.cuh", "kernels/common/held_row.cuh"
 AFFINE, MOMENTS = "kernels/common/affine.cuh", "kernels/common/moments.cuh"
-GRADIENT, COLUMNS = (
-    "kernels/common/gradient.cuh",
-    "kernels/common/thread_columns.cuh",
-)
+COLUMNS = "kernels/common/thread_columns.cuh"
 FORWARD, BACKWARD = "kernels/rows/forward.cuh", "kernels/rows/backward.cuh"
 ROW_TEAM, FEATURES = "kernels/rows/team.cuh", "kernels/rows/features.cuh"
 ROWS_LAUNCH, LONG_LAUNCH = (
@@ -69,14 +68,22 @@ ROWS_LAUNCH, LONG_LAUNCH = (
     "kernels/columns/launch.cuh",
 )
 PARAMS, LONG = "kernels/columns/column_sums.cuh", "kernels/columns/long_rows.cuh"
-SPLIT, SPLIT_BACK = (
-    "kernels/split_rows/forward.cuh",
-    "kernels/split_rows/backward.cuh",
-)
-TILE, TILE_AFFINE = "kernels/tile/tile.cuh", "kernels/tile/affine.cuh"
+LINES_PLACE, LINES_APPLY = "kernels/lines/place.cuh", "kernels/lines/apply.cuh"
+LINES_MOMENTS, LINES_SUMS = "kernels/lines/moments.cuh", "kernels/lines/sums.cuh"
+LINES_SHARED = "kernels/lines/shared_layout.h"
+LINES_PARAMS = "kernels/lines/param_gradients.cuh"
 TILE_FORWARD, TILE_BACK = "kernels/tile/forward.cuh", "kernels/tile/backward.cuh"
-SPLIT_TILE = "kernels/tile/split_forward.cuh"
-RUNS, RUNS_UNITS = "kernels/runs/backward.cuh", "kernels/runs/units.cuh"
+TILE_PLACE = "kernels/tile/place.cuh"
+QUEUE, ORDER = "kernels/stream/queue.cuh", "kernels/stream/order.h"
+STREAM_LAUNCH, RUN_SLAB = "kernels/stream/launch.cuh", "kernels/stream/run_slab.cuh"
+LINES_FORWARD, LINES_BACK = (
+    "kernels/stream/lines_forward.cuh",
+    "kernels/stream/lines_backward.cuh",
+)
+RUNS_FORWARD, RUNS_BACK = (
+    "kernels/stream/runs_forward.cuh",
+    "kernels/stream/runs_backward.cuh",
+)
 MASK = "kernels/mask/mask.cuh"
 SECOND, SECOND_ROWS = (
     "kernels/second_order/sums.cuh",
@@ -89,8 +96,15 @@ SECOND_RUNS, SECOND_TILES, SECOND_TILE_SUMS = (
 )
 FORMULA = "../csrc/core/second_order.h"
 PLAN_ROWS, PLAN_COLUMNS = "plan/rows.cc", "plan/columns.cc"
+PLAN_LINES, PLAN_TILE, PLAN_STREAM = "plan/lines.cc", "plan/tile.cc", "plan/stream.cc"
 PLANNING, NORM = "plan/planning.h", "api/norm.cu"
-CLUSTER_END = "if (cluster > 1) device::SyncCluster();"
+CLUSTER_END = "if (geometry.cluster > 1) device::SyncCluster();"
+# Files of tests.
+TILES, KERNELS, POSITIONS = (
+    "test_tile.py",
+    "test_kernels.py",
+    "test_emulated_positions.py",
+)
 
 # What HasPlainAffine asks, each left out; but not whether each position has parameters,
 # which no problem of rows has (plan/view.h).
@@ -111,23 +125,27 @@ PLAIN_AFFINE = [
 
 MUTANTS = [
     # Barriers.
-    *barriers(TEAM, 1),
-    Mutant(TEAM, "device::SyncCluster();\n    const bool", "const bool"),
-    *barriers(TEAM, 1, "if (cluster_ > 1) device::SyncCluster();"),
-    *barriers(TILE, 3),
-    Mutant(TILE, "device::SyncCluster();", "device::SyncBlock();"),
-    *barriers(TILE_FORWARD, 1, CLUSTER_END),
-    *barriers(TILE_BACK, 1, CLUSTER_END),
+    *barriers(TEAM, 2),
+    *barriers(LINES_MOMENTS, 2, by=TILES),
+    *barriers(LINES_SUMS, 1, by=TILES),
+    *barriers(TILE_FORWARD, 2, by=TILES),
+    Mutant(TILE_FORWARD, "device::SyncCluster();", "device::SyncBlock();", 0, TILES),
+    *barriers(TILE_FORWARD, 1, CLUSTER_END, TILES),
+    *barriers(TILE_BACK, 4, by=TILES),
+    Mutant(TILE_BACK, "device::SyncCluster();", "device::SyncBlock();", 0, TILES),
+    *barriers(TILE_BACK, 1, CLUSTER_END, TILES),
+    *barriers(QUEUE, 4, by=KERNELS),
+    *barriers(LINES_FORWARD, 1, by=KERNELS),
+    *barriers(LINES_BACK, 2, by=KERNELS),
+    *barriers(RUNS_BACK, 1, by=KERNELS),
     *barriers(ROW_TEAM, 1),
     *barriers(COLUMNS, 1),
     *barriers(LONG, 1),
     *barriers(PARAMS, 2),
-    *barriers(RUNS, 1, "team.Finish();"),
     *barriers(SECOND, 2),
     *barriers(SECOND_TILES, 2),
     *barriers(SECOND_TILE_SUMS, 2),
     # Sums that lie over x and are written before others have read its first element.
-    Mutant(SPLIT, "if (args.sum != nullptr) device::SyncBlock();", ""),
     Mutant(
         FORWARD,
         "if (centred) {\n#pragma unroll\n      for (int r = 0; r < kRows; ++r) {\n"
@@ -143,10 +161,7 @@ MUTANTS = [
         "        if constexpr",
     ),
     Mutant(TEAM, "parity_ ^= 1;", ""),
-    Mutant(TILE, "parity_ ^= 1;", ""),
     Mutant(ROW_TEAM, "half_ ^= 1;", ""),
-    # Long chains of additions.
-    Mutant(TILE, "kRowsOfSum = 4;", "kRowsOfSum = 1024;"),
     # Teams of a row.
     Mutant(ROW_TEAM, "int mask = 1; mask < kMost", "int mask = 2; mask < kMost"),
     Mutant(ROW_TEAM, "mask < kMost; mask *= 2", "mask < kMost / 2; mask *= 2"),
@@ -156,7 +171,6 @@ MUTANTS = [
     Mutant(ROW_TEAM, "& (warps_ - 1)", "% device::kWarp"),
     Mutant(ROW_TEAM, "slot + i * kMostWarps + warp", "slot + i + warp"),
     Mutant(TEAM, "lanes / 2; mask > 0", "lanes / 2; mask > 1"),
-    Mutant(TEAM, "device::ClusterRank() * device::Threads() +", ""),
     # Bounds and tails.
     Mutant(HELD, "return At(j) < length;", "return At(j) <= length;"),
     Mutant(FORWARD, "first < args.rows.count;", "first < args.rows.count - 1;"),
@@ -183,20 +197,10 @@ MUTANTS = [
         BACKWARD, "more = first < args.rows.count", "more = first + 1 < args.rows.count"
     ),
     Mutant(BACKWARD, "else if (by_sample || slot < geometry.slots)", "else"),
-    Mutant(GRADIENT, "sets.Remainder(*row) >= args.slots", "sets.divisor() > 0"),
     Mutant(COLUMNS, "if (i >= length) continue;", ""),
     Mutant(COLUMNS, "if (!access.Has(j)) continue;", ""),
     Mutant(COLUMNS, "warp == turn && lane < access.size", "warp == turn"),
     Mutant(COLUMNS, "warp == turn && lane", "lane"),
-    Mutant(SPLIT, "left < args.slice ? left : args.slice", "args.slice"),
-    Mutant(SPLIT, "at.slice == 0 && ", "at.slice == 1 && "),
-    Mutant(TILE, "left < tiles.slab_rows ? left", "left < 0 ? left"),
-    Mutant(TILE, "end - first_lane < tiles.lanes", "end < 0"),
-    Mutant(TILE, "thread_row < thread_rows && lane < lanes", "lane < lanes"),
-    Mutant(RUNS, "if (i >= end) break;", "", 0),
-    Mutant(
-        RUNS_UNITS, "q - inside < args.piece ? q - inside : args.piece", "args.piece"
-    ),
     Mutant(PARAMS, "warp != 0 || param >= params.params", "warp != 0"),
     Mutant(
         PARAMS, "for (int i = 1; i < warps; ++i)", "for (int i = 2; i < warps; ++i)"
@@ -205,8 +209,8 @@ MUTANTS = [
     Mutant(LONG, "end < args.rows.length ? end : args.rows.length", "args.rows.length"),
     Mutant(
         LONG,
-        "i < geometry.pieces; i += device::kWarp",
-        "i < 32 && i < geometry.pieces; i += 32",
+        "i < geometry.pieces.divisor(); i += device::kWarp",
+        "i < 32 && i < geometry.pieces.divisor(); i += 32",
     ),
     Mutant(LONG, "row < args.rows.count; row += warps", "row < warps; row += warps"),
     Mutant(LONG, "if (i >= args.rows.length) return;", ""),
@@ -265,18 +269,9 @@ MUTANTS = [
     Mutant(COLUMNS, "(turn == 0 ? C(0) : shared.Get(length + i))", "C(0)"),
     Mutant(COLUMNS, "set * row + first", "first"),
     Mutant(COLUMNS, "device::Block() * length + i", "i"),
-    Mutant(TILE, "row * lanes_ + lane %", "row + lane %"),
-    Mutant(TILE, "outer * tiles.groups + first_group", "outer + first_group"),
-    Mutant(TILE_BACK, "tile.slab * tiles.slots + tile.slot", "tile.slot"),
-    Mutant(TILE_BACK, "set * tiles.samples + sample", "set * tiles.samples"),
-    Mutant(RUNS, "(n * args.pieces.divisor() + piece)", "n"),
     Mutant(FORWARD, "Features::FirstParam(args, row[r])", "0"),
     Mutant(BACKWARD, "Features::FirstParam(args, row)", "0"),
     Mutant(AFFINE, "rows.by_sample ? before : ", ""),
-    Mutant(GRADIENT, "rows.sets.divisor() + turn * teams", "rows.sets.divisor()"),
-    Mutant(TILE_AFFINE, "args.tiles.sample.Divide(tile.slot)", "0"),
-    Mutant(TILE_AFFINE, "first_ + args.tiles.q.Divide(lane)", "0"),
-    Mutant(TILE_AFFINE, "first_ + row", "row"),
     Mutant(AFFINE, "first + q.Divide(i + e)", "first + q.Divide(i)"),
     Mutant(AFFINE, "e > 0 && whole_runs", "e > 0"),
     Mutant(PARAMS, "device::Block() - half,", "device::Block(),"),
@@ -285,7 +280,7 @@ MUTANTS = [
     Mutant(PARAMS, "at + set * row", "at + row", 0),
     Mutant(LONG, "piece * geometry.piece + device::Thread()", "device::Thread()"),
     Mutant(LONG, "device::Blocks() - 1 - device::Block()", "0"),
-    Mutant(LONG, "row * geometry.pieces + i", "i"),
+    Mutant(LONG, "row * geometry.pieces.divisor() + i", "i"),
     Mutant(LONG, "(first + r) * args.rows.length + i", "first * args.rows.length + i"),
     Mutant(SECOND, "group * geometry.slices.divisor() + slice", "group"),
     Mutant(SECOND_ROWS, "geometry.groups.Remainder(row) * geometry.k", "0"),
@@ -319,8 +314,6 @@ MUTANTS = [
     Mutant(BACKWARD, "by.offset - rstd * by.plain", "-rstd * by.plain"),
     Mutant(BACKWARD, "- xhat[e] * by.with_xhat", ""),
     Mutant(BACKWARD, "dz[e] += other[e];", ";"),
-    Mutant(GRADIENT, "xhat[e] * At(with_xhat, e)", "C(0)"),
-    Mutant(GRADIENT, "dsum[e] +", ""),
     Mutant(COLUMNS, "gamma[j][e] += dz * xhat;", ""),
     Mutant(COLUMNS, "beta[j][e] += dz;", ";"),
     Mutant(LONG, "with_xhat += term * xhat[e];", ""),
@@ -330,11 +323,6 @@ MUTANTS = [
     Mutant(LONG, "dbeta[e] += dz[e];", "dbeta[e] = dz[e];"),
     Mutant(LONG, "- xhat[e] * by_xhat", ""),
     Mutant(LONG, "dz[e] += other[e];", ";"),
-    Mutant(SPLIT, "part.squares + part.count * d * d", "part.squares"),
-    Mutant(SPLIT_BACK, "with_xhat *= gamma;", ""),
-    Mutant(SPLIT_TILE, "if (count[e] > C(0)) squares[e] += count[e] * d * d;", ""),
-    Mutant(SPLIT_TILE, "part.squares + part.count * d * d", "part.squares"),
-    Mutant(TILE_BACK, "row_dbeta += dz[e];", ""),
     Mutant(AFFINE, "+ Compute(affine.zero_centered)", ""),
     Mutant(AFFINE, "gamma[e] += Compute(affine.zero_centered)", ""),
     Mutant(AFFINE, "with_xhat += device::Load", "with_xhat -= device::Load"),
@@ -357,17 +345,164 @@ MUTANTS = [
     Mutant(MASK, "count * static_cast<C>(mask.channels)", "count"),
     Mutant(MASK, "mask.groups.Divide(group) * pieces", "0"),
     Mutant(MASK, "piece < pieces; ++piece", "piece < 1; ++piece"),
-    Mutant(MOMENTS, "if (part.count == C(0)) return;", ""),
-    Mutant(SPLIT, "near = centre.Value();", ""),
-    Mutant(SPLIT, "if (all_.count + count == C(0)) all_.near = values[e];", ""),
-    Mutant(SPLIT_TILE, "near = centre.Value();", ""),
-    Mutant(SPLIT_TILE, "if (count[e] == C(0)) near[e] = values[e];", ""),
-    Mutant(SPLIT_TILE, "inverse_count = Inverse(LaneSum(count, team));", ""),
-    Mutant(GRADIENT, "has ? At(plain, e) : C(0)", "At(plain, e)"),
-    Mutant(GRADIENT, "has ? At(offset, e) : C(0)", "At(offset, e)"),
-    Mutant(TILE_AFFINE, "!tiles.columns && !tiles.positions", "!tiles.columns"),
-    Mutant(TILE_AFFINE, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];"),
     Mutant(PARAMS, " || partial == to", ""),
+    # Tickets, flags and joins of `stream`. In a block's first item it takes no ticket
+    # ahead for the sake of the other blocks alone, which no result shows.
+    Mutant(QUEUE, "return served_ > 1;", "return true;", 0, KERNELS),
+    Mutant(QUEUE, "kSlotNumbers * (served_ & 1)", "0", 0, KERNELS),
+    Mutant(QUEUE, "before + 1 ==", "before ==", 0, KERNELS),
+    Mutant(QUEUE, "before + 1 ==", "1u <=", 0, KERNELS),
+    Mutant(
+        QUEUE,
+        "device::AddAcquireRelease(Arrived(set))",
+        "device::TakeTicket(Arrived(set))",
+        0,
+        KERNELS,
+    ),
+    Mutant(
+        QUEUE,
+        "pass.JoinSlabs(item.set);\n      queue.Announce(item.set);",
+        "queue.Announce(item.set);\n      pass.JoinSlabs(item.set);",
+        0,
+        KERNELS,
+    ),
+    Mutant(
+        QUEUE,
+        "return device::LoadAcquire(Complete(item.set)) != 0;",
+        "return true;",
+        0,
+        KERNELS,
+    ),
+    Mutant(QUEUE, "static_cast<uint32_t>(order_.sets)", "uint32_t{1}", 0, KERNELS),
+    Mutant(
+        QUEUE,
+        "if (order_.params > 0) device::AddRelease(counters_ + kSetsComplete);",
+        "",
+        0,
+        KERNELS,
+    ),
+    Mutant(QUEUE, "if (!queue.CompletesSet(item.set)) continue;", "", 0, KERNELS),
+    Mutant(ORDER, "if (kind == ItemKind::kSums) i += lag;", "", 0, KERNELS),
+    Mutant(ORDER, "i = (ticket - lag) >> 1;", "i = ticket - lag;", 0, KERNELS),
+    Mutant(
+        STREAM_LAUNCH,
+        "device::FillBytes(args.partial, 0, geometry.order().counter_bytes, stream)",
+        "device::FillBytes(args.partial, 0, 0, stream)",
+        0,
+        KERNELS,
+    ),
+    Mutant(PLAN_STREAM, "RoundUp(CounterBytes(sets), 256)", "256", 0, KERNELS),
+    Mutant(PLAN_STREAM, "kQueueBytes + shared_bytes", "shared_bytes", 0, KERNELS),
+    Mutant(
+        LINES_FORWARD,
+        "slab = member; slab < slabs;",
+        "slab = member; slab < slabs - 1;",
+        0,
+        KERNELS,
+    ),
+    Mutant(LINES_BACK, "part = lane / static_cast<int>(g.part_lanes);", "", 0, KERNELS),
+    Mutant(LINES_BACK, "copy < g.copies; ++copy", "copy < 1; ++copy", 0, KERNELS),
+    Mutant(RUNS_BACK, "run, place.piece), plain", "run, 0), plain", 0, KERNELS),
+    Mutant(RUN_SLAB, "left < g.piece ? left : g.piece", "g.piece", 0, KERNELS),
+    Mutant(RUN_SLAB, "if (end_run > g.runs) end_run = g.runs;", "", 0, KERNELS),
+    # Sets in registers, alone or in a cluster.
+    Mutant(TILE_PLACE, "if (end > rows) end = rows;", "", 0, TILES),
+    Mutant(TILE_PLACE, "rank * geometry.slab_rows", "0", 0, TILES),
+    Mutant(TILE_FORWARD, "own_.GetFrom(member, at + 1)", "own_.Get(at + 1)", 0, TILES),
+    Mutant(TILE_BACK, "own_.GetFrom(rank, 2 * group)", "own_.Get(2 * group)", 0, TILES),
+    Mutant(TILE_BACK, "before * cluster_ + rank_", "before * cluster_", 0, TILES),
+    Mutant(TILE_BACK, "copy < g_.copies; ++copy", "copy < 1; ++copy", 0, TILES),
+    Mutant(TILE_BACK, "lane, terms.added)", "lane, C(0))", 0, TILES),
+    Mutant(
+        TILE_BACK,
+        "const C gamma = constants.GetOne(kLaneGamma, lane);",
+        "const C gamma = 1;",
+        0,
+        TILES,
+    ),
+    Mutant(
+        PLAN_TILE, "return vectors <= most;", "return vectors <= 2 * most;", 0, TILES
+    ),
+    Mutant(
+        PLAN_TILE,
+        "after(shared.own, kMomentsNumbers * g.tile_groups)",
+        "after(shared.own, 0)",
+        0,
+        TILES,
+    ),
+    # How threads lie over lines, and what they have joined.
+    Mutant(
+        LINES_PLACE,
+        "left < g.tile_lanes ? left : g.tile_lanes",
+        "g.tile_lanes",
+        0,
+        TILES,
+    ),
+    Mutant(
+        LINES_PLACE,
+        "groups_left < g.tile_groups ? groups_left : g.tile_groups",
+        "g.tile_groups",
+        0,
+        TILES,
+    ),
+    Mutant(
+        LINES_PLACE,
+        "left < g.part_lanes ? left : g.part_lanes",
+        "g.part_lanes",
+        0,
+        KERNELS,
+    ),
+    Mutant(
+        LINES_PLACE, "accesses(end - begin - row)", "accesses(end - begin)", 0, TILES
+    ),
+    Mutant(
+        LINES_PLACE,
+        "g.group_lanes.Divide(LaneOfCopy(g, lane))",
+        "g.group_lanes.Divide(lane)",
+        0,
+        TILES,
+    ),
+    Mutant(LINES_PLACE, "set.first_param + g.q", "g.q", 0, TILES),
+    Mutant(LINES_PLACE, "unit) * samples + sample", "unit) * samples", 0, KERNELS),
+    Mutant(LINES_MOMENTS, "C(0.5) * joined->count * (away * away)", "C(0)", 0, TILES),
+    Mutant(LINES_MOMENTS, "joined->mean += C(0.5) * away;", "", 0, TILES),
+    Mutant(LINES_MOMENTS, "copy * of_copy + group * lanes", "group * lanes", 0, TILES),
+    Mutant(
+        LINES_MOMENTS,
+        "if (centred_ && count_[e] == C(0)) near_[e] = values[e];",
+        "",
+        0,
+        POSITIONS,
+    ),
+    Mutant(LINES_SHARED, "row_pitch(each * pitch)", "row_pitch(pitch)", 0, TILES),
+    Mutant(LINES_SHARED, "e * pitch + column", "e + column", 0, TILES),
+    Mutant(LINES_APPLY, "- xhat[e] * by_xhat[e]", "", 0, TILES),
+    Mutant(
+        LINES_PARAMS, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];", 0, POSITIONS
+    ),
+    Mutant(
+        LINES_PARAMS,
+        "has ? xhat[e] * At(by_xhat, e) : C(0)",
+        "xhat[e] * At(by_xhat, e)",
+        0,
+        POSITIONS,
+    ),
+    Mutant(LINES_PARAMS, "(has ? At(added, e) : C(0))", "At(added, e)", 0, POSITIONS),
+    Mutant(
+        PLAN_LINES,
+        "*copies = full / std::gcd(lines.line, full);",
+        "*copies = 2;",
+        0,
+        TILES,
+    ),
+    Mutant(
+        PLAN_LINES,
+        "const bool whole = lines.rows * lines.line % full == 0;",
+        "const bool whole = true;",
+        0,
+        TILES,
+    ),
+    Mutant(NORM, "lanes && problem.reduces_q ? problem.q : 1", "1", 0, KERNELS),
     # Which instance a problem gets.
     *PLAIN_AFFINE,
     Mutant(PLAN_ROWS, "if (work.problem.has_mask) return choices;", ""),
@@ -413,10 +548,8 @@ MUTANTS = [
     Mutant(PLAN_ROWS, "problem.q == 1 ? sets : problem.n", "1"),
     Mutant(PLAN_COLUMNS, "geometry.width == 1 || ", ""),
     Mutant(PLAN_COLUMNS, " || shared > kSharedBytes", ""),
-    Mutant(PLAN_COLUMNS, "2 * rows * geometry.pieces", "rows * geometry.pieces"),
-    Mutant(
-        PLAN_COLUMNS, '"LongRowSums", rows * geometry.pieces', '"LongRowSums", rows'
-    ),
+    Mutant(PLAN_COLUMNS, "2 * rows * pieces", "rows * pieces"),
+    Mutant(PLAN_COLUMNS, '"LongRowSums", rows * pieces', '"LongRowSums", rows'),
     Mutant(
         PLAN_COLUMNS, "kColumnsThreads, 1, shared)", "kColumnsThreads, 1, shared / 2)"
     ),
@@ -424,9 +557,6 @@ MUTANTS = [
         PLANNING, "\n      problem.param == ComputeType(problem.data)", "\n      true"
     ),
     Mutant(PLANNING, "kColumnSumsThreads * work.compute_bytes", "work.compute_bytes"),
-    Mutant(NORM, "args->slots = geometry.slots;", ""),
-    Mutant(NORM, "args->slices = Divider(geometry.pieces);", ""),
-    Mutant(NORM, "args.params.q = geometry.q;", ";"),
     Mutant(NORM, "needs_beta ? buffers.beta : nullptr", "nullptr"),
 ]
 
@@ -452,15 +582,16 @@ def verdict(mutant, root, folder, flags, data=None):
         sys.exit(f"{mutant}: the list is out of date; it does not compile:\n{error}")
     finally:
         path.write_text(before)
-    return failure(library, () if data is None else ("-k", OF_FLOAT32))
+    return failure(library, () if data is None else ("-k", OF_FLOAT32), mutant.by)
 
 
-def failure(library, arguments=()):
-    """Runs the tests on a library; returns the first failure, or None."""
+def failure(library, arguments=(), first=""):
+    """Runs the tests on a library, those of a file first; returns the first failure."""
+    tests = sorted(TESTS, key=lambda path: path.name != first)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p"),
-            *("no:cacheprovider", *arguments, *map(str, TESTS)),
+            *("no:cacheprovider", *arguments, *map(str, tests)),
         ],
         capture_output=True,
         text=True,
@@ -515,9 +646,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--only", default="", help="mutants that have this text")
+    parser.add_argument("--list", action="store_true", help="only print the mutants")
     parser.add_argument("--table", type=Path, help="also write a Markdown table")
     arguments = parser.parse_args()
     mutants = [m for m in MUTANTS if arguments.only in str(m)]
+    if arguments.list:
+        print(*mutants, f"{len(mutants)} mutants", sep="\n")
+        return
     with tempfile.TemporaryDirectory() as scratch:
 
         def judge(numbered):
