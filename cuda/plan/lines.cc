@@ -19,8 +19,7 @@ struct Lines {
   int64_t rows, line, group_lanes, groups;
   bool columns;
 
-  explicit Lines(const NormProblem& problem)
-      : columns(!problem.reduces_q) {
+  explicit Lines(const NormProblem& problem) : columns(!problem.reduces_q) {
     rows = columns ? problem.k : problem.p;
     line = columns ? problem.q : problem.g * problem.k * problem.q;
     group_lanes = columns ? 1 : problem.k * problem.q;
@@ -43,8 +42,8 @@ void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
   }
   *copies = full / std::gcd(lines.line, full);
   const bool whole = lines.rows * lines.line % full == 0;
-  if (lines.columns || !whole || *copies * lines.line > most ||
-      work.problem.has_mask || work.problem.per_position) {
+  if (lines.columns || !whole || *copies * lines.line > most || work.problem.has_mask ||
+      work.problem.per_position) {
     *width = *copies = 1;
   }
 }
@@ -57,8 +56,9 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
   int64_t parts = 1;
   // The threads of a row of columns meet in shuffles.
   if (lines.columns) most = std::min(most, kWarp / 2 * width);
-  const int64_t unit =
-      copies > 1 ? line : lines.columns ? width : std::lcm(lines.group_lanes, width);
+  const int64_t unit = copies > 1      ? line
+                       : lines.columns ? width
+                                       : std::lcm(lines.group_lanes, width);
   if (unit > most) {
     g->tile_lanes = lines.group_lanes;
     parts = CeilDiv(lines.group_lanes, most);
@@ -76,9 +76,10 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
   }
   g->tiles = Divider(CeilDiv(line, g->tile_lanes));
   g->parts = SmallDivider(parts);
-  g->tile_groups = static_cast<int>(
-      parts > 1 ? 1 : lines.columns ? g->tile_lanes
-                                    : g->tile_lanes / copies / lines.group_lanes);
+  g->tile_groups =
+      static_cast<int>(parts > 1       ? 1
+                       : lines.columns ? g->tile_lanes
+                                       : g->tile_lanes / copies / lines.group_lanes);
 }
 
 // Sets how the threads lie, and the teams that join them.
@@ -86,9 +87,8 @@ void SetThreads(const Lines& lines, const LinesWanted& wanted, int threads,
                 LinesGeometry* g) {
   int64_t columns = CeilDiv(g->part_lanes, g->width);
   if (lines.columns) columns = PowerOfTwo(columns);
-  const int64_t rows =
-      std::max<int64_t>(1, std::min(threads / columns,
-                                    CeilDiv(g->rows, wanted.row_blocks)));
+  const int64_t rows = std::max<int64_t>(
+      1, std::min(threads / columns, CeilDiv(g->rows, wanted.row_blocks)));
   g->thread_columns = SmallDivider(columns);
   g->thread_rows = SmallDivider(rows);
   g->fold = 1;
@@ -159,8 +159,8 @@ LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
   g.params = problem.num_params() / problem.param_sets;
   SetTiles(work, wanted, lines, width, copies, &g);
   g.copy_lanes = SmallDivider(copies > 1 ? lines.line : 1);
-  g.group_lanes = SmallDivider(
-      g.parts.divisor() > 1 ? g.part_lanes : lines.group_lanes);
+  g.group_lanes =
+      SmallDivider(g.parts.divisor() > 1 ? g.part_lanes : lines.group_lanes);
   plan.threads = wanted.threads;
   for (;; plan.threads /= 2) {
     SetThreads(lines, wanted, plan.threads, &g);

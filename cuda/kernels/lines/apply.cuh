@@ -9,12 +9,13 @@
 namespace fusednorm {
 namespace cuda {
 
-// gamma and beta of a lane of a part; those of rows and of positions are for LineAffine.
+// gamma and beta of a lane of a part; those of rows and of positions are for
+// LineAffine.
 template <class T, int kWidth>
-FUSEDNORM_DEVICE void SetAffine(const NormArgs& args, const LinesGeometry& g,
-                                const LineSet& set, int64_t first_lane, int lane,
-                                const LaneConstants<typename Number<T>::Compute,
-                                                    kWidth>& constants) {
+FUSEDNORM_DEVICE void SetAffine(
+    const NormArgs& args, const LinesGeometry& g, const LineSet& set,
+    int64_t first_lane, int lane,
+    const LaneConstants<typename Number<T>::Compute, kWidth>& constants) {
   typedef typename Number<T>::Compute C;
   C gamma = 1, beta = 0;
   if (!g.columns && !g.positions) {

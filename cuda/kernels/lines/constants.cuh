@@ -10,7 +10,14 @@
 namespace fusednorm {
 namespace cuda {
 
-enum LaneConstant { kLaneMean, kLaneRstd, kLaneGamma, kLaneBeta, kLaneXhat, kLaneAdded };
+enum LaneConstant {
+  kLaneMean,
+  kLaneRstd,
+  kLaneGamma,
+  kLaneBeta,
+  kLaneXhat,
+  kLaneAdded
+};
 
 // A column's numbers are read in accesses of 16 bytes, kStep numbers each; those of
 // neighbouring columns stand side by side.

@@ -23,26 +23,26 @@ namespace fusednorm {
 namespace cuda {
 
 struct LinesGeometry {
-  int width = 1;          // elements of an access
-  bool columns = false;   // each place in the line is a group
+  int width = 1;           // elements of an access
+  bool columns = false;    // each place in the line is a group
   bool positions = false;  // gamma and beta have the shape of x
-  int copies = 1;         // rows of x in a line
+  int copies = 1;          // rows of x in a line
   int64_t outer = 1;
-  int64_t rows = 1;      // of `line` elements
+  int64_t rows = 1;  // of `line` elements
   int64_t line = 1;
-  int64_t elements = 1;  // of one outer; the last line may lack some copies
+  int64_t elements = 1;      // of one outer; the last line may lack some copies
   SmallDivider copy_lanes;   // the lanes of a copy, where there are several
   SmallDivider group_lanes;  // of a group; in a tile that is cut, those of a part
   int64_t groups = 1;        // of one outer
-  Divider q;              // a place's gamma is number place / Q of the copy
-  Divider sample;         // so many successive `outer` share gamma and beta,
-  int64_t params = 1;     // `params` of each
+  Divider q;                 // a place's gamma is number place / Q of the copy
+  Divider sample;            // so many successive `outer` share gamma and beta,
+  int64_t params = 1;        // `params` of each
 
   int64_t tile_lanes = 1;
   int tile_groups = 1;
-  Divider tiles;           // of a line; the last one may have fewer lanes
-  SmallDivider parts;      // of a tile
-  int64_t part_lanes = 1;  // the lanes of a tile if there is one part
+  Divider tiles;                // of a line; the last one may have fewer lanes
+  SmallDivider parts;           // of a tile
+  int64_t part_lanes = 1;       // the lanes of a tile if there is one part
   SmallDivider thread_columns;  // of a block's threads,
   SmallDivider thread_rows;     // and their rows
   // Neighbouring elements of a column that are of one group, a power of two: their
