@@ -28,6 +28,17 @@ DEVICE_FIELDS = {
     "bandwidth",
     "max_cluster",
 }
+TENSOR_FIELDS = {
+    "data",
+    "inputs",
+    "outputs",
+    "mask",
+    "statistics_read",
+    "statistics_written",
+    "params_read",
+    "param_uses",
+    "params_written",
+}
 LAUNCH_FIELDS = {
     "kernel",
     "blocks",
@@ -222,7 +233,8 @@ def test_a_plan_is_a_dict(direction):
     assert result.launches
     for launch in result.launches:
         assert set(launch) == LAUNCH_FIELDS
-    assert result.bytes_moved >= result.least_bytes > 0
+    assert set(result.tensors) == TENSOR_FIELDS
+    assert result.least_bytes > result.tensors["data"] > 0
 
 
 def test_candidates_are_plans_best_first():

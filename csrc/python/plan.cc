@@ -48,6 +48,20 @@ py::dict ToDict(const cuda::Launch& launch) {
   return fields;
 }
 
+py::dict ToDict(const cuda::TensorBytes& tensors) {
+  py::dict fields;
+  fields["data"] = tensors.data;
+  fields["inputs"] = tensors.inputs;
+  fields["outputs"] = tensors.outputs;
+  fields["mask"] = tensors.mask;
+  fields["statistics_read"] = tensors.statistics_read;
+  fields["statistics_written"] = tensors.statistics_written;
+  fields["params_read"] = tensors.params_read;
+  fields["param_uses"] = tensors.param_uses;
+  fields["params_written"] = tensors.params_written;
+  return fields;
+}
+
 py::dict ToDict(const cuda::Plan& plan) {
   py::list launches;
   for (int i = 0; i < plan.num_launches; ++i) launches.append(ToDict(plan.launches[i]));
@@ -69,8 +83,8 @@ py::dict ToDict(const cuda::Plan& plan) {
   fields["count_bytes"] = plan.count_bytes;
   fields["sets"] = plan.sets;
   fields["mask_pieces"] = plan.mask_pieces;
-  fields["least_bytes"] = plan.least_bytes;
-  fields["bytes_moved"] = plan.bytes_moved;
+  fields["tensors"] = ToDict(plan.tensors);
+  fields["least_bytes"] = plan.tensors.sum();
   return fields;
 }
 
@@ -152,7 +166,7 @@ void DefinePlan(py::module_& m) {
                      R"doc(
 Returns:
     A dict (cuda/plan/plan.h): the scheme and its geometry, the launches, bytes of
-    workspace and of memory traffic.
+    workspace and of the tensors.
 )doc",
                  [](const std::vector<cuda::Plan>& plans) { return ToDict(plans[0]); });
   DefinePlanning(

@@ -16,36 +16,6 @@ bool AllAligned(Pointers... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-// What one launch or its second half reads again.
-bool ReadsTwice(const Geometry& geometry) {
-  return std::holds_alternative<StreamGeometry>(geometry) ||
-         std::holds_alternative<ColumnsGeometry>(geometry);
-}
-
-Traffic TrafficOf(const Work& work, const Geometry& geometry) {
-  const bool twice = ReadsTwice(geometry);
-  const NormProblem& problem = work.problem;
-  const int64_t tensor = problem.num_elements() * work.element_bytes;
-  const int64_t statistics =
-      problem.num_groups() * work.compute_bytes * (problem.centred ? 2 : 1);
-  const int64_t params = problem.num_params() *
-                         static_cast<int64_t>(SizeOf(problem.param)) *
-                         (problem.has_gamma + problem.has_beta);
-  const int64_t mask = problem.has_mask ? problem.num_mask() : 0;
-  const int64_t others = work.backward ? (problem.has_residual ? 2 : 1) * tensor
-                                       : (problem.has_residual ? 3 : 1) * tensor;
-  const int64_t tensors = work.backward ? 3 : problem.has_residual ? 4 : 2;
-  // As large as x, parameters count as it does.
-  const bool large = problem.num_params() == problem.num_elements();
-  if (!work.backward) {
-    return {tensor, others + statistics + params + mask,
-            tensors * tensor + (large ? params : 0), 2, twice};
-  }
-  return {2 * tensor + (large ? params : 0) + mask,
-          others + statistics + (large ? params : 2 * params),
-          tensors * tensor + (large ? 2 * params : 0), 2, twice};
-}
-
 // `all`: or only as many as it takes to find the best, which is what a launch needs.
 std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device,
                              bool aligned, bool backward, bool params, bool all) {
@@ -67,25 +37,48 @@ std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device
                              [](const Plan& plan) { return !Fits(plan); }),
               plans.end());
   if (plans.size() > 1 && !Fits(plans.front())) plans.erase(plans.begin());
-  for (Plan& plan : plans) FinishPlan(work, TrafficOf(work, plan.geometry), &plan);
+  const TensorBytes tensors = TensorsOf(work);
+  for (Plan& plan : plans) FinishPlan(work, tensors, 2, &plan);
   return plans;
 }
 
 }  // namespace
 
-void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan) {
+TensorBytes TensorsOf(const Work& work) {
+  const NormProblem& problem = work.problem;
+  TensorBytes bytes;
+  bytes.data = problem.num_elements() * work.element_bytes;
+  bytes.inputs = (work.backward ? 2 : 1) + problem.has_residual;
+  bytes.outputs = work.backward ? 1 : 1 + problem.has_residual;
+  bytes.mask = problem.has_mask ? problem.num_mask() : 0;
+  const int64_t statistics =
+      problem.num_groups() * work.compute_bytes * (problem.centred ? 2 : 1);
+  (work.backward ? bytes.statistics_read : bytes.statistics_written) = statistics;
+  bytes.params_read = problem.num_params() *
+                      static_cast<int64_t>(SizeOf(problem.param)) *
+                      (problem.has_gamma + problem.has_beta);
+  bytes.params_written = work.backward ? bytes.params_read : 0;
+  bytes.param_uses = problem.per_position ? 1 : problem.n / problem.param_sets;
+  return bytes;
+}
+
+bool ExceedL2(const Work& work, const TensorBytes& tensors) {
+  int64_t large = (tensors.inputs + tensors.outputs) * tensors.data;
+  // As large as x, parameters count as it does.
+  if (work.problem.num_params() == work.problem.num_elements()) {
+    large += tensors.params_read + tensors.params_written;
+  }
+  return large > work.device.l2_bytes;
+}
+
+void FinishPlan(const Work& work, const TensorBytes& tensors, int64_t param_sums,
+                Plan* plan) {
   plan->partial_bytes = RoundUp(plan->partial_bytes, 256);
   plan->param_bytes = RoundUp(plan->param_bytes, 256);
   plan->workspace_bytes =
-      plan->partial_bytes + traffic.param_sums * plan->param_bytes + plan->count_bytes;
-  // Where the tensors exceed L2, nobody will find the outputs there: they bypass it.
-  plan->stream = traffic.tensors > work.device.l2_bytes;
-
-  plan->least_bytes = traffic.read + traffic.other;
-  plan->bytes_moved = plan->least_bytes;
-  if (traffic.twice) plan->bytes_moved += traffic.read;
-  plan->bytes_moved += 2 * (plan->partial_bytes + plan->count_bytes);
-  if (work.params) plan->bytes_moved += 2 * traffic.param_sums * plan->param_bytes;
+      plan->partial_bytes + param_sums * plan->param_bytes + plan->count_bytes;
+  plan->tensors = tensors;
+  plan->stream = ExceedL2(work, tensors);
 }
 
 const char* Name(const Geometry& geometry) {

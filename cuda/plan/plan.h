@@ -48,6 +48,24 @@ struct Launch {
   bool waits = false;  // blocks wait for others of the grid
 };
 
+// The bytes of what a pass reads and writes: the least that it can move.
+struct TensorBytes {
+  int64_t data = 0;  // of x, and of each tensor of its shape:
+  int inputs = 0;
+  int outputs = 0;
+  int64_t mask = 0;
+  int64_t statistics_read = 0;
+  int64_t statistics_written = 0;
+  int64_t params_read = 0;  // gamma and beta, of which so many samples have the same
+  int64_t param_uses = 1;
+  int64_t params_written = 0;  // their gradients
+
+  int64_t sum() const {
+    return (inputs + outputs) * data + mask + statistics_read + statistics_written +
+           params_read + params_written;
+  }
+};
+
 struct Plan {
   Geometry geometry;
   int num_launches = 0;
@@ -65,8 +83,7 @@ struct Plan {
   int64_t sets = 0;         // of dgamma/dbeta partial sums; 0: they are the gradients
   int64_t mask_pieces = 1;  // that a sample of a mask is counted in
 
-  int64_t least_bytes = 0;  // each tensor once
-  int64_t bytes_moved = 0;  // device memory traffic of these launches, caches aside
+  TensorBytes tensors;
 
   bool empty() const { return std::holds_alternative<EmptyGeometry>(geometry); }
 };

@@ -78,17 +78,15 @@ inline bool Enough(const Work& work, const std::vector<Plan>& plans) {
   return !work.all && !plans.empty() && Fits(plans.back());
 }
 
-// The memory traffic of a pass.
-struct Traffic {
-  int64_t read;        // of tensors that a second kernel reads again
-  int64_t other;       // of everything else
-  int64_t tensors;     // all large ones, of which L2 may keep some
-  int64_t param_sums;  // gradients of parameters, of which there are partial sums
-  bool twice;          // a second kernel reads again
-};
+// Of forward and backward.
+TensorBytes TensorsOf(const Work& work);
+// Where the tensors exceed L2, nobody will find the outputs there: they bypass it.
+bool ExceedL2(const Work& work, const TensorBytes& tensors);
 
-// What follows from the launches: the workspace and the traffic.
-void FinishPlan(const Work& work, const Traffic& traffic, Plan* plan);
+// What follows from the launches and the tensors. `param_sums`: of so many gradients of
+// parameters there may be partial sums.
+void FinishPlan(const Work& work, const TensorBytes& tensors, int64_t param_sums,
+                Plan* plan);
 
 inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int threads,
                       int cluster, int64_t shared_bytes) {

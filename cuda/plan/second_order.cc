@@ -209,16 +209,21 @@ Plan MakePlan(const Work& work) {
   } else {
     PlanRuns(work, &plan);
   }
-  const int64_t tensor = problem.num_elements() * work.element_bytes;
+  const int64_t statistic = problem.num_groups() * work.compute_bytes;
+  const int64_t param =
+      problem.num_params() * static_cast<int64_t>(SizeOf(problem.param));
+  TensorBytes tensors;
+  tensors.data = problem.num_elements() * work.element_bytes;
+  tensors.inputs = 3;
+  tensors.outputs = 2;
   // mean, rstd and drstd in, d_dmean and d_drstd out.
-  const int64_t statistics =
-      problem.num_groups() * work.compute_bytes * (problem.centred ? 5 : 3);
-  const int64_t param_bytes = problem.num_params() *
-                              static_cast<int64_t>(SizeOf(problem.param)) *
-                              (3 * problem.has_gamma + problem.has_beta);
-  FinishPlan(work,
-             {3 * tensor, 2 * tensor + statistics + param_bytes, 5 * tensor, 1, true},
-             &plan);
+  tensors.statistics_read = statistic * (problem.centred ? 3 : 2);
+  tensors.statistics_written = statistic * (problem.centred ? 2 : 1);
+  // gamma, ddgamma and ddbeta.
+  tensors.params_read = param * (2 * problem.has_gamma + problem.has_beta);
+  tensors.params_written = param * problem.has_gamma;
+  tensors.param_uses = problem.n;
+  FinishPlan(work, tensors, 1, &plan);
   return plan;
 }
 

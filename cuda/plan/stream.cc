@@ -10,13 +10,15 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Simulated, not measured (docs/cuda.md): slabs of 32 KB, sums ahead of apply by one
-// and a half times what is resident, and by no more than what L2 holds beside the
-// outputs.
-constexpr int64_t kSlabBytes = 32 << 10;
-constexpr double kAhead = 1.5;
-constexpr double kMargin = 0.25;  // beyond a set, of what is resident
-constexpr double kShareOfL2 = 0.4;
+// Simulated, not measured (python/fusednorm/_traffic.py): data have half of L2, and
+// what all blocks work on at a time has no more than a third of that. Sums are ahead of
+// apply by a set and three quarters of what is resident, so that hardly a block waits.
+constexpr int64_t kSlabBytes = 32 << 10;  // of all tensors that sums read, at most
+constexpr double kShareOfL2 = 0.5;
+constexpr int64_t kInFlight = 3;
+constexpr double kAhead = 0.75;
+// A slab leaves sums of all its lanes: of so many rows, or more, they are few bytes.
+constexpr int64_t kRowsOfSlab = 32;
 // Joining the slabs of a set should stay short.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
 // A thread adds up no longer chains than that: they lose digits (tests/bounds.py).
@@ -52,13 +54,34 @@ int64_t BlocksResident(const Work& work, int blocks, int threads,
                           int64_t{device.max_threads_per_multiprocessor / threads}}));
 }
 
-// How many units a slab has of `units` in a set: enough for `slab_bytes`, but no more
-// than leave work for all blocks, and so many that slabs are few. A slab has whole
-// rounds of `round` units.
+// What sums and apply both read.
+int64_t Tensors(const Work& work) { return work.backward ? 2 : 1; }
+
+// The bytes that a slab should have of x.
+int64_t SlabBytes(const Work& work, int64_t resident) {
+  return std::min(kSlabBytes, L2Share(work) / kInFlight / resident) / Tensors(work);
+}
+
+// The bytes of x that a set of lines should have, at most, with so many blocks of a
+// multiprocessor: with two of them at a time L2 is half full.
+int64_t SetBytes(const Work& work, int64_t blocks) {
+  const NormProblem& problem = work.problem;
+  const int64_t resident = blocks * work.device.multiprocessors;
+  const int64_t slab_bytes =
+      std::min(SlabBytes(work, resident),
+               CeilDiv(problem.num_elements() * work.element_bytes, resident));
+  const int64_t rows = problem.reduces_q ? problem.p : problem.k;
+  return std::min(L2Share(work) / (4 * Tensors(work)), slab_bytes / kRowsOfSlab * rows);
+}
+
+// How many units a slab has of `units` in a set: enough for SlabBytes, but no more than
+// leave work for all blocks, and so many that slabs are few. A slab has whole rounds of
+// `round` units.
 int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round,
                     int64_t unit_bytes, int64_t resident) {
   const int64_t rounds = CeilDiv(units, round);
-  int64_t of_slab = std::max<int64_t>(1, kSlabBytes / (round * unit_bytes));
+  int64_t of_slab =
+      std::max<int64_t>(1, SlabBytes(work, resident) / (round * unit_bytes));
   of_slab = std::min(of_slab, std::max<int64_t>(1, sets * rounds / resident));
   const int64_t most_slabs =
       std::max<int64_t>(1, kSlabsOfMultiprocessor * work.device.multiprocessors);
@@ -68,17 +91,24 @@ int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round
   return CeilDiv(rounds, slabs) * round;
 }
 
-// The order of the items of sets of `slabs` slabs.
+// The order of the items of sets of `slabs` slabs, which have so many bytes of x.
 void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
               int64_t resident, StreamOrder* order) {
-  const int64_t all = sets * slabs;
-  const int64_t most = std::max<int64_t>(1, L2Share(work) / slab_bytes);
+  // L2 holds a slab from its sums to its apply, and as long again until it forgets it;
+  // what is in flight; gamma and beta, which a long row has many of; and outputs.
+  const TensorBytes tensors = TensorsOf(work);
+  const int64_t share = L2Share(work), twice = 2 * Tensors(work);
+  const int64_t room = share - std::min(tensors.params_read, share / 2) -
+                       Tensors(work) * slab_bytes * resident / kInFlight;
+  // A residual is read once, and forward once more with its sum.
+  const int64_t once = !work.problem.has_residual ? 0 : work.backward ? 1 : 2;
+  const int64_t held = twice + once + (ExceedL2(work, tensors) ? 0 : 1);
+  const int64_t most = std::max<int64_t>(1, room / (held * slab_bytes));
   const int64_t ahead = static_cast<int64_t>(kAhead * static_cast<double>(resident));
-  const int64_t beyond = static_cast<int64_t>(kMargin * static_cast<double>(resident));
   order->sets = static_cast<int>(sets);
   order->slabs = SmallDivider(slabs);
-  order->lag =
-      static_cast<int>(std::min(all, std::max(std::min(ahead, most), slabs + beyond)));
+  order->lag = static_cast<int>(
+      std::min(sets * slabs, std::max(slabs, std::min(slabs + ahead, most))));
   order->backwards = slabs > most;
   order->counter_bytes = RoundUp(CounterBytes(sets), 256);
 }
@@ -109,10 +139,11 @@ void AddStreamLaunch(const Work& work, const char* kernel, int threads,
 
 void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
+  const int blocks = StreamBlocks(work.element_bytes, general && work.backward);
   LinesWanted wanted;
   wanted.general = general;
   wanted.threads = kStreamThreads;
-  wanted.set_bytes = L2Share(work) / 2;
+  wanted.set_bytes = SetBytes(work, blocks);
   // Every GPU has so much without asking.
   wanted.shared_bytes = std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
   LinesPlan lines = PlanLines(work, wanted);
@@ -126,15 +157,13 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   if (!general && g.width == 1) return;
   LineStream& stream = geometry.line_stream;
   const int64_t resident =
-      BlocksResident(work, StreamBlocks(work.element_bytes, general && work.backward),
-                     lines.threads, lines.shared_bytes);
+      BlocksResident(work, blocks, lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
                                  row_bytes, resident);
   const int64_t turns = CeilDiv(g.rows, stream.slab_rows);
-  SetOrder(work, sets, turns * parts,
-           stream.slab_rows * row_bytes * (work.backward ? 2 : 1), resident,
+  SetOrder(work, sets, turns * parts, stream.slab_rows * row_bytes, resident,
            &stream.order);
 
   constexpr int kTeamBits = 5;
@@ -195,7 +224,7 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
                                           threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
-  if (run_bytes > 2 * kSlabBytes) {
+  if (run_bytes > SlabBytes(work, resident)) {
     const int64_t of_piece = UnitsOfSlab(work, sets * g.runs, accesses, threads,
                                          work.element_bytes * geometry.width, resident);
     g.piece = of_piece * geometry.width;
@@ -210,7 +239,7 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
     slabs = CeilDiv(g.runs, g.slab_runs);
     slab_bytes = g.slab_runs * run_bytes;
   }
-  SetOrder(work, sets, slabs, slab_bytes * (work.backward ? 2 : 1), resident, &g.order);
+  SetOrder(work, sets, slabs, slab_bytes, resident, &g.order);
   g.join_row_bits =
       std::min(Log2Floor(threads / g.runs, 5), Log2Ceil(g.pieces.divisor(), 5));
   Plan plan;

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fusednorm import _measured
+from fusednorm import _measured, _traffic
 
 OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -25,34 +25,18 @@ MAX_ELEMENTS = 2**38
 # What gamma and beta may differ between.
 PARAMETERS_OF = ("all", "sample", "position")
 
-# What `scheme_of` returns -> what that is.
+# The scheme of a plan -> what that is.
 SCHEMES = {
     "empty": "No elements: nothing runs but fills of the small outputs.",
     "rows": "Each row stays in the registers of lanes of a warp, or of a block.",
     "columns": "Sums over pieces of rows; then a block has some columns of all rows, "
     "and reads them again.",
-    "split_rows": "Slices of rows over the grid: a second kernel reads them again.",
-    "runs": "Each group stays in the shared memory of a block or a cluster, channel by "
-    "channel.",
-    "runs, read twice": "Channels of groups over the grid: a second kernel reads them "
-    "again.",
-    "tile": "Groups lie across rows; a slab of rows stays in the shared memory of a "
-    "block, a group in that of a cluster.",
-    "tile, read twice": "Groups lie across rows; slabs of rows over the grid, which a "
-    "second kernel reads again.",
+    "tile": "One read of every tensor, in registers, in one launch.",
+    "stream": "One launch that reads twice: a slab's results follow its sums at a "
+    "distance (lag, in slabs) that L2 should hold.",
     "second_order": "Sums over slices of groups; a second kernel adds them up, and "
     "reads all tensors again.",
 }
-
-
-def scheme_of(plan: dict[str, Any]) -> str:
-    """Returns a plan's scheme, by the names of cuda/plan/plan.h.
-
-    Some schemes either keep a group on chip or have a second kernel that reads it
-    again; the name says which.
-    """
-    resident = plan["geometry"].get("resident", True)
-    return plan["scheme"] if resident else f"{plan['scheme']}, read twice"
 
 
 def collect(
@@ -147,12 +131,14 @@ def collect(
             activation=activation,
             residual=residual,
         )
+        traffic = _traffic.launches(plan, device)
+        dram_bytes = _traffic.dram_bytes(traffic)
         bandwidth = device["bandwidth"]
         return {
             **plan,
-            "seconds_at_bandwidth": plan["bytes_moved"] / bandwidth
-            if bandwidth
-            else None,
+            "traffic": traffic,
+            "dram_bytes": dram_bytes,
+            "seconds_at_bandwidth": dram_bytes / bandwidth if bandwidth else None,
             "measured": _measured.find(device["name"], problem, direction)
             if all(measured)
             else None,
@@ -224,8 +210,8 @@ def _details(entry: dict[str, Any]) -> str:
     for direction, plan in _plans(entry):
         lines += [
             "",
-            f"{direction}: {scheme_of(plan)}",
-            f"  {SCHEMES[scheme_of(plan)]}",
+            f"{direction}: {plan['scheme']}",
+            f"  {SCHEMES[plan['scheme']]}",
             *_geometry(plan),
             *(
                 line
@@ -234,8 +220,7 @@ def _details(entry: dict[str, Any]) -> str:
             ),
             *_repeats(plan),
             f"  workspace        {plan['workspace_bytes']:,} bytes",
-            f"  moved            {plan['bytes_moved']:,} bytes",
-            f"  least possible   {plan['least_bytes']:,} bytes",
+            *_traffic_table(plan),
             f"  at bandwidth     {_time(plan)}",
             *_measurement(plan),
         ]
@@ -276,6 +261,33 @@ def in_flight(launch: dict[str, Any], multiprocessors: int) -> int:
     return min(launch["threads_resident"], blocks * launch["threads"])
 
 
+def _traffic_table(plan: dict[str, Any]) -> list[str]:
+    """Returns the bytes of each launch, in MB, and how far from the least they are."""
+    rows = [("MB, as modelled", "from DRAM", "to DRAM", "through L2")]
+    amounts = [
+        (each["kernel"], *(each[name] for name in _traffic.AMOUNTS))
+        for each in plan["traffic"]
+    ]
+    if len(amounts) > 1:
+        sums = map(sum, zip(*(row[1:] for row in amounts), strict=True))
+        amounts.append(("all", *sums))
+    rows += [
+        (name, *(f"{amount / 1e6:,.3f}" for amount in row)) for name, *row in amounts
+    ]
+    first = max(len(row[0]) for row in rows)
+    return [
+        *(
+            f"  {name:<{first}}" + "".join(f"{x:>13}" for x in row)
+            for name, *row in rows
+        ),
+        f"  DRAM / least     {_over_least(plan)} of {plan['least_bytes']:,} bytes",
+    ]
+
+
+def _over_least(plan: dict[str, Any]) -> str:
+    return f"{plan['dram_bytes'] / max(plan['least_bytes'], 1):.2f}"
+
+
 def _repeats(plan: dict[str, Any]) -> list[str]:
     if plan["repeats"] == 1:
         return []
@@ -302,21 +314,20 @@ def _share(measured: dict[str, Any]) -> str:
 def _table(report: list[dict[str, Any]]) -> str:
     rows = [
         (
-            *("device", "direction", "scheme", "launches", "moved/least"),
+            *("device", "direction", "scheme", "launches", "DRAM/least"),
             *("at bandwidth", "measured"),
         )
     ]
     for entry in report:
         for direction, plan in _plans(entry):
-            moved = plan["bytes_moved"] / max(plan["least_bytes"], 1)
             times = "" if plan["repeats"] == 1 else f"{plan['repeats']:,} x "
             rows.append(
                 (
                     entry["device"],
                     direction,
-                    scheme_of(plan),
+                    plan["scheme"],
                     str(len(plan["launches"])),
-                    f"{moved:.2f}",
+                    _over_least(plan),
                     f"{times}{_time(plan)}",
                     _share(plan["measured"]) if plan["measured"] else "-",
                 )

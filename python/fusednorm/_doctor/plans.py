@@ -30,8 +30,8 @@ def check() -> Check:
                 "shape": shape.name,
                 "x": "x".join(map(str, shape.shape)),
                 "GPU": entry["device"],
-                "forward": explain.scheme_of(entry["forward"]),
-                "backward": explain.scheme_of(entry["backward"]),
+                "forward": entry["forward"]["scheme"],
+                "backward": entry["backward"]["scheme"],
                 "CPU": _native.isa(),
             }
         )
