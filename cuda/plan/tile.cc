@@ -50,14 +50,14 @@ bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   TileGeometry& geometry = shares->geometry;
   geometry.lines = g;
   geometry.width = g.width;
-  if (g.width == 1 || g.columns || g.parts.divisor() > 1) return false;
+  if ((g.width == 1 && !g.columns) || g.parts.divisor() > 1) return false;
   geometry.cluster = cluster;
   geometry.slab_rows = CeilDiv(g.rows, cluster);
   const int64_t vectors = CeilDiv(geometry.slab_rows, g.thread_rows.divisor());
   const auto fits = [&](int most) { return vectors <= most; };
-  const auto instance =
-      std::find_if(std::begin(kTileVectors), std::end(kTileVectors), fits);
-  if (instance == std::end(kTileVectors)) return false;
+  const auto* const end = g.columns ? kTileVectors + 1 : std::end(kTileVectors);
+  const auto* const instance = std::find_if(kTileVectors, end, fits);
+  if (instance == end) return false;
   geometry.vectors = *instance;
   geometry.shared = LayOut(work, g);
   shares->threads = threads;
@@ -75,8 +75,10 @@ void AddShares(const Work& work, const Shares& shares, std::vector<Plan>* plans)
   AddLaunch(&plan, work.backward ? "TileBackward" : "TileForward", shares.blocks,
             shares.threads, shares.geometry.cluster, shares.shared_bytes);
   if (work.params) {
-    PlanParamSums(work, g.outer / problem.param_sets * shares.geometry.cluster,
-                  problem.param_sets * (g.line / g.copies), true, &plan);
+    const int64_t of_outer = g.columns ? g.tiles.divisor() : shares.geometry.cluster;
+    PlanParamSums(work, g.outer / problem.param_sets * of_outer,
+                  problem.param_sets * (g.columns ? g.rows : g.line / g.copies), true,
+                  &plan);
   }
   plans->push_back(plan);
 }
@@ -86,9 +88,9 @@ void AddShares(const Work& work, const Shares& shares, std::vector<Plan>* plans)
 void AddTile(const Work& work, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
   // What the instances know when they are compiled.
-  if (problem.p == 1 || !problem.centred || !problem.reduces_q ||
-      problem.has_residual || problem.has_mask || problem.per_position ||
-      problem.data == DataType::kDouble) {
+  const bool rows = problem.p == 1 && problem.reduces_q;
+  if (rows || !problem.centred || problem.has_residual || problem.has_mask ||
+      problem.per_position || problem.data == DataType::kDouble) {
     return;
   }
   // With the fewest blocks for a set that occupy all multiprocessors; the others after.

@@ -30,6 +30,10 @@ def group(groups, **options):
     return Norm("group_norm", (-1,), groups, **options)
 
 
+def columns(**options):
+    return Norm("layer_norm", (1,), **options)
+
+
 def name_of(value):
     if isinstance(value, tuple):
         return "x".join(map(str, value))
@@ -52,6 +56,18 @@ CASES = [
     (16, (2, 5, 5, 96)),
     (2, (2, 40, 132)),
     (1, (2, 33, 264)),
+]
+
+
+# Columns of a middle axis: lines of whole accesses and not, more and fewer than a tile.
+COLUMNS = [
+    (3, 26, 260),
+    (2, 30, 40),
+    (5, 3, 7),
+    (2, 17, 33),
+    (1, 100, 24),
+    (4, 2, 520),
+    (3, 1, 16),
 ]
 
 
@@ -88,6 +104,31 @@ def test_every_plan(emulated, groups, shape, dtype, rng):
     assert seen > 0
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=name_of)
+@pytest.mark.parametrize("shape", COLUMNS, ids=name_of)
+def test_columns(emulated, shape, dtype, rng):
+    seen = 0
+    for number, device in enumerate((SMALL, CLUSTERS, EIGHT)):
+        norm = columns(activation=("none", "silu", "tanh")[number])
+        options = Options(narrow=number == 1, statistics=number > 0, order=2 * number)
+        for which in ("forward", "backward"):
+            for candidate, _ in plans(
+                emulated, norm, shape, dtype, device, options, which
+            ):
+                chosen = dataclasses.replace(options, candidate=candidate)
+                check(emulated, norm, shape, dtype, rng, device, chosen)
+                seen += 1
+    assert seen > 0
+
+
+@pytest.mark.parametrize("device", [SMALL, CLUSTERS], ids=["one", "clusters"])
+@pytest.mark.parametrize("shape", [(3, 2, 26, 40), (2, 3, 20, 33)], ids=name_of)
+def test_columns_with_parameters_of_each_sample(emulated, shape, device, rng):
+    norm = Norm("layer_norm", (2,), per_sample=True)
+    made, _ = check(emulated, norm, shape, TYPES[0], rng, device)
+    assert {each["scheme"] for each in made} == {"tile"}
+
+
 def test_the_cases_reach_every_kernel(emulated):
     for dtype, which in itertools.product(TYPES, ("forward", "backward")):
         found = {
@@ -98,6 +139,14 @@ def test_the_cases_reach_every_kernel(emulated):
             )
         }
         assert found >= set(itertools.product((2, 4), (1, 2, 4, 8)))
+        wide = {
+            made["geometry"]["width"] > 1
+            for shape in COLUMNS
+            for _, made in plans(
+                emulated, columns(), shape, dtype, SMALL, Options(), which
+            )
+        }
+        assert wide == {False, True}
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,46 @@ struct LineAffine {
   }
 };
 
+// gamma and beta of a column's accesses in a plain instance: of interleaved groups all
+// accesses have those of their lanes, ...
+template <class C, int kWidth>
+struct LaneParams {
+  static constexpr bool kOfRows = false;
+  static constexpr int kStep = LaneConstants<C, kWidth>::kStep;
+  const LaneConstants<C, kWidth>& constants;
+  int column;
+
+  FUSEDNORM_DEVICE void Gamma(int part, int, C (&gamma)[kStep]) const {
+    constants.Get(kLaneGamma, part, column, gamma);
+  }
+  FUSEDNORM_DEVICE void Beta(int part, int, C (&beta)[kStep]) const {
+    constants.Get(kLaneBeta, part, column, beta);
+  }
+};
+
+// ... of columns each access has those of its row.
+template <class C, int kVectors>
+struct RowParams {
+  static constexpr bool kOfRows = true;
+  C gamma[kVectors], beta[kVectors];
+
+  template <int n>
+  FUSEDNORM_DEVICE void Gamma(int, int v, C (&values)[n]) const {
+#pragma unroll
+    for (int e = 0; e < n; ++e) values[e] = gamma[v];
+  }
+  template <int n>
+  FUSEDNORM_DEVICE void Beta(int, int v, C (&values)[n]) const {
+#pragma unroll
+    for (int e = 0; e < n; ++e) values[e] = beta[v];
+  }
+};
+
 // y of the accesses of a column, in place of x.
-template <class T, int kWidth, int kVectors, class Act>
+template <class T, int kWidth, int kVectors, class Params, class Act>
 FUSEDNORM_DEVICE void NormalizeBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
-    const Act& activation, Pack<T, kWidth> (&packs)[kVectors]) {
+    const Params& params, const Act& activation, Pack<T, kWidth> (&packs)[kVectors]) {
   typedef typename Number<T>::Compute C;
   constexpr int kStep = LaneConstants<C, kWidth>::kStep;
 #pragma unroll
@@ -70,10 +105,12 @@ FUSEDNORM_DEVICE void NormalizeBatch(
     C mean[kStep], rstd[kStep], gamma[kStep], beta[kStep], values[kStep];
     constants.Get(kLaneMean, part, column, mean);
     constants.Get(kLaneRstd, part, column, rstd);
-    constants.Get(kLaneGamma, part, column, gamma);
-    constants.Get(kLaneBeta, part, column, beta);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
+      if (Params::kOfRows || v == 0) {
+        params.Gamma(part, v, gamma);
+        params.Beta(part, v, beta);
+      }
       packs[v].GetPart(part, values);
       Normalize(mean, rstd, gamma, beta, values);
       activation.Forward(values);
@@ -91,61 +128,79 @@ struct LaneSums {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) plain[e] = with_xhat[e] = 0;
   }
+  FUSEDNORM_DEVICE void Add(int, int e, C dz, C xhat, C) {
+    plain[e] += dz;
+    with_xhat[e] += dz * xhat;
+  }
 };
 
-// xhat and dz of some elements of a column: x and dy on entry.
-template <class C, int n, int kWidth, class Act>
-FUSEDNORM_DEVICE void DifferentiatePart(const LaneConstants<C, kWidth>& constants,
-                                        int part, int column, const C (&mean)[n],
-                                        const C (&rstd)[n], const C (&gamma)[n],
-                                        const Act& activation, C (&xhat)[n],
-                                        C (&dz)[n]) {
+// Where each row has its gamma, the same times gamma; and what each access has of the
+// gradients of its row's gamma and beta.
+template <class C, int kWidth, int kVectors>
+struct RowSums : LaneSums<C, kWidth> {
+  C of_gamma[kVectors], of_beta[kVectors];
+
+  FUSEDNORM_DEVICE RowSums() {
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) of_gamma[v] = of_beta[v] = 0;
+  }
+  FUSEDNORM_DEVICE void Add(int v, int e, C dz, C xhat, C gamma) {
+    of_beta[v] += dz;
+    of_gamma[v] += dz * xhat;
+    LaneSums<C, kWidth>::Add(v, e, dz * gamma, xhat, gamma);
+  }
+};
+
+// xhat and dz of some elements of access `v` of a column: x and dy on entry.
+template <class C, int n, class Params, class Act>
+FUSEDNORM_DEVICE void DifferentiatePart(const Params& params, int part, int v,
+                                        const C (&mean)[n], const C (&rstd)[n],
+                                        const C (&gamma)[n], const Act& activation,
+                                        C (&xhat)[n], C (&dz)[n]) {
   Center(mean, rstd, xhat);
   if constexpr (!Act::kIsIdentity) {
     C z[n];
-    constants.Get(kLaneBeta, part, column, z);
+    params.Beta(part, v, z);
 #pragma unroll
     for (int e = 0; e < n; ++e) z[e] += xhat[e] * gamma[e];
     activation.Backward(z, dz);
   }
 }
 
-// Adds the accesses of a column, `count` of them.
-template <class T, int kWidth, int kVectors, class Act>
+// Adds the accesses of a column, `count` of them, to LaneSums or RowSums.
+template <class T, int kWidth, int kVectors, class Params, class Act, class Sums>
 FUSEDNORM_DEVICE void AddBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
-    const Act& activation, const Pack<T, kWidth> (&x)[kVectors],
-    const Pack<T, kWidth> (&dy)[kVectors], int count,
-    LaneSums<typename Number<T>::Compute, kWidth>* sums) {
+    const Params& params, const Act& activation, const Pack<T, kWidth> (&x)[kVectors],
+    const Pack<T, kWidth> (&dy)[kVectors], int count, Sums* sums) {
   typedef typename Number<T>::Compute C;
   constexpr int kStep = LaneConstants<C, kWidth>::kStep;
 #pragma unroll
   for (int part = 0; part < kWidth / kStep; ++part) {
-    C mean[kStep], rstd[kStep], gamma[kStep], xhat[kStep], dz[kStep];
+    C mean[kStep], rstd[kStep], gamma[kStep] = {}, xhat[kStep], dz[kStep];
     constants.Get(kLaneMean, part, column, mean);
     constants.Get(kLaneRstd, part, column, rstd);
-    if (!Act::kIsIdentity) constants.Get(kLaneGamma, part, column, gamma);
+    if (!Params::kOfRows && !Act::kIsIdentity) params.Gamma(part, 0, gamma);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       if (v >= count) continue;
+      if (Params::kOfRows) params.Gamma(part, v, gamma);
       x[v].GetPart(part, xhat);
       dy[v].GetPart(part, dz);
-      DifferentiatePart(constants, part, column, mean, rstd, gamma, activation, xhat,
-                        dz);
+      DifferentiatePart(params, part, v, mean, rstd, gamma, activation, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kStep; ++e) {
-        sums->plain[part * kStep + e] += dz[e];
-        sums->with_xhat[part * kStep + e] += dz[e] * xhat[e];
+        sums->Add(v, part * kStep + e, dz[e], xhat[e], gamma[e]);
       }
     }
   }
 }
 
 // dx of the accesses of a column, in place of x.
-template <class T, int kWidth, int kVectors, class Act>
+template <class T, int kWidth, int kVectors, class Params, class Act>
 FUSEDNORM_DEVICE void GradientBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
-    const Act& activation, const Pack<T, kWidth> (&dy)[kVectors],
+    const Params& params, const Act& activation, const Pack<T, kWidth> (&dy)[kVectors],
     Pack<T, kWidth> (&x)[kVectors]) {
   typedef typename Number<T>::Compute C;
   constexpr int kStep = LaneConstants<C, kWidth>::kStep;
@@ -155,15 +210,14 @@ FUSEDNORM_DEVICE void GradientBatch(
     C xhat[kStep], dz[kStep];
     constants.Get(kLaneMean, part, column, mean);
     constants.Get(kLaneRstd, part, column, rstd);
-    constants.Get(kLaneGamma, part, column, gamma);
     constants.Get(kLaneXhat, part, column, by_xhat);
     constants.Get(kLaneAdded, part, column, added);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
+      if (Params::kOfRows || v == 0) params.Gamma(part, v, gamma);
       x[v].GetPart(part, xhat);
       dy[v].GetPart(part, dz);
-      DifferentiatePart(constants, part, column, mean, rstd, gamma, activation, xhat,
-                        dz);
+      DifferentiatePart(params, part, v, mean, rstd, gamma, activation, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kStep; ++e) {
         dz[e] = rstd[e] * (dz[e] * gamma[e] - xhat[e] * by_xhat[e]) + added[e];

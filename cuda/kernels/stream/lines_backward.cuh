@@ -69,8 +69,9 @@ struct LinesBackward {
       Fill(set, place, false, constants);
       WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
-          AddBatch<T>(constants, place.column, activation, of_x, of_dy, place.count - j,
-                      &sums);
+          AddBatch<T>(constants, place.column,
+                      LaneParams<C, kWidth>{constants, place.column}, activation, of_x,
+                      of_dy, place.count - j, &sums);
           j += kVectors;
           if (j >= place.count) break;
           LoadBatch(x, j, place, of_x);
@@ -227,7 +228,9 @@ struct LinesBackward {
       Fill(set, place, true, constants);
       WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
-          GradientBatch<T>(constants, place.column, activation, of_dy, of_x);
+          GradientBatch<T>(constants, place.column,
+                           LaneParams<C, kWidth>{constants, place.column}, activation,
+                           of_dy, of_x);
           StoreBatch(dx, j, place, of_x, args.stream);
           j += kVectors;
           if (j >= place.count) break;

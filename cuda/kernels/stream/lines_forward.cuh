@@ -132,7 +132,9 @@ struct LinesForward {
       fill();
       WithActivation<false>(args.activation, [&](const auto& activation) {
         for (int j = 0; j < place.count;) {
-          NormalizeBatch<T>(constants, place.column, activation, packs);
+          NormalizeBatch<T>(constants, place.column,
+                            LaneParams<C, kWidth>{constants, place.column}, activation,
+                            packs);
           StoreBatch(y, j, place, packs, args.stream);
           j += kVectors;
           if (j < place.count) LoadBatch(x, j, place, packs);

@@ -3,10 +3,14 @@
 // several.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/common/statistics.cuh"
 #include "cuda/kernels/lines/apply.cuh"
+#include "cuda/kernels/lines/param_gradients.cuh"
 #include "cuda/kernels/lines/sums.cuh"
+#include "cuda/kernels/tile/features.cuh"
 #include "cuda/kernels/tile/place.cuh"
 
 namespace fusednorm {
@@ -61,17 +65,13 @@ class TileSums {
   FUSEDNORM_DEVICE int LanesOfCopy() const {
     return g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
   }
-  // The block's part of dgamma and dbeta.
+  // The block's part of dgamma and dbeta; those of rows are written as they are summed.
   FUSEDNORM_DEVICE void StoreParams() const {
     C* const gamma = static_cast<C*>(args_.params.gamma);
     C* const beta = static_cast<C*>(args_.params.beta);
-    if (gamma == nullptr && beta == nullptr) return;
-    const int64_t sample = g_.sample.Divide(set_.outer);
-    const int64_t before = set_.outer - sample * g_.sample.divisor();
-    const int64_t samples = g_.outer / g_.sample.divisor();
-    const int64_t at =
-        ((before * cluster_ + rank_) * samples + sample) * (g_.line / g_.copies) +
-        set_.first_lane;
+    if (g_.columns || (gamma == nullptr && beta == nullptr)) return;
+    const int64_t unit = UnitOfParams(g_, set_.outer, cluster_, rank_);
+    const int64_t at = unit * (g_.line / g_.copies) + set_.first_lane;
     for (int lane = device::Thread(); lane < LanesOfCopy(); lane += device::Threads()) {
       if (gamma != nullptr) device::Store(gamma + at + lane, OfCopies(lane, 1));
       if (beta != nullptr) device::Store(beta + at + lane, OfCopies(lane, 0));
@@ -84,14 +84,14 @@ class TileSums {
     const int step = one ? device::Threads() : team;
     const int member = one ? device::Thread() : device::Thread() & (team - 1);
     const int teams = one ? 1 : device::Threads() / team;
-    const int lanes = g_.group_lanes.divisor();
+    const int lanes = g_.columns ? 1 : g_.group_lanes.divisor();
     for (int first = 0; first < set_.groups; first += teams) {
       const int group = first + (one ? 0 : device::Thread() / team);
       C plain = 0, with_xhat = 0;
       if (group < set_.groups) {
         for (int i = member; i < lanes; i += step) {
           const int lane = group * lanes + i;
-          const C gamma = constants.GetOne(kLaneGamma, lane);
+          const C gamma = g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane);
           plain += gamma * OfCopies(lane, 0);
           with_xhat += gamma * OfCopies(lane, 1);
         }
@@ -136,11 +136,11 @@ class TileSums {
   const device::Shared<C> lanes_, own_, joined_;
 };
 
-template <class T, int kVectors>
+template <class T, int kVectors, class Features>
 FUSEDNORM_KERNEL(kTileThreads, 1)
 TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   typedef typename Number<T>::Compute C;
-  constexpr int kWidth = kFullWidth<T>;
+  constexpr int kWidth = kWidthOf<T, Features>;
   const LinesGeometry& g = geometry.lines;
   const TileBlock block(geometry);
   const LineSet set(g, block.set);
@@ -156,14 +156,27 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
                   device::Load(static_cast<const C*>(args.mean) + group));
     constants.Set(kLaneRstd, lane,
                   device::Load(static_cast<const C*>(args.rstd) + group));
-    SetAffine<T>(args, g, set, place.first_lane, lane, constants);
   }
+  const auto params =
+      LoadParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
   device::SyncBlock();
-  LaneSums<C, kWidth> mine;
+  std::conditional_t<Features::kColumns, RowSums<C, kWidth, kVectors>,
+                     LaneSums<C, kWidth>>
+      mine;
   if (place.count > 0) {
     WithActivation<true>(args.activation, [&](const auto& activation) {
-      AddBatch<T>(constants, place.column, activation, x, dy, place.count, &mine);
+      AddBatch<T>(constants, place.column, params, activation, x, dy, place.count,
+                  &mine);
     });
+  }
+  if constexpr (Features::kColumns) {
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t row = place.first_row + v * int64_t{g.thread_rows.divisor()};
+      const bool has = v < place.count;
+      PublishRowParam(args.params.gamma, g, set, place, row, has, mine.of_gamma[v]);
+      PublishRowParam(args.params.beta, g, set, place, row, has, mine.of_beta[v]);
+    }
   }
   const TileSums<T, kWidth> sums(args, geometry, set, block.rank);
   const SumsTable<C, kWidth> table(g, geometry.shared.table * sizeof(C));
@@ -178,7 +191,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   device::SyncBlock();
   if (place.count > 0) {
     WithActivation<true>(args.activation, [&](const auto& activation) {
-      GradientBatch<T>(constants, place.column, activation, dy, x);
+      GradientBatch<T>(constants, place.column, params, activation, dy, x);
     });
     StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);
   }

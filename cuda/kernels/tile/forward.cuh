@@ -6,6 +6,7 @@
 #include "cuda/kernels/common/statistics.cuh"
 #include "cuda/kernels/lines/apply.cuh"
 #include "cuda/kernels/lines/moments.cuh"
+#include "cuda/kernels/tile/features.cuh"
 #include "cuda/kernels/tile/place.cuh"
 
 namespace fusednorm {
@@ -83,11 +84,11 @@ class TileStatistics {
   const device::Shared<C> own_, joined_;
 };
 
-template <class T, int kVectors>
+template <class T, int kVectors, class Features>
 FUSEDNORM_KERNEL(kTileThreads, 1)
 TileForward(const ForwardArgs args, const TileGeometry geometry) {
   typedef typename Number<T>::Compute C;
-  constexpr int kWidth = kFullWidth<T>;
+  constexpr int kWidth = kWidthOf<T, Features>;
   const LinesGeometry& g = geometry.lines;
   const TileBlock block(geometry);
   const LineSet set(g, block.set);
@@ -97,9 +98,8 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
 
   // gamma and beta are on their way before anything waits for x.
   const LaneConstants<C, kWidth> constants(g, 0);
-  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
-    SetAffine<T>(args, g, set, place.first_lane, lane, constants);
-  }
+  const auto params =
+      LoadParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
   LaneMoments<T, kWidth, false> mine(packs[0], true);
   mine.Add(packs, place.count);
   const TileStatistics<T> statistics(args, geometry, set, block.rank);
@@ -116,7 +116,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   device::SyncBlock();
   if (place.count > 0) {
     WithActivation<true>(args.activation, [&](const auto& activation) {
-      NormalizeBatch<T>(constants, place.column, activation, packs);
+      NormalizeBatch<T>(constants, place.column, params, activation, packs);
     });
     StoreBatch(static_cast<T*>(args.y) + place.at, 0, place, packs, args.stream);
   }

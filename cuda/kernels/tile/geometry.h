@@ -14,7 +14,8 @@ namespace cuda {
 constexpr int kTileThreads = 512;
 // Blocks that share a set, at most: so many are sure to be resident together.
 constexpr int kTileCluster = 8;
-// Accesses that a thread holds of each tensor: there is an instance of each.
+// Accesses that a thread holds of each tensor: there is an instance of each, for
+// columns only of the first.
 constexpr int kTileVectors[] = {2, 4};
 
 // Where the numbers of a block stand in shared memory, in numbers of the compute type;
