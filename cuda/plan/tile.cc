@@ -105,7 +105,7 @@ void AddTile(const Work& work, std::vector<Plan>* plans) {
     }
   }
   const auto fills = [&](const Shares& shares) {
-    return shares.blocks >= work.device.multiprocessors;
+    return 4 * shares.blocks >= 3 * work.device.multiprocessors;  // nearly
   };
   // Two blocks on a multiprocessor: one computes while the other one waits for memory.
   const auto shares_multiprocessor = [&](const Shares& shares) {

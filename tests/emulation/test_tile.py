@@ -121,7 +121,7 @@ def test_columns(emulated, shape, dtype, rng):
     assert seen > 0
 
 
-@pytest.mark.parametrize("device", [SMALL, CLUSTERS], ids=["one", "clusters"])
+@pytest.mark.parametrize("device", [CLUSTERS, EIGHT], ids=["four", "eight"])
 @pytest.mark.parametrize("shape", [(3, 2, 26, 40), (2, 3, 20, 33)], ids=name_of)
 def test_columns_with_parameters_of_each_sample(emulated, shape, device, rng):
     norm = Norm("layer_norm", (2,), per_sample=True)
