@@ -143,13 +143,12 @@ FUSEDNORM_DEVICE void JoinBlock(int64_t offset, bool centred, const ForEach& for
   }
   device::SyncBlock();
   if (warp != 0) return;
-  const Moments<C> joined =
-      JoinTeam<T>(device::kWarp, centred, [&](const auto& visit) {
-        if (lane >= warps) return;
-        const int at = kMomentsNumbers * lane;
-        visit(Moments<C>{numbers.Get(at), numbers.Get(at + 1), numbers.Get(at + 2),
-                         numbers.Get(at + 3)});
-      });
+  const Moments<C> joined = JoinTeam<T>(device::kWarp, centred, [&](const auto& visit) {
+    if (lane >= warps) return;
+    const int at = kMomentsNumbers * lane;
+    visit(Moments<C>{numbers.Get(at), numbers.Get(at + 1), numbers.Get(at + 2),
+                     numbers.Get(at + 3)});
+  });
   if (lane == 0) out(joined);
 }
 

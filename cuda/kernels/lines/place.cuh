@@ -14,8 +14,8 @@ struct LineSet {
   int64_t first_lane;  // of the tile, in the line
   int lanes;           // of the tile, if it is not cut into parts
   int groups;
-  int64_t first_group;   // among all
-  int64_t first_param;   // of the sample
+  int64_t first_group;  // among all
+  int64_t first_param;  // of the sample
 
   FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t set) {
     outer = g.tiles.Divide(set);
@@ -25,7 +25,8 @@ struct LineSet {
     const int64_t of_tile = left < g.tile_lanes ? left : g.tile_lanes;
     lanes = static_cast<int>(of_tile);
     const int64_t groups_left = g.groups - tile * g.tile_groups;
-    groups = static_cast<int>(groups_left < g.tile_groups ? groups_left : g.tile_groups);
+    groups =
+        static_cast<int>(groups_left < g.tile_groups ? groups_left : g.tile_groups);
     first_group = outer * g.groups + tile * g.tile_groups;
     first_param = g.sample.Divide(outer) * g.params;
   }
@@ -35,9 +36,9 @@ struct LineSet {
 // `at`, `at + step` and so on in the tensor.
 template <int kWidth>
 struct LinePlace {
-  int row, column;  // among the block's threads
-  int lane;         // of its first element, in the part
-  int lanes;        // of the part
+  int row, column;     // among the block's threads
+  int lane;            // of its first element, in the part
+  int lanes;           // of the part
   int64_t first_lane;  // of the part, in the line
   int64_t first_row;   // of the thread
   int count;
@@ -58,8 +59,8 @@ struct LinePlace {
     const int64_t in_outer = first_row * g.line + first_lane + lane;
     at = set.outer * g.elements + in_outer;
     const auto accesses = [&](int64_t of_rows) {
-      return g.thread_rows.Divide(static_cast<int>(of_rows) +
-                                  g.thread_rows.divisor() - 1);
+      return g.thread_rows.Divide(static_cast<int>(of_rows) + g.thread_rows.divisor() -
+                                  1);
     };
     rounds = accesses(end - begin);
     // The last line may end before this lane.
@@ -67,8 +68,7 @@ struct LinePlace {
         (end - 1) * g.line + first_lane + lane >= g.elements) {
       --end;
     }
-    const bool on =
-        row < g.thread_rows.divisor() && lane < lanes && begin + row < end;
+    const bool on = row < g.thread_rows.divisor() && lane < lanes && begin + row < end;
     count = on ? accesses(end - begin - row) : 0;
   }
 };

@@ -34,7 +34,8 @@ class SumsTable {
     device::SyncBlock();
     const int team = 1 << g_.sum_bits;
     const int member = device::Thread() & (team - 1);
-    for (int first = 0; first < place.lanes; first += device::Threads() >> g_.sum_bits) {
+    for (int first = 0; first < place.lanes;
+         first += device::Threads() >> g_.sum_bits) {
       const int lane = first + (device::Thread() >> g_.sum_bits);
       C sum_a = 0, sum_b = 0;
       if (lane < place.lanes) {
