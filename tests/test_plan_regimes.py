@@ -23,11 +23,11 @@ REGIMES = {
         "stream stream stream stream",
     ),
     "sd15-unet-16": (
-        "tile/8 tile/8 tile/4 tile/4",
+        "tile/4 tile/4 tile/4 tile/4",
         "stream stream stream stream",
     ),
     "sd15-unet-8-skip": (
-        "tile/4 tile/4 tile/4 tile/4",
+        "tile/2 tile/2 tile/2 tile/2",
         "tile tile tile tile",
     ),
     "sdxl-unet-128": (
@@ -95,12 +95,12 @@ REGIMES = {
         "stream stream stream stream",
     ),
     "mnist-tutorial": (
-        "tile/8 tile/8 tile/8 tile/8",
+        "tile/4 tile/4 tile/4 tile/4",
         "tile tile stream tile",
     ),
     "mnist-tutorial-ln1": (
-        "stream stream stream stream",
-        "stream stream stream stream",
+        "tile tile tile tile",
+        "tile tile tile tile",
     ),
     "vit-b": (
         "rows rows rows rows",
