@@ -269,10 +269,18 @@ def check(
     Returns the plans and all outputs.
     """
     options = options or Options()
-    dtype = np.dtype(dtype)
-    data = draw(norm, shape, dtype, options, rng, **data)
+    drawn = draw(norm, shape, np.dtype(dtype), options, rng, **data)
+    return hold(emulated, norm, drawn, device, options, options)
+
+
+def hold(emulated, norm, data, device, options, of_backward, most=1.0):
+    """Runs both passes on given data, each with its options, as `check` does.
+
+    `most`: how many times the bounds results may be off.
+    """
+    dtype = data["x"].dtype
     first, outputs = forward(emulated, norm, data, device, options)
-    second, gradients = backward(emulated, norm, data, outputs, device, options)
+    second, gradients = backward(emulated, norm, data, outputs, device, of_backward)
 
     of = reference.forward(
         norm,
@@ -302,7 +310,7 @@ def check(
         for name, (bound, got, want) in held.items()
     }
     # Written so that NaN fails.
-    wrong = {name: ratio for name, ratio in ratios.items() if not ratio <= 1}
+    wrong = {name: ratio for name, ratio in ratios.items() if not ratio <= most}
     assert not wrong, f"{wrong} of the bounds; {first}; {second}"
     if options.residual:
         assert outputs["sum"].tobytes() == of.sum.tobytes()
