@@ -4,18 +4,13 @@ Sets that L2 has room for are read once, and the model tells which plans read tw
 """
 
 import copy
-import os
-import shutil
-import subprocess
 import time
-from pathlib import Path
 
+import header_programs
 import pytest
 from canonical import SHAPES, plan
 from fusednorm import _native, _traffic
 
-ROOT = Path(__file__).resolve().parents[1]
-COMPILER = os.environ.get("CXX", "g++")
 DEVICES = _native.known_devices()
 DTYPES = ("bfloat16", "float32")
 MOST = 1.1  # of the least
@@ -228,25 +223,7 @@ def test_plans_of_the_largest_tensors_are_replayed_in_part():
 @pytest.fixture(scope="module")
 def kernel_order(tmp_path_factory):
     """Returns a function: the items as the kernels take them."""
-    if shutil.which(COMPILER) is None:
-        pytest.skip(f"no compiler {COMPILER}")
-    program = tmp_path_factory.mktemp("order") / "stream_order"
-    source = ROOT / "tests" / "stream_order.cc"
-    includes = [f"-I{ROOT}", f"-I{ROOT / 'csrc'}"]
-    subprocess.run(
-        [COMPILER, "-std=c++17", *includes, source, "-o", program], check=True
-    )
-
-    def items(*arguments):
-        printed = subprocess.run(
-            [program, *(str(int(each)) for each in arguments)],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        return [tuple(map(int, line.split())) for line in printed.splitlines()]
-
-    return items
+    return header_programs.compiled("stream_order", tmp_path_factory.mktemp("order"))
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
@@ -255,6 +232,5 @@ def kernel_order(tmp_path_factory):
 )
 def test_the_order_is_that_of_the_kernels(kernel_order, sets, slabs, lag, backwards):
     found = _traffic._order(sets, slabs, lag, backwards=backwards)
-    assert [tuple(map(int, item)) for item in found] == kernel_order(
-        sets, slabs, lag, backwards
-    )
+    arguments = [str(int(each)) for each in (sets, slabs, lag, backwards)]
+    assert [tuple(map(int, item)) for item in found] == kernel_order(*arguments)

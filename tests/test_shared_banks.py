@@ -4,36 +4,14 @@ Counted on the CPU for all layouts of threads. A float64 is two words, read and 
 by half warps, for which the same holds.
 """
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
+import header_programs
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-COMPILER = os.environ.get("CXX", "g++")
 
 
 @pytest.fixture(scope="module")
 def conflicts(tmp_path_factory):
     """Returns a function: the counts of the table, or of one without padding."""
-    if shutil.which(COMPILER) is None:
-        pytest.skip(f"no compiler {COMPILER}")
-    program = tmp_path_factory.mktemp("banks") / "shared_banks"
-    source = ROOT / "tests" / "shared_banks.cc"
-    includes = [f"-I{ROOT}", f"-I{ROOT / 'csrc'}"]
-    subprocess.run(
-        [COMPILER, "-std=c++17", "-O1", *includes, source, "-o", program], check=True
-    )
-
-    def count(*arguments):
-        printed = subprocess.run(
-            [program, *arguments], check=True, capture_output=True, text=True
-        ).stdout
-        return [tuple(map(int, line.split())) for line in printed.splitlines()]
-
-    return count
+    return header_programs.compiled("shared_banks", tmp_path_factory.mktemp("banks"))
 
 
 def test_no_layout_has_conflicts(conflicts):

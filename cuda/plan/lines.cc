@@ -68,8 +68,7 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
     const int64_t units = CeilDiv(line, unit);
     const int64_t unit_bytes = unit * work.element_bytes;
     const int64_t narrow = CeilDiv(kTileBytes, unit_bytes);
-    const int64_t small =
-        wanted.set_bytes / (lines.rows * copies * unit_bytes / copies + 1);
+    const int64_t small = wanted.set_bytes / (lines.rows * unit_bytes + 1);
     int64_t of_tile = std::min({units, most / unit, std::max(narrow, small)});
     of_tile = CeilDiv(units, CeilDiv(units, of_tile));  // tiles of one size
     g->tile_lanes = g->part_lanes = of_tile * unit;
