@@ -8,24 +8,46 @@
 namespace fusednorm {
 namespace cuda {
 
-// Of each lane around its own first element. kMasked: an element may be hidden, so that
-// lanes have counts of their own.
+// Of each lane around a value that three elements say is near the mean: their median,
+// so that an outlier in the first place is not what all others are compared with.
+// kMasked: an element may be hidden, so that lanes have counts of their own.
 template <class T, int kWidth, bool kMasked>
 class LaneMoments {
  public:
   typedef typename Number<T>::Compute C;
 
-  // Without a mask, `first` is the thread's first access.
-  FUSEDNORM_DEVICE LaneMoments(const Pack<T, kWidth>& first, bool centred)
-      : centred_(centred) {
-    first.Get(near_);
+  FUSEDNORM_DEVICE explicit LaneMoments(bool centred) : centred_(centred) {
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      sum_[e] = squares_[e] = 0;
-      if (kMasked || !centred) near_[e] = 0;
-    }
+    for (int e = 0; e < kWidth; ++e) near_[e] = sum_[e] = squares_[e] = 0;
 #pragma unroll
     for (int e = 0; e < kCounts; ++e) count_[e] = 0;
+  }
+  // Centred, and without a mask: around the median of each lane in the first three of
+  // the thread's `count` accesses, where it has three.
+  template <int kVectors>
+  FUSEDNORM_DEVICE LaneMoments(const Pack<T, kWidth> (&packs)[kVectors], int count)
+      : LaneMoments(true) {
+    packs[0].Get(near_);
+    if constexpr (kVectors > 2) {
+      C second[kWidth], third[kWidth];
+      packs[1].Get(second);
+      packs[2].Get(third);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        const C median = Median(near_[e], second[e], third[e]);
+        if (count > 2) near_[e] = median;
+      }
+    }
+  }
+  // The same where all lanes are of one group: around the median of three of them.
+  FUSEDNORM_DEVICE explicit LaneMoments(const Pack<T, kWidth>& first)
+      : LaneMoments(true) {
+    C values[kWidth];
+    first.Get(values);
+    const C near =
+        kWidth > 2 ? Median(values[0], values[1], values[kWidth - 1]) : values[0];
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) near_[e] = near;
   }
 
   // The first `count` of some accesses. They are summed up apart first: a long chain of
@@ -57,7 +79,7 @@ class LaneMoments {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       if ((kept >> e & 1) == 0) continue;
-      if (centred_ && count_[e] == C(0)) near_[e] = values[e];
+      if (centred_) Near(e, values[e]);
       const C away = values[e] - near_[e];
       sum_[e] += away;
       squares_[e] += away * away;
@@ -76,6 +98,18 @@ class LaneMoments {
 
  private:
   static constexpr int kCounts = kMasked ? kWidth : 1;
+
+  // Before the lane's next element, `next`, is added.
+  FUSEDNORM_DEVICE void Near(int e, C next) {
+    if (count_[e] == C(0)) near_[e] = next;
+    if (count_[e] != C(2)) return;
+    // Two are added already, the first of which is `near`.
+    const C first = near_[e], second = first + sum_[e];
+    near_[e] = Median(first, second, next);
+    const C a = first - near_[e], b = second - near_[e];
+    sum_[e] = a + b;
+    squares_[e] = a * a + b * b;
+  }
 
   const bool centred_;
   C near_[kWidth], sum_[kWidth], squares_[kWidth];

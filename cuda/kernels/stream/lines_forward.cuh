@@ -31,7 +31,7 @@ struct LinesForward {
     P packs[kVectors];
     LoadBatch(x, 0, place, packs);
     queue.LookAtNext();
-    Mine mine(packs[0], true);
+    Mine mine(packs, place.count);
     for (int j = 0; j < place.count;) {
       mine.Add(packs, place.count - j);
       j += kVectors;
@@ -43,7 +43,7 @@ struct LinesForward {
                                        const LinePlace<kWidth>& place) const {
     queue.LookAtNext();
     const bool masked = args.mask.positions != nullptr;
-    Mine mine(P::Zero(), args.centred);
+    Mine mine(args.centred);
 #pragma unroll 1
     for (int j = 0; j < place.count; ++j) {
       const int64_t at = place.at + j * place.step;
@@ -64,8 +64,7 @@ struct LinesForward {
     const LinePlace<kWidth> place = PlaceOfSlab<kWidth>(g, stream, set, item.slab);
     const auto join = [&](const Mine& mine) {
       const int64_t first =
-          (int64_t{item.set} * stream.order.slabs.divisor() + item.slab) *
-          g.tile_groups;
+          (item.set * stream.order.slabs.divisor() + item.slab) * g.tile_groups;
       const MomentsTable<T, kWidth, Features::kGeneral> table(g, kQueueBytes);
       table.Join(FoldedMoments<T, kWidth>(mine, g.fold), place, set.groups,
                  Features::Centred(args), [&](int group, const Moments<C>& sum) {
@@ -80,9 +79,9 @@ struct LinesForward {
   }
 
   // A team for each group, which shares the slabs.
-  FUSEDNORM_DEVICE void JoinSlabs(int of_set) const {
+  FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
-    const int slabs = stream.order.slabs.divisor();
+    const int64_t slabs = stream.order.slabs.divisor();
     const void* const partial = SlabSums(args, stream.order);
     const int team = 1 << stream.join_bits;
     const int member = device::Thread() & (team - 1);
@@ -93,8 +92,8 @@ struct LinesForward {
           JoinTeam<T>(team, Features::Centred(args), [&](const auto& visit) {
             if (group >= set.groups) return;
 #pragma unroll 2
-            for (int slab = member; slab < slabs; slab += team) {
-              const int64_t at = int64_t{of_set} * slabs + slab;
+            for (int64_t slab = member; slab < slabs; slab += team) {
+              const int64_t at = of_set * slabs + slab;
               visit(FetchMoments<C>(partial, at * g.tile_groups + group));
             }
           });

@@ -2,6 +2,8 @@
 // long rows.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/batch.cuh"
 #include "cuda/kernels/lines/moments.cuh"
@@ -65,8 +67,8 @@ struct RunsForward {
     const bool any = run < place.end_run && place.count > 0;
     if (any) LoadBatch(x + Offset(item, run, place), 0, place, packs);
     queue.LookAtNext();
-    Mine mine(any ? packs[0] : P::Zero(), true);
-    if (!any) return mine;
+    if (!any) return Mine(true);
+    Mine mine(packs[0]);
     for (int j = 0;;) {
       mine.Add(packs, place.count - j);
       j += kVectors;
@@ -83,7 +85,7 @@ struct RunsForward {
     queue.LookAtNext();
     const bool masked = args.mask.positions != nullptr;
     const int64_t sample = masked ? args.mask.groups.Divide(item.set) : 0;
-    Mine mine(P::Zero(), args.centred);
+    Mine mine(args.centred);
     for (int run = place.first_run; run < place.end_run; run += place.run_step) {
 #pragma unroll 1
       for (int j = 0; j < place.count; ++j) {
@@ -110,7 +112,7 @@ struct RunsForward {
             folded.template Visit<Features::kGeneral>(kWidth, visit);
           },
           [&](const Moments<C>& sum) {
-            const int64_t at = int64_t{item.set} * g.order.slabs.divisor() + item.slab;
+            const int64_t at = item.set * g.order.slabs.divisor() + item.slab;
             PublishMoments(SlabSums(args, g.order), at, sum);
           });
     };
@@ -121,15 +123,14 @@ struct RunsForward {
     }
   }
 
-  FUSEDNORM_DEVICE void JoinSlabs(int set) const {
+  FUSEDNORM_DEVICE void JoinSlabs(int64_t set) const {
     if (device::Thread() >= device::kWarp) return;
-    const int slabs = g.order.slabs.divisor();
+    const int64_t slabs = g.order.slabs.divisor();
     const Moments<C> joined =
         JoinTeam<T>(device::kWarp, Features::Centred(args), [&](const auto& visit) {
 #pragma unroll 4
-          for (int slab = device::Thread(); slab < slabs; slab += device::kWarp) {
-            visit(
-                FetchMoments<C>(SlabSums(args, g.order), int64_t{set} * slabs + slab));
+          for (int64_t slab = device::Thread(); slab < slabs; slab += device::kWarp) {
+            visit(FetchMoments<C>(SlabSums(args, g.order), set * slabs + slab));
           }
         });
     if (device::Thread() == 0) PublishStatistics(args, joined, set);
@@ -151,15 +152,17 @@ struct RunsForward {
                        : C(0);
     const C rstd = device::Fetch(static_cast<const C*>(args.rstd) + item.set);
     const int64_t param = FirstParam(args.rows, item.set);
-    WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
+    // Of each element only in an instance's own loop: it takes registers and branches.
+    const auto normalize = [&](const auto& activation, auto along) {
+      constexpr bool kAlong = decltype(along)::value;
       RunAffine<T, kWidth> affine;
-      affine.SetRun(args, g.along ? 0 : param + run);
+      affine.SetRun(args, kAlong ? 0 : param + run);
       for (int j = 0;;) {
         const int64_t offset = Offset(item, run, place);
 #pragma unroll
         for (int v = 0; v < kVectors; ++v) {
           if (j + v >= place.count) continue;
-          if (g.along) {
+          if constexpr (kAlong) {
             affine.SetAccess(args, param + place.at + (j + v) * place.step);
           }
           C values[kWidth];
@@ -173,10 +176,22 @@ struct RunsForward {
           j = 0;
           run += place.run_step;
           if (run >= place.end_run) return;
-          if (!g.along) affine.SetRun(args, param + run);
+          if constexpr (!kAlong) affine.SetRun(args, param + run);
         }
         LoadBatch(x + Offset(item, run, place), j, place, packs);
       }
+    };
+    if (g.along) {
+      // The plain instance has no activation then (plan/stream.cc).
+      if constexpr (Features::kGeneral) {
+        normalize(Called{args.activation}, std::true_type());
+      } else {
+        normalize(Inlined<NoActivation>(), std::true_type());
+      }
+      return;
+    }
+    WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
+      normalize(activation, std::false_type());
     });
   }
 

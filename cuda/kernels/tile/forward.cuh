@@ -100,7 +100,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   const LaneConstants<C, kWidth> constants(g, 0);
   const auto params =
       LoadParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
-  LaneMoments<T, kWidth, false> mine(packs[0], true);
+  LaneMoments<T, kWidth, false> mine(packs, place.count);
   mine.Add(packs, place.count);
   const TileStatistics<T> statistics(args, geometry, set, block.rank);
   const MomentsTable<T, kWidth, false> table(g, geometry.shared.table * sizeof(C));
