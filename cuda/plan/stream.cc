@@ -105,10 +105,9 @@ void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
   const int64_t held = twice + once + (ExceedL2(work, tensors) ? 0 : 1);
   const int64_t most = std::max<int64_t>(1, room / (held * slab_bytes));
   const int64_t ahead = static_cast<int64_t>(kAhead * static_cast<double>(resident));
-  order->sets = static_cast<int>(sets);
-  order->slabs = SmallDivider(slabs);
-  order->lag = static_cast<int>(
-      std::min(sets * slabs, std::max(slabs, std::min(slabs + ahead, most))));
+  order->sets = sets;
+  order->slabs = Divider(slabs);
+  order->lag = std::min(sets * slabs, std::max(slabs, std::min(slabs + ahead, most)));
   order->backwards = slabs > most;
   order->counter_bytes = RoundUp(CounterBytes(sets), 256);
 }
@@ -128,12 +127,9 @@ void AddStreamLaunch(const Work& work, const char* kernel, int threads,
     order->params =
         static_cast<int>(std::min(CeilDiv(problem.num_params(), kWarp), 4 * resident));
   }
-  // A block takes two tickets beyond the last. Where they do not fit an int the plan
-  // has more blocks than a grid: another one is chosen, or the launch says it.
   const int64_t items = 2 * slabs + order->params;
-  const bool countable = items + 2 * resident <= kMaxGrid;
-  AddLaunch(plan, kernel, countable ? std::min(resident, items) : kMaxGrid + 1, threads,
-            1, kQueueBytes + shared_bytes);
+  AddLaunch(plan, kernel, std::min(resident, items), threads, 1,
+            kQueueBytes + shared_bytes);
   plan->launches[plan->num_launches - 1].waits = true;
 }
 
@@ -163,6 +159,7 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
                                  row_bytes, resident);
   const int64_t turns = CeilDiv(g.rows, stream.slab_rows);
+  stream.turns = static_cast<int>(turns);
   SetOrder(work, sets, turns * parts, stream.slab_rows * row_bytes, resident,
            &stream.order);
 
@@ -209,7 +206,9 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   g.runs = static_cast<int>(g.along ? 1 : problem.k);
   g.run = g.along ? problem.k : problem.q;
   geometry.width = work.Width(g.run);
-  if (!general && geometry.width == 1) return;
+  // With gamma and beta of each element there is a plain loop without activation alone.
+  const bool activated = problem.activation != Activation::kNone;
+  if (!general && (geometry.width == 1 || (g.along && activated))) return;
   const int64_t vectors = general         ? 2
                           : work.backward ? kStreamBackwardVectors
                                           : kStreamForwardVectors;

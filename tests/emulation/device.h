@@ -57,6 +57,11 @@ inline int Uniform(int value) {
   }
   return value;
 }
+inline int64_t Uniform(int64_t value) {
+  const int low = Uniform(static_cast<int>(value));
+  const int high = Uniform(static_cast<int>(value >> 32));
+  return int64_t{high} << 32 | static_cast<uint32_t>(low);
+}
 inline int Opaque(int value) { return value; }
 
 struct alignas(16) Words {
@@ -127,7 +132,7 @@ void Publish(T* to, T value) {
   emulation::BeforePublish(to, sizeof(T));
   *to = value;
 }
-inline uint32_t TakeTicket(uint32_t* counter) {
+inline uint64_t TakeTicket(uint64_t* counter) {
   emulation::BeforeAtomic(emulation::Atomic::kTicket, counter);
   return (*counter)++;
 }

@@ -208,6 +208,11 @@ uint32_t ForAll(const Make& make) {
   device::SyncBlock();
   return shared.Get(0);
 }
+// The first two counters are that of tickets.
+uint32_t TakeTicket(const ToyArgs& args) {
+  return static_cast<uint32_t>(
+      device::TakeTicket(reinterpret_cast<uint64_t*>(args.counters)));
+}
 bool ComesLast(uint32_t* counter) {
   return ForAll([&] { return device::AddAcquireRelease(counter); }) ==
          device::Blocks() - 1;
@@ -229,14 +234,14 @@ FUSEDNORM_KERNEL(kThreads, 1) LastAddsUp(const ToyArgs args) {
 // Leaves how many tickets were given to one block.
 FUSEDNORM_KERNEL(kThreads, 1) Tickets(const ToyArgs args) {
   for (;;) {
-    const uint32_t ticket = ForAll([&] { return device::TakeTicket(args.counters); });
+    const uint32_t ticket = ForAll([&] { return TakeTicket(args); });
     if (ticket >= kTickets) break;
     if (device::Thread() == 0) {
       const uint32_t before = device::Fetch(args.seen + ticket);
       device::Publish(args.seen + ticket, before + 1);
     }
   }
-  if (!ComesLast(args.counters + 1) || device::Thread() > 0) return;
+  if (!ComesLast(args.counters + 2) || device::Thread() > 0) return;
   for (int i = 0; i < kTickets; ++i) *args.out += device::Fetch(args.seen + i) == 1;
 }
 // As the blocks of a kernel with a queue: the first tickets bring numbers, each of the
@@ -244,15 +249,15 @@ FUSEDNORM_KERNEL(kThreads, 1) Tickets(const ToyArgs args) {
 FUSEDNORM_KERNEL(kThreads, 1) Queue(const ToyArgs args) {
   const uint32_t numbers = kMostBlocks;
   for (;;) {
-    const uint32_t ticket = ForAll([&] { return device::TakeTicket(args.counters); });
+    const uint32_t ticket = ForAll([&] { return TakeTicket(args); });
     if (ticket >= 2 * numbers) return;
     if (ticket < numbers) {
       device::Publish(args.words + PlaceOf(ticket),
                       1.f / static_cast<float>(3 + PlaceOf(ticket)));
       device::SyncBlock();
-      if (device::Thread() == 0) device::AddRelease(args.counters + 1);
+      if (device::Thread() == 0) device::AddRelease(args.counters + 2);
     } else {
-      AwaitForAll(args.counters + 1, numbers);
+      AwaitForAll(args.counters + 2, numbers);
       if (ticket == numbers) FetchAll(args, numbers);
     }
   }
@@ -323,7 +328,7 @@ FUSEDNORM_KERNEL(kThreads, 1) ShufflesAtBarrier(const ToyArgs args) {
 }
 FUSEDNORM_KERNEL(kThreads, 1) NoRelease(const ToyArgs args) {
   PublishOwn(args);
-  const uint32_t before = ForAll([&] { return device::TakeTicket(args.counters); });
+  const uint32_t before = ForAll([&] { return TakeTicket(args); });
   if (before == device::Blocks() - 1) FetchAll(args, device::Blocks());
 }
 FUSEDNORM_KERNEL(kThreads, 1) NoAcquire(const ToyArgs args) {
@@ -365,7 +370,7 @@ FUSEDNORM_KERNEL(kThreads, 1) NoWait(const ToyArgs args) {
 }
 FUSEDNORM_KERNEL(kThreads, 1) LoadsWithoutRelease(const ToyArgs args) {
   PublishOwn(args);
-  const uint32_t before = ForAll([&] { return device::TakeTicket(args.counters); });
+  const uint32_t before = ForAll([&] { return TakeTicket(args); });
   if (before == 1) device::Load(args.words + PlaceOf(1 - device::Block()));
 }
 FUSEDNORM_KERNEL(kThreads, 1) LoadsAsConstant(const ToyArgs args) {
@@ -419,9 +424,7 @@ FUSEDNORM_KERNEL(kThreads, 1) Acquires(const ToyArgs args) {
 FUSEDNORM_KERNEL(kThreads, 1) Releases(const ToyArgs args) {
   device::AddRelease(args.counters);
 }
-FUSEDNORM_KERNEL(kThreads, 1) TakesTicket(const ToyArgs args) {
-  device::TakeTicket(args.counters);
-}
+FUSEDNORM_KERNEL(kThreads, 1) TakesTicket(const ToyArgs args) { TakeTicket(args); }
 
 struct Toy {
   Launch launch;

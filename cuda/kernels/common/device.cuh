@@ -82,6 +82,11 @@ FUSEDNORM_DEVICE T ShuffleFrom(T value, int lane) {
 // The same value, of which the compiler now knows that all lanes of the warp have it:
 // it may keep it once for the warp, and branch on it as one. All 32 lanes call.
 FUSEDNORM_DEVICE int Uniform(int value) { return ShuffleFrom(value, 0); }
+FUSEDNORM_DEVICE int64_t Uniform(int64_t value) {
+  const int low = Uniform(static_cast<int>(value));
+  const int high = Uniform(static_cast<int>(value >> 32));
+  return int64_t{high} << 32 | static_cast<uint32_t>(low);
+}
 
 // The same value, from where the compiler does not know: it computes again what is made
 // of it, where it would otherwise keep that in registers over a loop.
@@ -244,12 +249,12 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
 
 // Counters that blocks of a launch share, zero before it. Only a block's thread 0 may
 // acquire and release, for all of its block.
-// A number that nobody else gets; orders nothing. An increment: of an addition the
+// A number that nobody else gets; orders nothing. Of 64 bits: of an addition of 32 the
 // compiler would make one for the whole warp and a shuffle, which waits for it.
-FUSEDNORM_DEVICE uint32_t TakeTicket(uint32_t* counter) {
-  uint32_t ticket;
-  asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], 0x7fffffff;"
-               : "=r"(ticket)
+FUSEDNORM_DEVICE uint64_t TakeTicket(uint64_t* counter) {
+  uint64_t ticket;
+  asm volatile("atom.relaxed.gpu.global.add.u64 %0, [%1], 1;"
+               : "=l"(ticket)
                : "l"(counter)
                : "memory");
   return ticket;

@@ -24,6 +24,7 @@ constexpr int kStreamBackwardVectors = 2;
 struct LineStream {
   StreamOrder order;
   int64_t slab_rows = 1;
+  int turns = 1;  // slabs of a part
   // A team of 1 << join_bits threads joins the slabs of a group; in backward, one of
   // 1 << (join_bits + join_row_bits), the lower bits of which share the slabs.
   int join_bits = 0;

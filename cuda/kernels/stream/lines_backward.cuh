@@ -86,8 +86,8 @@ struct LinesBackward {
       PublishSums(SlabSums(args, stream.order), first + lane, plain, with_xhat);
     });
   }
-  FUSEDNORM_DEVICE int64_t AtOfSlab(int set, int slab) const {
-    return (int64_t{set} * stream.order.slabs.divisor() + slab) * g.part_lanes;
+  FUSEDNORM_DEVICE int64_t AtOfSlab(int64_t set, int slab) const {
+    return (set * stream.order.slabs.divisor() + slab) * g.part_lanes;
   }
 
   FUSEDNORM_DEVICE void SumsGeneral(const LineSet& set, const LinePlace<kWidth>& place,
@@ -134,7 +134,7 @@ struct LinesBackward {
 
   // A team for each group, which shares its lanes and, by the lower bits, the slabs of
   // a lane. Where there is one group, the block is its team.
-  FUSEDNORM_DEVICE void JoinSlabs(int of_set) const {
+  FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
     const bool one = g.tile_groups == 1;
     const int row_team = 1 << stream.join_row_bits;
@@ -168,11 +168,11 @@ struct LinesBackward {
   }
 
   // Adds a lane of a group to what its team's thread `member == 0` has of the group.
-  FUSEDNORM_DEVICE void JoinLane(int of_set, const LineSet& set, int group, int lane,
-                                 bool has, int member, C* plain, C* with_xhat) const {
+  FUSEDNORM_DEVICE void JoinLane(int64_t of_set, const LineSet& set, int group,
+                                 int lane, bool has, int member, C* plain,
+                                 C* with_xhat) const {
     const int row_team = 1 << stream.join_row_bits;
     const int parts = g.parts.divisor();
-    const int turns = stream.order.slabs.divisor() / parts;
     int part = 0, in_part = group * LanesOfGroup(set) + lane;
     if (parts > 1) {
       part = lane / static_cast<int>(g.part_lanes);
@@ -183,7 +183,7 @@ struct LinesBackward {
       for (int copy = 0; copy < g.copies; ++copy) {
         const int at = in_part + copy * g.copy_lanes.divisor();
 #pragma unroll 4
-        for (int turn = member; turn < turns; turn += row_team) {
+        for (int turn = member; turn < stream.turns; turn += row_team) {
           const SumPair<C> sums = FetchSums<C>(
               SlabSums(args, stream.order), AtOfSlab(of_set, turn * parts + part) + at);
           a += sums.plain;

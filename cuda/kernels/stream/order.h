@@ -27,16 +27,16 @@ enum class ItemKind { kSums, kApply, kParams, kEnd };
 
 struct Item {
   ItemKind kind;
-  int set;
+  int64_t set;
   int slab;  // of params: which
 };
 
 struct StreamOrder {
-  int sets = 1;
-  SmallDivider slabs;  // of a set
+  int64_t sets = 1;
+  Divider slabs;  // of a set
   // For i = 0, 1, ... first the sums of slab i, if there is one, then the apply of slab
   // i - lag, if there is one.
-  int lag = 1;
+  int64_t lag = 1;
   int params = 0;
   // Where a set exceeds L2: apply takes its slabs from the end, of which L2 has the
   // latest.
@@ -45,16 +45,16 @@ struct StreamOrder {
   int64_t counter_bytes = 0;  // at the start of the workspace, zero when launched
   int64_t terms_offset = 0;   // backward: two numbers of each group, in bytes
 
-  FUSEDNORM_INLINE int items() const { return 2 * sets * slabs.divisor() + params; }
+  FUSEDNORM_INLINE int64_t items() const { return 2 * sets * slabs.divisor() + params; }
 
-  FUSEDNORM_INLINE Item ItemOf(int ticket) const {
-    const int all = sets * slabs.divisor();
+  FUSEDNORM_INLINE Item ItemOf(int64_t ticket) const {
+    const int64_t all = sets * slabs.divisor();
     if (ticket >= 2 * all) {
-      const int i = ticket - 2 * all;
-      return {i < params ? ItemKind::kParams : ItemKind::kEnd, 0, i};
+      const int64_t i = ticket - 2 * all;
+      return {i < params ? ItemKind::kParams : ItemKind::kEnd, 0, static_cast<int>(i)};
     }
     // Sums first, then both in turn, then what is left of apply.
-    int i = ticket;
+    int64_t i = ticket;
     ItemKind kind = ItemKind::kSums;
     if (ticket >= 2 * all - lag) {
       i = ticket - all;
@@ -64,9 +64,9 @@ struct StreamOrder {
       kind = ((ticket - lag) & 1) != 0 ? ItemKind::kApply : ItemKind::kSums;
       if (kind == ItemKind::kSums) i += lag;
     }
-    const int set = slabs.Divide(i), slab = i - set * slabs.divisor();
+    const int64_t set = slabs.Divide(i), slab = i - set * slabs.divisor();
     const bool turned = backwards && kind == ItemKind::kApply;
-    return {kind, set, turned ? slabs.divisor() - 1 - slab : slab};
+    return {kind, set, static_cast<int>(turned ? slabs.divisor() - 1 - slab : slab)};
   }
 
   template <class Visit>
@@ -79,17 +79,18 @@ struct StreamOrder {
   }
 };
 
-// Counters: the next ticket, how many sets are complete, then for each set how many of
-// its slabs have arrived and whether it is complete.
+// Counters of 32 bits: the next ticket, which has the first two, how many sets are
+// complete, then for each set how many of its slabs have arrived and whether it is
+// complete.
 constexpr int kTicket = 0;
-constexpr int kSetsComplete = 1;
-constexpr int kFirstSetCounter = 2;
+constexpr int kSetsComplete = 2;
+constexpr int kFirstSetCounter = 4;
 constexpr int kCountersOfSet = 2;
 constexpr int64_t CounterBytes(int64_t sets) {
   return (kFirstSetCounter + kCountersOfSet * sets) * 4;
 }
 // Shared memory of the queue: two items and a flag.
-constexpr int64_t kQueueBytes = 48;
+constexpr int64_t kQueueBytes = 80;
 
 }  // namespace cuda
 }  // namespace fusednorm

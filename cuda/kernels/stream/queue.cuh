@@ -18,28 +18,24 @@ class Queue {
   FUSEDNORM_DEVICE Item Next() {
     if (device::Thread() == 0) {
       if (!Eager()) {
-        ticket_ = device::TakeTicket(counters_ + kTicket);
+        ticket_ = device::TakeTicket(Ticket());
         Look();
       }
       const int slot = Slot();
-      const Item item = {static_cast<ItemKind>(shared_.Get(slot)),
-                         shared_.Get(slot + 1), shared_.Get(slot + 2)};
-      if (shared_.Get(slot + 3) == 0) Await(item);
+      if (shared_.Get(slot + 3) == 0) Await(ItemIn(slot));
     }
     device::SyncBlock();
-    const int slot = Slot();
-    const int kind = device::Uniform(shared_.Get(slot));
-    const int set = device::Uniform(shared_.Get(slot + 1));
-    const int slab = device::Uniform(shared_.Get(slot + 2));
+    const Item item = ItemIn(Slot());
     ++served_;
-    return {static_cast<ItemKind>(kind), set, slab};
+    return {static_cast<ItemKind>(device::Uniform(static_cast<int>(item.kind))),
+            device::Uniform(item.set), device::Uniform(item.slab)};
   }
   // An item calls TakeNext when it starts, which is when it waits for nobody any more:
   // who waits should hold no ticket. It calls LookAtNext when its first loads are on
   // their way.
   FUSEDNORM_DEVICE void TakeNext() {
     if (device::Thread() == 0 && Eager()) {
-      ticket_ = device::TakeTicket(counters_ + kTicket);
+      ticket_ = device::TakeTicket(Ticket());
     }
   }
   FUSEDNORM_DEVICE void LookAtNext() {
@@ -47,7 +43,7 @@ class Queue {
   }
   // The slab's sums are published. True: they are the last of the set, and those of all
   // others can be fetched.
-  FUSEDNORM_DEVICE bool CompletesSet(int set) const {
+  FUSEDNORM_DEVICE bool CompletesSet(int64_t set) const {
     device::SyncBlock();
     if (device::Thread() == 0) {
       const uint32_t before = device::AddAcquireRelease(Arrived(set));
@@ -57,7 +53,7 @@ class Queue {
     return device::Uniform(shared_.Get(kFlag)) != 0;
   }
   // What the set's apply needs is published.
-  FUSEDNORM_DEVICE void Announce(int set) const {
+  FUSEDNORM_DEVICE void Announce(int64_t set) const {
     device::SyncBlock();
     if (device::Thread() != 0) return;
     device::AddRelease(Complete(set));
@@ -68,11 +64,18 @@ class Queue {
   static constexpr int kSlotNumbers = 4;  // kind, set, slab, ready
   static constexpr int kFlag = 2 * kSlotNumbers;
 
-  FUSEDNORM_DEVICE uint32_t* Arrived(int set) const {
+  FUSEDNORM_DEVICE uint64_t* Ticket() const {
+    return reinterpret_cast<uint64_t*>(counters_ + kTicket);
+  }
+  FUSEDNORM_DEVICE uint32_t* Arrived(int64_t set) const {
     return counters_ + kFirstSetCounter + kCountersOfSet * set;
   }
-  FUSEDNORM_DEVICE uint32_t* Complete(int set) const { return Arrived(set) + 1; }
+  FUSEDNORM_DEVICE uint32_t* Complete(int64_t set) const { return Arrived(set) + 1; }
   FUSEDNORM_DEVICE int Slot() const { return kSlotNumbers * (served_ & 1); }
+  FUSEDNORM_DEVICE Item ItemIn(int slot) const {
+    return {static_cast<ItemKind>(shared_.Get(slot)), shared_.Get(slot + 1),
+            static_cast<int>(shared_.Get(slot + 2))};
+  }
   // Not in a block's first item: others may not have got their first one yet.
   FUSEDNORM_DEVICE bool Eager() const { return served_ > 1; }
 
@@ -87,9 +90,9 @@ class Queue {
     return true;
   }
   FUSEDNORM_DEVICE void Look() {
-    const Item item = order_.ItemOf(static_cast<int>(ticket_));
+    const Item item = order_.ItemOf(static_cast<int64_t>(ticket_));
     const int slot = Slot();
-    shared_.Set(slot, static_cast<int>(item.kind));
+    shared_.Set(slot, static_cast<int64_t>(item.kind));
     shared_.Set(slot + 1, item.set);
     shared_.Set(slot + 2, item.slab);
     shared_.Set(slot + 3, Ready(item));
@@ -100,9 +103,9 @@ class Queue {
 
   const StreamOrder& order_;
   uint32_t* const counters_;
-  const device::Shared<int> shared_;
+  const device::Shared<int64_t> shared_;
   int served_ = 0;
-  uint32_t ticket_ = 0;
+  uint64_t ticket_ = 0;
 };
 
 // The life of a block. `pass` has a function for each kind of item, and JoinSlabs(set).

@@ -29,7 +29,7 @@ struct RunsBackward {
   struct Constants {
     C mean, rstd, gamma, beta;
   };
-  FUSEDNORM_DEVICE Constants OfRun(int set, int run) const {
+  FUSEDNORM_DEVICE Constants OfRun(int64_t set, int run) const {
     const int64_t param = FirstParam(args.rows, set) + run;
     return {Features::Centred(args)
                 ? device::Load(static_cast<const C*>(args.mean) + set)
@@ -49,13 +49,13 @@ struct RunsBackward {
       activation.Backward(z, dz);
     }
   }
-  FUSEDNORM_DEVICE int64_t Offset(int set, int run,
+  FUSEDNORM_DEVICE int64_t Offset(int64_t set, int run,
                                   const RunPlace<kWidth>& place) const {
-    return (int64_t{set} * g.runs + run) * g.run + place.at;
+    return (set * g.runs + run) * g.run + place.at;
   }
   // The sums of a piece of a run, of all sets.
-  FUSEDNORM_DEVICE int64_t AtOfRun(int set, int run, int piece) const {
-    return (int64_t{set} * g.runs + run) * g.pieces.divisor() + piece;
+  FUSEDNORM_DEVICE int64_t AtOfRun(int64_t set, int run, int piece) const {
+    return (set * g.runs + run) * g.pieces.divisor() + piece;
   }
 
   FUSEDNORM_DEVICE void Sums(const Item& item) const {
@@ -112,7 +112,7 @@ struct RunsBackward {
   }
 
   // A team of threads for each run, which shares its pieces.
-  FUSEDNORM_DEVICE void JoinSlabs(int set) const {
+  FUSEDNORM_DEVICE void JoinSlabs(int64_t set) const {
     const int team = 1 << g.join_row_bits;
     const int member = device::Thread() & (team - 1);
     const int teams = device::Threads() >> g.join_row_bits;
@@ -132,7 +132,7 @@ struct RunsBackward {
       a = LaneSum(a, team);
       b = LaneSum(b, team);
       if (run >= g.runs || member != 0) continue;
-      const int64_t at = int64_t{set} * g.runs + run;
+      const int64_t at = set * g.runs + run;
       if (args.params.gamma != nullptr) {
         device::Publish(static_cast<C*>(args.params.gamma) + at, b);
       }
