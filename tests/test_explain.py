@@ -175,18 +175,6 @@ def test_a_device_of_unknown_bandwidth_has_no_times():
     assert text.count("at bandwidth     unknown") == 3
 
 
-def workspace_limit(fields, bytes_of_x):
-    """Returns the most that a plan may take: x, or 64 MB.
-
-    Backward of rows that neither `rows` nor `columns` takes leaves four numbers of the
-    compute type for each element: every row is a set, with sums of its own.
-    """
-    of_rows = fields["scheme"] == "stream" and not fields["geometry"]["by_runs"]
-    if of_rows and fields["geometry"]["slabs"] == fields["geometry"]["parts"]:
-        return (64 << 20) + 8 * bytes_of_x  # of two bytes an element, else 4
-    return max(64 << 20, bytes_of_x)
-
-
 @pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_plans_keep_the_limits_of_every_device(shape, aligned):
@@ -196,7 +184,7 @@ def test_plans_keep_the_limits_of_every_device(shape, aligned):
         for name, device in DEVICES.items():
             for direction in explain.DIRECTIONS[: 2 if composed else 3]:
                 fields = plan(shape, dtype, name, direction, aligned=aligned)
-                assert fields["workspace_bytes"] <= workspace_limit(fields, bytes_of_x)
+                assert fields["workspace_bytes"] <= max(64 << 20, bytes_of_x)
                 plan_limits.check(fields, device)
 
 

@@ -217,10 +217,9 @@ def test_samples_with_parameters_of_their_own_share_a_grid(shape):
                 plan(shape, "float32", device, direction, per_sample=per_sample)
                 for per_sample in (False, True)
             )
-            # The general instance of `rows` has no room for the longest of them, and
-            # `columns` has only specialised ones.
+            # The general instance of `rows` has no room for the longest of them.
             scheme = common["scheme"]
-            others = {"stream"} if scheme in ("rows", "columns") else set()
+            others = {"rows": {"stream", "columns"}}.get(scheme, set())
             assert own["scheme"] in {scheme} | others
             assert own["repeats"] == 1
             blocks = common["launches"][0]["blocks"]

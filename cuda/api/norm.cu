@@ -158,8 +158,7 @@ Starts<BackwardArgs> StartsOf(const Geometry& geometry, const BackwardArgs*) {
   }
   if (std::holds_alternative<StreamGeometry>(geometry)) return FUSEDNORM_STARTS(stream);
   if (std::holds_alternative<ColumnsGeometry>(geometry)) {
-    return {columns::Start<float>, columns::Start<Half>, columns::Start<Bfloat16>,
-            nullptr};  // float64 has no such plan
+    return FUSEDNORM_STARTS(columns);
   }
   return {};
 }

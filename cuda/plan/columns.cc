@@ -1,40 +1,70 @@
-// The `columns` scheme: backward of few long rows with one gamma for each element.
+// The `columns` scheme: backward of rows that fit no block's registers, with one gamma
+// for each element.
 #include "cuda/plan/rows.h"
 
 namespace fusednorm {
 namespace cuda {
+namespace {
+
+// A block of columns goes through so many rows at least, each of which spares dgamma
+// and dbeta an addition in the last stage: a guess, not measured.
+constexpr int64_t kLeastChunkRows = 32;
+constexpr int64_t kMostSharedBytes = 48 << 10;  // that a kernel gets without asking
+// Each block of the second kernel adds up the pieces of its rows: 64 of 32 rows were as
+// fast as 32 on an H200, and fill the device with the first kernel.
+constexpr int64_t kMostPieces = 64;
+
+// Gamma and beta, if there are any, are those of the element, and common to all rows of
+// a sample.
+bool HasAffineOfColumns(const NormProblem& problem) {
+  if (problem.has_mask || problem.per_position) return false;
+  return (problem.q == 1 && problem.g == 1) ||
+         (!problem.has_gamma && !problem.has_beta);
+}
+
+}  // namespace
 
 void AddColumns(const Work& work, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
+  if (!HasAffineOfColumns(problem)) return;
   const int64_t multiprocessors = work.device.multiprocessors;
   const int64_t rows = problem.n * problem.g, length = problem.k * problem.q;
   ColumnsGeometry geometry;
   geometry.width = work.Width(length);
-  if (!SumsColumns(work) || geometry.width == 1 || !HasPlainAffine(work)) return;
+  geometry.general = geometry.width == 1 || !HasPlainAffine(work);
   const int64_t accesses = length / geometry.width;
-  const int64_t blocks = CeilDiv(accesses, int64_t{kColumnsThreads});
-  const int64_t shared = rows * kRowConstants * work.compute_bytes;
-  // A block of columns for each multiprocessor at least: a guess.
-  constexpr int64_t kSharedBytes = 48 << 10;  // that a kernel gets without asking
-  if (blocks < multiprocessors || shared > kSharedBytes) return;
+  const int64_t column_blocks = CeilDiv(accesses, int64_t{kColumnsThreads});
+  geometry.column_blocks = Divider(column_blocks);
+  const int64_t bytes_of_row = kRowConstants * work.compute_bytes;
+  geometry.sample_rows = rows / problem.param_sets;
+  const int64_t blocks = column_blocks * problem.param_sets;
+  const int64_t wanted =
+      blocks >= multiprocessors ? 1 : CeilDiv(kColumnsBlocks * multiprocessors, blocks);
+  const int64_t shared_bytes = std::min(work.SharedBytesOfBlock(), kMostSharedBytes);
+  geometry.chunk_rows =
+      std::min({std::max(kLeastChunkRows, CeilDiv(geometry.sample_rows, wanted)),
+                geometry.sample_rows, shared_bytes / bytes_of_row});
+  const int64_t chunks = CeilDiv(geometry.sample_rows, geometry.chunk_rows);
+  geometry.chunks = Divider(chunks);
 
-  // Each block of the second kernel adds up the pieces of all rows: 64 of 32 rows were
-  // as fast as 32 on an H200, and fill the device with the first kernel.
-  constexpr int64_t kMostPieces = 64;
   int64_t pieces =
       std::max<int64_t>(1, std::min({kMostPieces, CeilDiv(16 * multiprocessors, rows),
                                      CeilDiv(accesses, int64_t{kColumnsThreads})}));
   geometry.piece = CeilDiv(accesses, pieces);
   pieces = CeilDiv(accesses, geometry.piece);
   geometry.pieces = Divider(pieces);
-  if (rows * pieces > kMaxGrid || blocks > kMaxGrid) return;
+  while ((1 << geometry.join_bits) < std::min<int64_t>(pieces, kWarp)) {
+    ++geometry.join_bits;
+  }
 
   Plan plan;
   plan.geometry = geometry;
   plan.partial_bytes = 2 * rows * pieces * work.compute_bytes;
   AddLaunch(&plan, "LongRowSums", rows * pieces, kColumnsThreads, 1,
             BlockTeamBytes(work.compute_bytes));
-  AddLaunch(&plan, "LongRowGradient", blocks, kColumnsThreads, 1, shared);
+  AddLaunch(&plan, "LongRowGradient", chunks * blocks, kColumnsThreads, 1,
+            geometry.chunk_rows * bytes_of_row);
+  if (work.params) PlanParamSums(work, chunks, problem.num_params(), true, &plan);
   plans->push_back(plan);
 }
 

@@ -220,11 +220,15 @@ class _Replay:
         self._statistics()
         self._whole(self._cache.write, "gradients", self._partial)
 
-    # `columns`: pieces of rows, then some columns of all rows, from the last ones on.
+    # `columns`: pieces of rows, then some columns of a chunk of rows, from the last ones
+    # on.
 
     def _grid_of_columns(self) -> tuple[int, int]:
-        first, second = self._plan["launches"]
-        return first["blocks"] // self._plan["geometry"]["pieces"], second["blocks"]
+        """Returns how many rows there are, or pieces of many, and blocks of columns."""
+        geometry = self._plan["geometry"]
+        rows = self._plan["launches"][0]["blocks"] // geometry["pieces"]
+        columns = geometry["column_blocks"]
+        return min(rows, max(1, MOST_CHUNKS // columns)), columns
 
     def _row_sums(self) -> None:
         tensors = self._tensors
@@ -242,20 +246,29 @@ class _Replay:
         rows, columns = self._grid_of_columns()
         size = tensors["data"] / (rows * columns)
         together = COLUMNS_RESIDENT * self._multiprocessors
+        chunk_rows = min(rows, self._plan["geometry"]["chunk_rows"])
+        grid = [
+            (range(first, min(first + chunk_rows, rows)), column)
+            for first in range(0, rows, chunk_rows)
+            for column in range(columns)
+        ]
         self._whole(self._cache.read, "sums", self._plan["partial_bytes"])
-        for end in range(columns, 0, -together):
-            blocks = range(max(0, end - together), end)
-            for column in blocks:
+        for end in range(len(grid), 0, -together):
+            blocks = grid[max(0, end - together) : end]
+            for _, column in blocks:
                 self._cache.read("params", column, tensors["params_read"] / columns)
-            for row in range(rows):
-                for column in blocks:
-                    piece = row * columns + column
+            for turn in range(chunk_rows):
+                for of_chunk, column in blocks:
+                    if turn >= len(of_chunk):
+                        continue
+                    piece = of_chunk[turn] * columns + column
                     self._cache.read("x", piece, size)
                     self._cache.read("dy", piece, size)
                     if tensors["inputs"] > 2:
                         self._cache.read_once(size)
                     self._result(piece, size)
         self._statistics()
+        self._whole(self._cache.write, "gradients", self._partial)
 
     def _stream(self) -> None:
         """Replays items that blocks take in turn, each a chunk at a time."""

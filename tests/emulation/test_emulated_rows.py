@@ -197,15 +197,16 @@ def test_more_rows_than_a_grid_has_at_a_time(
     same_bits(got, gradients)
 
 
-# `columns`, where a multiprocessor has no other work: rows that are no multiple of
-# those at a time, more than warps; pieces with fewer accesses than others, more of them
-# than lanes; threads without a column.
+# `columns`: rows that are no multiple of those at a time, more than warps; pieces with
+# fewer accesses than others, more of them than lanes; threads without a column; several
+# chunks of rows, the last one shorter.
 LONG_ROWS = [
     (layer(), (1, 2304), SMALL),
     (layer(), (11, 2304), SMALL),
     (rms(), (6, 4120), SMALL),
     (layer(), (2, 40008), Device(multiprocessors=5)),
     (rms(), (1, 81000), Device(multiprocessors=4)),
+    (layer(), (70, 2304), Device(multiprocessors=9)),
 ]
 LONG_OPTIONS = [
     Options(residual=True, statistics=True),
@@ -229,6 +230,39 @@ LONG_OPTIONS = [
 def test_long_rows(emulated, norm, shape, device, options, dtype, rng):
     if not norm.centred and options.alone == "beta":
         options = dataclasses.replace(options, alone="gamma")
+    check_columns(emulated, norm, shape, dtype, rng, device, options, general=0)
+
+
+# What only the general instances of `columns` take: with chunks of the rows of a
+# sample, with groups that have no parameters, with single elements.
+LONG_GENERAL = [
+    (layer(activation="gelu"), (5, 2304), Options(residual=True, statistics=True)),
+    (layer(zero_centered=True), (70, 1100), Options(offset=1)),
+    (layer(per_sample=True), (3, 40, 1100), Options(statistics=True)),
+    (layer(per_sample=True, activation="silu"), (2, 3, 2050), Options(narrow=True)),
+    (rms(zero_centered=True), (40, 2304), Options(narrow=True, residual=True)),
+    (rms(activation="relu"), (2, 2051), Options(params=False)),
+    (group(3), (4, 2400), Options(gamma=False, beta=False)),
+    (layer(activation="tanh"), (3, 2304), Options(alone="gamma")),
+]
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "options", "dtype"),
+    # Each case with two types.
+    [
+        (*case, DTYPES[(i + j) % 4])
+        for (i, case), j in itertools.product(enumerate(LONG_GENERAL), (0, 3))
+    ],
+    ids=name_of,
+)
+def test_long_rows_in_general(emulated, norm, shape, options, dtype, rng):
+    device = Device(multiprocessors=9)
+    check_columns(emulated, norm, shape, dtype, rng, device, options, general=1)
+
+
+def check_columns(emulated, norm, shape, dtype, rng, device, options, general):
+    """Holds backward by `columns` to the bounds, in place too."""
     chosen = candidate_of(
         emulated,
         norm,
@@ -242,6 +276,7 @@ def test_long_rows(emulated, norm, shape, device, options, dtype, rng):
     assert chosen is not None
     (_, made), _ = check(emulated, norm, shape, dtype, rng, device, chosen)
     assert made["scheme"] == "columns"
+    assert made["geometry"]["general"] == general
     # dx may take the place of what each thread has read before it writes there.
     data = draw(norm, shape, np.dtype(dtype), chosen, rng)
     _, outputs = forward(emulated, norm, data, device, chosen)
@@ -253,8 +288,11 @@ def test_long_rows(emulated, norm, shape, device, options, dtype, rng):
 
 
 def test_the_long_rows_are_hard(emulated):
-    """Some have more pieces than a warp has lanes, and one piece is shorter."""
-    pieces = set()
+    """Some have more pieces than a warp has lanes, and one piece is shorter.
+
+    There is one chunk of all rows, and several of which one is shorter.
+    """
+    pieces, chunks = set(), set()
     for norm, shape, device in LONG_ROWS:
         for made in all_plans(
             emulated, norm, shape, np.float32, device, which="backward"
@@ -265,16 +303,19 @@ def test_the_long_rows_are_hard(emulated):
             accesses = shape[1] // geometry["width"]
             whole = accesses == geometry["pieces"] * geometry["piece"]
             pieces.add((geometry["pieces"] > 32, whole))
+            chunks.add((geometry["chunks"] > 1, shape[0] % geometry["chunk_rows"] > 0))
     assert {(True, False), (False, True)} <= pieces
+    assert {(False, False), (True, True)} <= chunks
 
 
-def test_rows_whose_constants_find_no_shared_memory(emulated):
-    """A kernel gets 48 KB of it without asking."""
-    for rows, offered in ((3072, True), (3073, False)):
+def test_constants_of_rows_find_shared_memory(emulated):
+    """A kernel gets so much of it without asking: a chunk has no more rows."""
+    for rows, chunks in ((1024, 1), (1025, 2)):
         plans = all_plans(
             emulated, layer(), (rows, 8), np.float32, LONELY, which="backward"
         )
-        assert offered == any(made["scheme"] == "columns" for made in plans)
+        (of_columns,) = [made for made in plans if made["scheme"] == "columns"]
+        assert of_columns["geometry"]["chunks"] == chunks
 
 
 @pytest.mark.parametrize("alone", ["gamma", "beta"])
@@ -317,7 +358,7 @@ GENERAL = [
     (layer(), (9, 64), Options(offset=1), "both"),
     (layer(), (9, 65), Options(), "both"),
 ]
-# Long ones, where `columns` would be a candidate.
+# Long ones, which `columns` may take.
 GENERAL += [
     (norm, (*shape[:-1], 2048 // (shape[1] if norm is PARTS else 1)), options, passes)
     for norm, shape, options, passes in GENERAL[:-1]
@@ -329,7 +370,6 @@ def test_the_general_instances(emulated, norm, shape, options, passes, rng):
     for which in ("forward", "backward") if passes == "both" else (passes,):
         plans = all_plans(emulated, norm, shape, np.float16, SMALL, options, which)
         for candidate, made in enumerate(plans):
-            assert made["scheme"] != "columns"
             assert made["scheme"] == "stream" or made["geometry"]["general"] == 1
             chosen = dataclasses.replace(options, candidate=candidate)
             check(emulated, norm, shape, np.float16, rng, options=chosen)

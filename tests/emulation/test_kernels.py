@@ -151,7 +151,7 @@ def kernel_of(made):
         return name, by, geometry["general"] == 1, geometry["width"] > 1
     if name == "tile":
         return name, geometry["vectors"]
-    return name, geometry["width"] > 1
+    return name, geometry["general"] == 1, geometry["width"] > 1
 
 
 def reached(emulated, dtype, which, cases=CASES):
@@ -193,8 +193,10 @@ def compiled(dtype, which):
         if dtype != np.float64:
             stream.add(("stream", by, False, True))
     tile = set() if dtype == np.float64 else {("tile", 2), ("tile", 4)}
-    has_columns = which == "backward" and dtype != np.float64
-    return rows | tile | stream | ({("columns", True)} if has_columns else set())
+    columns = {("columns", True, False), ("columns", True, True)}
+    if dtype != np.float64:
+        columns.add(("columns", False, True))
+    return rows | tile | stream | (columns if which == "backward" else set())
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])

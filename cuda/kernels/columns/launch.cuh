@@ -11,27 +11,42 @@ namespace fusednorm {
 namespace cuda {
 namespace columns {
 
-template <class T, bool kCentred>
-Status StartLongRows(const BackwardArgs& args, const Plan& plan, Stream stream) {
-  const ColumnsGeometry& geometry = std::get<ColumnsGeometry>(plan.geometry);
-  FUSEDNORM_RETURN_IF_ERROR(device::Launch(LongRowSums<T, Plain<kCentred, false>>,
-                                           plan.launches[0], stream, args, geometry));
-  return device::Launch(args.dsum != nullptr
-                            ? LongRowGradient<T, Plain<kCentred, true>>
-                            : LongRowGradient<T, Plain<kCentred, false>>,
-                        plan.launches[1], stream, args, geometry);
-}
-
-template <class T>
-Status Start(const BackwardArgs& args, const Plan& plan, Stream stream) {
-  return args.centred ? StartLongRows<T, true>(args, plan, stream)
-                      : StartLongRows<T, false>(args, plan, stream);
-}
-
 template <class T>
 Status Start(const ParamSums& params, const Plan& plan, Stream stream) {
   return device::Launch(ColumnSums<T>, plan.launches[plan.num_launches - 1], stream,
                         params);
+}
+
+// The features of the two kernels: the first one has no use for a residual.
+template <class T, class OfSums, class OfGradient>
+Status StartLongRows(const BackwardArgs& args, const Plan& plan, Stream stream) {
+  const ColumnsGeometry& geometry = std::get<ColumnsGeometry>(plan.geometry);
+  FUSEDNORM_RETURN_IF_ERROR(
+      device::Launch(LongRowSums<T, OfSums>, plan.launches[0], stream, args, geometry));
+  FUSEDNORM_RETURN_IF_ERROR(device::Launch(LongRowGradient<T, OfGradient>,
+                                           plan.launches[1], stream, args, geometry));
+  return plan.sets == 0 ? Status() : Start<T>(args.params, plan, stream);
+}
+template <class T, bool kCentred>
+Status StartPlain(const BackwardArgs& args, const Plan& plan, Stream stream) {
+  typedef Plain<kCentred, false> Features;
+  return args.dsum != nullptr
+             ? StartLongRows<T, Features, Plain<kCentred, true>>(args, plan, stream)
+             : StartLongRows<T, Features, Features>(args, plan, stream);
+}
+
+template <class T>
+Status Start(const BackwardArgs& args, const Plan& plan, Stream stream) {
+  const ColumnsGeometry& geometry = std::get<ColumnsGeometry>(plan.geometry);
+  if constexpr (!std::is_same_v<T, double>) {  // which has no plain instance
+    if (!geometry.general) {
+      return args.centred ? StartPlain<T, true>(args, plan, stream)
+                          : StartPlain<T, false>(args, plan, stream);
+    }
+  }
+  return geometry.width > 1
+             ? StartLongRows<T, General<true>, General<true>>(args, plan, stream)
+             : StartLongRows<T, General<false>, General<false>>(args, plan, stream);
 }
 
 }  // namespace columns

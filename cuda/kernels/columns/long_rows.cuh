@@ -1,6 +1,7 @@
-// Backward of few long rows with one gamma for each element: the first kernel sums
-// pieces of rows; in the second one a thread has the columns of one access of all rows,
-// and writes dx, dgamma and dbeta.
+// Backward of rows with one gamma for each element that fit no block's registers: the
+// first kernel sums pieces of rows; in the second one a thread has the columns of one
+// access in all rows of a chunk, and writes dx and the chunk's sums for dgamma and
+// dbeta.
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
@@ -12,9 +13,35 @@
 namespace fusednorm {
 namespace cuda {
 
-// A block's piece of a row leaves two sums: of dy * gamma, and of that times xhat.
+// gamma and beta of an access at element `i` of a row. beta counts only before an
+// activation.
+template <class T, class Features, int kWidth>
+FUSEDNORM_DEVICE void AffineOfColumns(const NormArgs& args, int64_t row, int64_t i,
+                                      typename Number<T>::Compute (&gamma)[kWidth],
+                                      typename Number<T>::Compute (&beta)[kWidth]) {
+  if constexpr (Features::kGeneral) {
+    AffineOfRow<T, kWidth>(args.affine, args.rows, FirstParam(args.rows, row), i, gamma,
+                           beta);
+  } else {
+    LoadConstants(static_cast<const float*>(args.affine.gamma) + i, gamma);
+  }
+}
+
+// xhat and dz: x and dy on entry.
+template <class Features, class C, int kWidth>
+FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
+                                           const C (&gamma)[kWidth],
+                                           const C (&beta)[kWidth], C (&xhat)[kWidth],
+                                           C (&dz)[kWidth]) {
+  Center(mean, rstd, xhat);
+  if constexpr (Features::kGeneral) {
+    BeforeActivation(args.activation, gamma, beta, xhat, dz);
+  }
+}
+
+// A block's piece of a row leaves two sums: of dz * gamma, and of that times xhat.
 template <class T, class Features>
-FUSEDNORM_KERNEL(kColumnsThreads, 4)
+FUSEDNORM_KERNEL(kColumnsThreads, Features::kGeneral ? 2 : 4)
 LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
   typedef typename Number<T>::Compute C;
   constexpr int kWidth = kWidthOf<T, Features>;
@@ -34,11 +61,11 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
 #pragma unroll 2
   for (int64_t i = (piece * geometry.piece + device::Thread()) * kWidth; i < last;
        i += int64_t{device::Threads()} * kWidth) {
-    C xhat[kWidth], dz[kWidth], gamma[kWidth];
+    C xhat[kWidth], dz[kWidth], gamma[kWidth], beta[kWidth];
     P::LoadFrom(x + i).Get(xhat);
     P::LoadFrom(dy + i).Get(dz);
-    LoadConstants(static_cast<const float*>(args.affine.gamma) + i, gamma);
-    Center(mean, rstd, xhat);
+    AffineOfColumns<T, Features>(args, row, i, gamma, beta);
+    DifferentiateColumns<Features>(args, mean, rstd, gamma, beta, xhat, dz);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       const C term = dz[e] * gamma[e];
@@ -81,28 +108,28 @@ class RowConstants {
   const device::Shared<C> shared_;
 };
 
-template <class T, class Features>
-FUSEDNORM_KERNEL(kColumnsThreads, 2)
-LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
-  typedef typename Number<T>::Compute C;
-  constexpr int kWidth = kWidthOf<T, Features>;
-  constexpr int kRows = kColumnsRowsAtOnce;
-  typedef Pack<T, kWidth> P;
-  const RowConstants<C> constants;
-  const int lane = device::Thread() % device::kWarp;
-  const int warp = device::Thread() / device::kWarp;
-  const int warps = device::Threads() / device::kWarp;
-  for (int64_t row = warp; row < args.rows.count; row += warps) {
+// Puts together what the pieces of the rows [begin, end) have left.
+template <class Features, class C>
+FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
+                                 const ColumnsGeometry& geometry, int64_t begin,
+                                 int64_t end, const RowConstants<C>& constants) {
+  const int team = 1 << geometry.join_bits;
+  const int member = device::Thread() & (team - 1);
+  const int64_t pieces = geometry.pieces.divisor();
+  for (int64_t first = begin; first < end;
+       first += device::Threads() >> geometry.join_bits) {
+    const int64_t row = first + (device::Thread() >> geometry.join_bits);
     C plain = 0, with_xhat = 0;
-    for (int64_t i = lane; i < geometry.pieces.divisor(); i += device::kWarp) {
-      const SumPair<C> sums =
-          LoadSums<C>(args.partial, row * geometry.pieces.divisor() + i);
-      plain += sums.plain;
-      with_xhat += sums.with_xhat;
+    if (row < end) {
+      for (int64_t i = member; i < pieces; i += team) {
+        const SumPair<C> sums = LoadSums<C>(args.partial, row * pieces + i);
+        plain += sums.plain;
+        with_xhat += sums.with_xhat;
+      }
     }
-    plain = LaneSum(plain, device::kWarp);
-    with_xhat = LaneSum(with_xhat, device::kWarp);
-    if (lane != 0) continue;
+    plain = LaneSum(plain, team);
+    with_xhat = LaneSum(with_xhat, team);
+    if (row >= end || member != 0) continue;
     const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
     const Correction<C> by =
         CorrectionOf<C>(args, Features::Centred(args) ? plain : C(0), with_xhat, rstd,
@@ -111,23 +138,42 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
     const C mean = Features::Centred(args)
                        ? device::Load(static_cast<const C*>(args.mean) + row)
                        : C(0);
-    constants.Set(row, mean, rstd, by.with_xhat, by.offset - rstd * by.plain);
+    constants.Set(row - begin, mean, rstd, by.with_xhat, by.offset - rstd * by.plain);
   }
-  device::SyncBlock();
+}
 
+template <class T, class Features>
+FUSEDNORM_KERNEL(kColumnsThreads, kColumnsBlocks)
+LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
+  typedef typename Number<T>::Compute C;
+  constexpr int kWidth = kWidthOf<T, Features>;
+  constexpr int kRows = kColumnsRowsAtOnce<Features::kGeneral>;
+  typedef Pack<T, kWidth> P;
+  const RowConstants<C> constants;
   // From the end, where the first kernel's last reads are still in L2.
   const int64_t block = device::Blocks() - 1 - device::Block();
-  const int64_t i = (block * device::Threads() + device::Thread()) * kWidth;
+  const int64_t chunk = geometry.column_blocks.Divide(block);
+  const int64_t sample = geometry.chunks.Divide(chunk);
+  const int64_t of_sample = chunk - sample * geometry.chunks.divisor();
+  const int64_t begin = sample * geometry.sample_rows + of_sample * geometry.chunk_rows;
+  const int64_t after = begin + geometry.chunk_rows;
+  const int64_t last = (sample + 1) * geometry.sample_rows;
+  const int64_t end = after < last ? after : last;
+  JoinPieces<Features>(args, geometry, begin, end, constants);
+  device::SyncBlock();
+
+  const int64_t of_chunk = block - chunk * geometry.column_blocks.divisor();
+  const int64_t i = (of_chunk * device::Threads() + device::Thread()) * kWidth;
   if (i >= args.rows.length) return;
-  C gamma[kWidth], dgamma[kWidth], dbeta[kWidth];
-  LoadConstants(static_cast<const float*>(args.affine.gamma) + i, gamma);
+  C gamma[kWidth], beta[kWidth], dgamma[kWidth], dbeta[kWidth];
+  AffineOfColumns<T, Features>(args, begin, i, gamma, beta);
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) dgamma[e] = dbeta[e] = 0;
-  for (int64_t first = 0; first < args.rows.count; first += kRows) {
+  for (int64_t first = begin; first < end; first += kRows) {
     P x[kRows], dy[kRows], dsum[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      if (first + r >= args.rows.count) continue;
+      if (first + r >= end) continue;
       const int64_t at = (first + r) * args.rows.length + i;
       x[r] = P::LoadOnceFrom(static_cast<const T*>(args.x) + at);
       dy[r] = P::LoadOnceFrom(static_cast<const T*>(args.dy) + at);
@@ -138,14 +184,15 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = first + r;
-      if (row >= args.rows.count) continue;
+      if (row >= end) continue;
       C xhat[kWidth], dz[kWidth];
       x[r].Get(xhat);
       dy[r].Get(dz);
-      const C rstd = constants.rstd(row);
-      const C by_xhat = constants.with_xhat(row);
-      const C added = constants.added(row);
-      Center(constants.mean(row), rstd, xhat);
+      const C rstd = constants.rstd(row - begin);
+      const C by_xhat = constants.with_xhat(row - begin);
+      const C added = constants.added(row - begin);
+      DifferentiateColumns<Features>(args, constants.mean(row - begin), rstd, gamma,
+                                     beta, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
         dgamma[e] += dz[e] * xhat[e];
@@ -162,11 +209,13 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
                         args.stream);
     }
   }
-  if (args.params.dgamma != nullptr) {
-    StoreParams<T, kWidth>(args.params.dgamma, false, i, dgamma, false);
+  const int64_t samples = args.rows.samples.divisor();
+  const int64_t at = (of_sample * samples + sample) * args.rows.length + i;
+  if (args.params.gamma != nullptr) {
+    StoreParams<T, kWidth>(args.params.gamma, false, at, dgamma, false);
   }
-  if (args.params.dbeta != nullptr) {
-    StoreParams<T, kWidth>(args.params.dbeta, false, i, dbeta, false);
+  if (args.params.beta != nullptr) {
+    StoreParams<T, kWidth>(args.params.beta, false, at, dbeta, false);
   }
 }
 
