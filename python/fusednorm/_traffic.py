@@ -220,8 +220,8 @@ class _Replay:
         self._statistics()
         self._whole(self._cache.write, "gradients", self._partial)
 
-    # `columns`: pieces of rows, then some columns of a chunk of rows, from the last ones
-    # on.
+    # `columns`: pieces of rows, then some columns of a chunk of rows, from the last
+    # ones on.
 
     def _grid_of_columns(self) -> tuple[int, int]:
         """Returns how many rows there are, or pieces of many, and blocks of columns."""

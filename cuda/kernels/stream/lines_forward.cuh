@@ -81,7 +81,7 @@ struct LinesForward {
   // A team for each group, which shares the slabs.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
-    const int64_t slabs = stream.order.slabs.divisor();
+    const int slabs = static_cast<int>(stream.order.slabs.divisor());
     const void* const partial = SlabSums(args, stream.order);
     const int team = 1 << stream.join_bits;
     const int member = device::Thread() & (team - 1);
@@ -92,7 +92,7 @@ struct LinesForward {
           JoinTeam<T>(team, Features::Centred(args), [&](const auto& visit) {
             if (group >= set.groups) return;
 #pragma unroll 2
-            for (int64_t slab = member; slab < slabs; slab += team) {
+            for (int slab = member; slab < slabs; slab += team) {
               const int64_t at = of_set * slabs + slab;
               visit(FetchMoments<C>(partial, at * g.tile_groups + group));
             }

@@ -29,13 +29,16 @@ struct RunsBackward {
   struct Constants {
     C mean, rstd, gamma, beta;
   };
-  FUSEDNORM_DEVICE Constants OfRun(int64_t set, int run) const {
-    const int64_t param = FirstParam(args.rows, set) + run;
+  FUSEDNORM_DEVICE Constants OfSet(int64_t set) const {
     return {Features::Centred(args)
                 ? device::Load(static_cast<const C*>(args.mean) + set)
                 : C(0),
-            device::Load(static_cast<const C*>(args.rstd) + set),
-            GammaAt<T>(args.affine, param), BetaAt<T>(args.affine, param)};
+            device::Load(static_cast<const C*>(args.rstd) + set), C(1), C(0)};
+  }
+  // param: of the run.
+  FUSEDNORM_DEVICE void SetRun(int64_t param, Constants* by) const {
+    by->gamma = GammaAt<T>(args.affine, param);
+    by->beta = BetaAt<T>(args.affine, param);
   }
   // xhat and dz: x and dy on entry.
   template <class Act>
@@ -74,12 +77,13 @@ struct RunsBackward {
       // All threads make the same rounds: they meet in the sums of a run.
       const int first = place.first_run, team = 1 << g.team_bits;
       const int rounds = place.Rounds(g, item.slab);
+      const int64_t param = FirstParam(args.rows, item.set);
+      Constants by = OfSet(item.set);
       for (int round = 0; round < rounds; ++round) {
         const int run = first + round * place.run_step;
         const bool has = run < place.end_run;
         C plain = 0, with_xhat = 0;
-        Constants by = {};
-        if (has) by = OfRun(item.set, run);
+        if (has) SetRun(param + run, &by);
         for (int j = 0; has && j < place.count;) {
 #pragma unroll
           for (int v = 0; v < kVectors; ++v) {
@@ -169,7 +173,9 @@ struct RunsBackward {
     const int64_t sample =
         args.mask.positions == nullptr ? 0 : args.mask.groups.Divide(item.set);
     WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
-      Constants by = OfRun(item.set, run);
+      const int64_t param = FirstParam(args.rows, item.set);
+      Constants by = OfSet(item.set);
+      SetRun(param + run, &by);
       for (int j = 0;;) {
         const int64_t offset = Offset(item.set, run, place);
         C gamma[kWidth];
@@ -202,7 +208,7 @@ struct RunsBackward {
           j = 0;
           run += place.run_step;
           if (run >= place.end_run) return;
-          by = OfRun(item.set, run);
+          SetRun(param + run, &by);
         }
         load(run, j);
       }

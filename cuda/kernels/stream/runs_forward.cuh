@@ -125,11 +125,11 @@ struct RunsForward {
 
   FUSEDNORM_DEVICE void JoinSlabs(int64_t set) const {
     if (device::Thread() >= device::kWarp) return;
-    const int64_t slabs = g.order.slabs.divisor();
+    const int slabs = static_cast<int>(g.order.slabs.divisor());
     const Moments<C> joined =
         JoinTeam<T>(device::kWarp, Features::Centred(args), [&](const auto& visit) {
 #pragma unroll 4
-          for (int64_t slab = device::Thread(); slab < slabs; slab += device::kWarp) {
+          for (int slab = device::Thread(); slab < slabs; slab += device::kWarp) {
             visit(FetchMoments<C>(SlabSums(args, g.order), set * slabs + slab));
           }
         });
