@@ -14,30 +14,34 @@ constexpr int64_t kMostSharedBytes = 48 << 10;  // that a kernel gets without as
 // fast as 32 on an H200, and fill the device with the first kernel.
 constexpr int64_t kMostPieces = 64;
 
-// Gamma and beta, if there are any, are those of the element, and common to all rows of
-// a sample.
-bool HasAffineOfColumns(const NormProblem& problem) {
-  if (problem.has_mask || problem.per_position) return false;
-  return (problem.q == 1 && problem.g == 1) ||
-         (!problem.has_gamma && !problem.has_beta);
+// How many samples of successive rows have gamma and beta of their own, one for each
+// element of a row; 0: it is not like that.
+int64_t Samples(const NormProblem& problem) {
+  if (problem.has_mask || problem.per_position) return 0;
+  if (!problem.has_gamma && !problem.has_beta) return 1;
+  if (problem.q > 1) return 0;
+  if (problem.g == 1) return problem.param_sets;
+  return problem.n == 1 ? problem.g : 0;
 }
 
 }  // namespace
 
 void AddColumns(const Work& work, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
-  if (!HasAffineOfColumns(problem)) return;
+  const int64_t samples = Samples(problem);
+  if (samples == 0) return;
   const int64_t multiprocessors = work.device.multiprocessors;
   const int64_t rows = problem.n * problem.g, length = problem.k * problem.q;
   ColumnsGeometry geometry;
+  geometry.samples = samples;
   geometry.width = work.Width(length);
   geometry.general = geometry.width == 1 || !HasPlainAffine(work);
   const int64_t accesses = length / geometry.width;
   const int64_t column_blocks = CeilDiv(accesses, int64_t{kColumnsThreads});
   geometry.column_blocks = Divider(column_blocks);
   const int64_t bytes_of_row = kRowConstants * work.compute_bytes;
-  geometry.sample_rows = rows / problem.param_sets;
-  const int64_t blocks = column_blocks * problem.param_sets;
+  geometry.sample_rows = rows / samples;
+  const int64_t blocks = column_blocks * samples;
   const int64_t wanted =
       blocks >= multiprocessors ? 1 : CeilDiv(kColumnsBlocks * multiprocessors, blocks);
   const int64_t shared_bytes = std::min(work.SharedBytesOfBlock(), kMostSharedBytes);

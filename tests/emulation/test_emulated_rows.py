@@ -240,6 +240,7 @@ LONG_GENERAL = [
     (layer(zero_centered=True), (70, 1100), Options(offset=1)),
     (layer(per_sample=True), (3, 40, 1100), Options(statistics=True)),
     (layer(per_sample=True, activation="silu"), (2, 3, 2050), Options(narrow=True)),
+    (layer(per_sample=True), (5, 2304), Options(residual=True)),
     (rms(zero_centered=True), (40, 2304), Options(narrow=True, residual=True)),
     (rms(activation="relu"), (2, 2051), Options(params=False)),
     (group(3), (4, 2400), Options(gamma=False, beta=False)),

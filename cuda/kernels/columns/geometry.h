@@ -36,6 +36,7 @@ struct ColumnsGeometry {
   int64_t chunk_rows = 0;  // of one, at most
   Divider chunks;          // of the rows that share gamma and beta: `sample_rows`
   int64_t sample_rows = 0;
+  int64_t samples = 1;  // with gamma and beta of their own
 
   template <class Visit>
   void ForEach(Visit&& visit) const {

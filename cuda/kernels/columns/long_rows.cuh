@@ -209,8 +209,7 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
                         args.stream);
     }
   }
-  const int64_t samples = args.rows.samples.divisor();
-  const int64_t at = (of_sample * samples + sample) * args.rows.length + i;
+  const int64_t at = (of_sample * geometry.samples + sample) * args.rows.length + i;
   if (args.params.gamma != nullptr) {
     StoreParams<T, kWidth>(args.params.gamma, false, at, dgamma, false);
   }
