@@ -33,7 +33,7 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   plan.geometry = geometry;
   plan.partial_bytes = 2 * rows * pieces * work.compute_bytes;
   AddLaunch(&plan, "LongRowSums", rows * pieces, kColumnsThreads, 1,
-            BlockTeamBytes(work.compute_bytes));
+            kWarpSums * work.compute_bytes);
   AddLaunch(&plan, "LongRowGradient", blocks, kColumnsThreads, 1, shared);
   plans->push_back(plan);
 }

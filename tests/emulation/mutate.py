@@ -125,7 +125,7 @@ PLAIN_AFFINE = [
 
 MUTANTS = [
     # Barriers.
-    *barriers(TEAM, 2),
+    *barriers(TEAM, 1),
     *barriers(LINES_MOMENTS, 2, by=TILES),
     *barriers(LINES_SUMS, 1, by=TILES),
     *barriers(TILE_FORWARD, 2, by=TILES),
@@ -160,7 +160,6 @@ MUTANTS = [
         "    if (centred) {\n      for (int r = 0; r < kRows; ++r) {\n"
         "        if constexpr",
     ),
-    Mutant(TEAM, "parity_ ^= 1;", ""),
     Mutant(ROW_TEAM, "half_ ^= 1;", ""),
     # Teams of a row.
     Mutant(ROW_TEAM, "int mask = 1; mask < kMost", "int mask = 2; mask < kMost"),
