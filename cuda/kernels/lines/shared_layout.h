@@ -2,8 +2,6 @@
 // use it, and the plan, which asks for it.
 #pragma once
 
-#include <cstdint>
-
 #include "core/portability.h"
 
 namespace fusednorm {
@@ -19,6 +17,7 @@ namespace cuda {
 struct LaneTable {
   int each, pitch, row_pitch;
 
+  FUSEDNORM_INLINE constexpr LaneTable() : LaneTable(1, 1, 1) {}
   FUSEDNORM_INLINE constexpr LaneTable(int each, int columns, int rows)
       : each(each), pitch(Pitch(each, columns)), row_pitch(each * pitch) {
     if (rows > 1) row_pitch += (columns % 32 - row_pitch % 32 + 32) % 32;
@@ -27,9 +26,7 @@ struct LaneTable {
     return row * row_pitch + e * pitch + column;
   }
   // Numbers of so many rows.
-  FUSEDNORM_INLINE constexpr int64_t Size(int rows) const {
-    return int64_t{row_pitch} * rows;
-  }
+  FUSEDNORM_INLINE constexpr int Size(int rows) const { return row_pitch * rows; }
 
  private:
   FUSEDNORM_INLINE static constexpr int Pitch(int each, int columns) {
