@@ -74,7 +74,7 @@ int main(int arguments, char**) {
         };
         const Conflicts found =
             plain ? Count(threads, each, columns, threads * each, dense)
-                  : Count(threads, each, columns, table.Size(rows), padded);
+                  : Count(threads, each, columns, table.Size(), padded);
         std::printf("%d %d %d %d %d\n", threads, each, columns, found.writes,
                     found.reads);
         sound &= found.sound;

@@ -65,7 +65,7 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   plan.geometry = geometry;
   plan.partial_bytes = 2 * rows * pieces * work.compute_bytes;
   AddLaunch(&plan, "LongRowSums", rows * pieces, kColumnsThreads, 1,
-            BlockTeamBytes(work.compute_bytes));
+            kWarpSums * work.compute_bytes);
   AddLaunch(&plan, "LongRowGradient", chunks * blocks, kColumnsThreads, 1,
             geometry.chunk_rows * bytes_of_row);
   if (work.params) PlanParamSums(work, chunks, problem.num_params(), true, &plan);

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cuda/kernels/lines/shared_layout.h"
-
 namespace fusednorm {
 namespace cuda {
 namespace {
@@ -41,6 +39,7 @@ void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
     return;
   }
   *copies = full / std::gcd(lines.line, full);
+  // Copies are then a divisor of the rows: no line lacks any.
   const bool whole = lines.rows * lines.line % full == 0;
   if (lines.columns || !whole || *copies * lines.line > most || work.problem.has_mask ||
       work.problem.per_position) {
@@ -82,8 +81,8 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
 }
 
 // Sets how the threads lie, and the teams that join them.
-void SetThreads(const Lines& lines, const LinesWanted& wanted, int threads,
-                LinesGeometry* g) {
+void SetThreads(const Work& work, const Lines& lines, const LinesWanted& wanted,
+                int threads, LinesGeometry* g) {
   int64_t columns = CeilDiv(g->part_lanes, g->width);
   if (lines.columns) columns = PowerOfTwo(columns);
   const int64_t rows = std::max<int64_t>(
@@ -97,6 +96,9 @@ void SetThreads(const Lines& lines, const LinesWanted& wanted, int threads,
                                    ? g->width
                                    : std::gcd(lines.group_lanes, int64_t{g->width}));
   }
+  g->fold_bits = Log2Floor(g->fold, kTeamBits);
+  g->table = LaneTable(work.backward ? g->width : g->width / g->fold,
+                       static_cast<int>(columns), static_cast<int>(rows));
   const int bits = Log2Floor(threads / g->tile_groups, kTeamBits);
   const int64_t lanes = lines.columns ? 1 : lines.group_lanes / g->fold;
   g->lane_bits = Log2Floor(lanes, bits);
@@ -128,11 +130,8 @@ int64_t ConstantNumbers(const Work& work, const LinesGeometry& g) {
 }
 
 int64_t TableNumbers(const Work& work, const LinesGeometry& g) {
-  const int columns = g.thread_columns.divisor(), rows = g.thread_rows.divisor();
-  const int64_t table =
-      work.backward
-          ? 2 * LaneTable(g.width, columns, rows).Size(rows)
-          : kMomentsNumbers * LaneTable(g.width / g.fold, columns, rows).Size(rows);
+  const int64_t each = work.backward ? 2 : kMomentsNumbers;
+  const int64_t table = each * g.table.Size();
   // What joins warps has four numbers of each.
   return std::max(table, int64_t{kMomentsNumbers} * kMaxWarps);
 }
@@ -149,20 +148,20 @@ LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
   g.columns = lines.columns;
   g.positions = problem.per_position;
   g.outer = problem.n;
-  g.rows = CeilDiv(lines.rows, copies);
+  g.rows = lines.rows / copies;
   g.line = lines.line * copies;
-  g.elements = lines.rows * lines.line;
   g.groups = lines.groups;
   g.q = Divider(problem.q);
   g.sample = Divider(problem.n / problem.param_sets);
   g.params = problem.num_params() / problem.param_sets;
+  g.samples = problem.param_sets;
   SetTiles(work, wanted, lines, width, copies, &g);
   g.copy_lanes = SmallDivider(copies > 1 ? lines.line : 1);
   g.group_lanes =
       SmallDivider(g.parts.divisor() > 1 ? g.part_lanes : lines.group_lanes);
   plan.threads = wanted.threads;
   for (;; plan.threads /= 2) {
-    SetThreads(lines, wanted, plan.threads, &g);
+    SetThreads(work, lines, wanted, plan.threads, &g);
     plan.shared_bytes = SharedBytes(work, g);
     if (plan.shared_bytes <= wanted.shared_bytes || plan.threads <= 2 * kWarp) break;
     // Fewer threads than columns need narrower tiles.

@@ -128,7 +128,7 @@ inline void AddCountMask(const Work& work, Plan* plan) {
       std::min(kMostPieces, CeilDiv(problem.num_mask() / problem.mask_n, kPiece));
   const int64_t blocks = problem.mask_n * plan->mask_pieces;
   plan->count_bytes = blocks * work.compute_bytes;
-  AddLaunch(plan, "CountMask", blocks, kThreads, 1, BlockTeamBytes(work.compute_bytes));
+  AddLaunch(plan, "CountMask", blocks, kThreads, 1, kWarpSums * work.compute_bytes);
 }
 
 }  // namespace cuda

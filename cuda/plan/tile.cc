@@ -51,18 +51,22 @@ bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   geometry.lines = g;
   geometry.width = g.width;
   if ((g.width == 1 && !g.columns) || g.parts.divisor() > 1) return false;
-  geometry.cluster = cluster;
-  geometry.slab_rows = CeilDiv(g.rows, cluster);
-  const int64_t vectors = CeilDiv(geometry.slab_rows, g.thread_rows.divisor());
+  // More sets than blocks of a grid: a division by more than 31 bits.
+  if (g.tiles.divisor() > kMaxGrid) return false;
+  geometry.tiles = SmallDivider(g.tiles.divisor());
+  geometry.cluster_bits = Log2Floor(cluster, 31);
+  const int64_t slab_rows = CeilDiv(g.rows, cluster);
+  const int64_t vectors = CeilDiv(slab_rows, g.thread_rows.divisor());
   const auto fits = [&](int most) { return vectors <= most; };
   const auto* const end = g.columns ? kTileVectors + 1 : std::end(kTileVectors);
   const auto* const instance = std::find_if(kTileVectors, end, fits);
   if (instance == end) return false;
   geometry.vectors = *instance;
+  geometry.slab_rows = static_cast<int>(slab_rows);  // of so many threads
   geometry.shared = LayOut(work, g);
   shares->threads = threads;
   shares->blocks = g.outer * g.tiles.divisor() * cluster;
-  shares->slab_bytes = geometry.slab_rows * g.tile_lanes * work.element_bytes;
+  shares->slab_bytes = slab_rows * g.tile_lanes * work.element_bytes;
   shares->shared_bytes = geometry.shared.end * work.compute_bytes;
   return shares->shared_bytes <= wanted.shared_bytes;
 }
@@ -73,9 +77,9 @@ void AddShares(const Work& work, const Shares& shares, std::vector<Plan>* plans)
   Plan plan;
   plan.geometry = shares.geometry;
   AddLaunch(&plan, work.backward ? "TileBackward" : "TileForward", shares.blocks,
-            shares.threads, shares.geometry.cluster, shares.shared_bytes);
+            shares.threads, shares.geometry.cluster(), shares.shared_bytes);
   if (work.params) {
-    const int64_t of_outer = g.columns ? g.tiles.divisor() : shares.geometry.cluster;
+    const int64_t of_outer = g.columns ? g.tiles.divisor() : shares.geometry.cluster();
     PlanParamSums(work, g.outer / problem.param_sets * of_outer,
                   problem.param_sets * (g.columns ? g.rows : g.line / g.copies), true,
                   &plan);

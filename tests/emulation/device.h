@@ -28,7 +28,6 @@ inline int Threads() { return emulation::Current().threads; }
 inline int64_t Block() { return emulation::Current().block; }
 inline int64_t Blocks() { return emulation::Current().blocks; }
 inline int ClusterRank() { return emulation::Current().rank; }
-inline int ClusterBlocks() { return emulation::Current().cluster; }
 
 inline void SyncBlock() { emulation::Wait(emulation::Barrier::kBlock); }
 inline void SyncCluster() { emulation::Wait(emulation::Barrier::kCluster); }

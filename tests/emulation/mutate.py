@@ -99,7 +99,7 @@ FORMULA = "../csrc/core/second_order.h"
 PLAN_ROWS, PLAN_COLUMNS = "plan/rows.cc", "plan/columns.cc"
 PLAN_LINES, PLAN_TILE, PLAN_STREAM = "plan/lines.cc", "plan/tile.cc", "plan/stream.cc"
 PLANNING, NORM = "plan/planning.h", "api/norm.cu"
-CLUSTER_END = "if (geometry.cluster > 1) device::SyncCluster();"
+CLUSTER_END = "if (geometry.cluster_bits > 0) device::SyncCluster();"
 # Files of tests.
 TILES, KERNELS, POSITIONS = (
     "test_tile.py",
@@ -126,7 +126,7 @@ PLAIN_AFFINE = [
 
 MUTANTS = [
     # Barriers.
-    *barriers(TEAM, 2),
+    *barriers(TEAM, 1),
     *barriers(LINES_MOMENTS, 2, by=TILES),
     *barriers(LINES_SUMS, 1, by=TILES),
     *barriers(TILE_FORWARD, 2, by=TILES),
@@ -161,7 +161,6 @@ MUTANTS = [
         "    if (centred) {\n      for (int r = 0; r < kRows; ++r) {\n"
         "        if constexpr",
     ),
-    Mutant(TEAM, "parity_ ^= 1;", ""),
     Mutant(ROW_TEAM, "half_ ^= 1;", ""),
     # Teams of a row.
     Mutant(ROW_TEAM, "int mask = 1; mask < kMost", "int mask = 2; mask < kMost"),
@@ -414,15 +413,15 @@ MUTANTS = [
     # Sets in registers, alone or in a cluster.
     Mutant(TILE_PLACE, "if (end > rows) end = rows;", "", 0, TILES),
     Mutant(TILE_PLACE, "rank * geometry.slab_rows", "0", 0, TILES),
-    Mutant(TILE_FORWARD, "own_.GetFrom(member, at + 1)", "own_.Get(at + 1)", 0, TILES),
+    Mutant(MOMENTS, "from.GetFrom(rank, at + 1)", "from.Get(at + 1)", 0, TILES),
     Mutant(TILE_BACK, "own_.GetFrom(rank, 2 * group)", "own_.Get(2 * group)", 0, TILES),
-    Mutant(TILE_BACK, "before * cluster_ + rank_", "before * cluster_", 0, TILES),
+    Mutant(TILE_BACK, "1 << cluster_bits_, rank_)", "1 << cluster_bits_, 0)", 0, TILES),
     Mutant(TILE_BACK, "copy < g_.copies; ++copy", "copy < 1; ++copy", 0, TILES),
     Mutant(TILE_BACK, "lane, terms.added)", "lane, C(0))", 0, TILES),
     Mutant(
         TILE_BACK,
-        "const C gamma = constants.GetOne(kLaneGamma, lane);",
-        "const C gamma = 1;",
+        "g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane)",
+        "C(1)",
         0,
         TILES,
     ),
@@ -468,8 +467,8 @@ MUTANTS = [
         0,
         TILES,
     ),
-    Mutant(LINES_PLACE, "set.first_param + g.q", "g.q", 0, TILES),
-    Mutant(LINES_PLACE, "unit) * samples + sample", "unit) * samples", 0, KERNELS),
+    Mutant(LINES_PLACE, "set.first_param + (g.q", "(g.q", 0, TILES),
+    Mutant(LINES_PLACE, "unit) * g.samples + sample", "unit) * g.samples", 0, KERNELS),
     Mutant(LINES_MOMENTS, "C(0.5) * joined->count * (away * away)", "C(0)", 0, TILES),
     Mutant(LINES_MOMENTS, "joined->mean += C(0.5) * away;", "", 0, TILES),
     Mutant(LINES_MOMENTS, "copy * of_copy + group * lanes", "group * lanes", 0, TILES),
@@ -480,8 +479,8 @@ MUTANTS = [
         0,
         POSITIONS,
     ),
-    Mutant(LINES_SHARED, "row_pitch(each * pitch)", "row_pitch(pitch)", 0, TILES),
-    Mutant(LINES_SHARED, "e * pitch + column", "e + column", 0, TILES),
+    Mutant(LINES_SHARED, "e * pitch + row", "e + row", 0, TILES),
+    Mutant(LINES_SHARED, "e * pitch + row", "e + column", 0, TILES),
     Mutant(LINES_APPLY, "- xhat[e] * by_xhat[e]", "", 0, TILES),
     Mutant(
         LINES_PARAMS, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];", 0, POSITIONS

@@ -45,7 +45,7 @@ FUSEDNORM_KERNEL(kThreads, 1) ClusterSum(const ToyArgs args) {
   Numbers().Set(device::Thread(), static_cast<float>(device::ClusterRank() + 1));
   device::SyncCluster();
   float sum = 0;
-  for (int rank = 0; rank < device::ClusterBlocks(); ++rank) {
+  for (int rank = 0; rank < emulation::Current().cluster; ++rank) {
     sum += Numbers().GetFrom(rank, device::Thread());
   }
   if (device::ClusterRank() == 0) SetOut(args, sum);

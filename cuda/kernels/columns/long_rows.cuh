@@ -46,7 +46,6 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
   typedef typename Number<T>::Compute C;
   constexpr int kWidth = kWidthOf<T, Features>;
   typedef Pack<T, kWidth> P;
-  BlockTeam<C> team(args);
   const int64_t row = geometry.pieces.Divide(device::Block());
   const int64_t piece = device::Block() - row * geometry.pieces.divisor();
   const int64_t end = (piece + 1) * geometry.piece * kWidth;
@@ -73,7 +72,7 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
       with_xhat += term * xhat[e];
     }
   }
-  team.Sum(&plain, &with_xhat);
+  SumBlock(&plain, &with_xhat);
   if (device::Thread() == 0) {
     StoreSums(args.partial, device::Block(), plain, with_xhat);
   }

@@ -43,15 +43,6 @@ FUSEDNORM_DEVICE int ClusterRank() {
   return 0;
 #endif
 }
-FUSEDNORM_DEVICE int ClusterBlocks() {
-#if __CUDA_ARCH__ >= 900
-  uint32_t blocks;
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
-  return blocks;
-#else
-  return 1;
-#endif
-}
 
 // Barriers of all threads of a block or a cluster; what was written to shared memory
 // before is seen after.

@@ -20,6 +20,29 @@ struct Moments {
   C count;
 };
 
+// In shared memory, `pitch` numbers apart.
+template <class C>
+FUSEDNORM_DEVICE Moments<C> GetMoments(const device::Shared<C>& from, int at,
+                                       int pitch = 1) {
+  return {from.Get(at), from.Get(at + pitch), from.Get(at + 2 * pitch),
+          from.Get(at + 3 * pitch)};
+}
+template <class C>
+FUSEDNORM_DEVICE void SetMoments(const device::Shared<C>& to, int at,
+                                 const Moments<C>& moments, int pitch = 1) {
+  to.Set(at, moments.near);
+  to.Set(at + pitch, moments.mean);
+  to.Set(at + 2 * pitch, moments.squares);
+  to.Set(at + 3 * pitch, moments.count);
+}
+// In that of another block of the cluster.
+template <class C>
+FUSEDNORM_DEVICE Moments<C> GetMomentsFrom(const device::Shared<C>& from, int rank,
+                                           int at) {
+  return {from.GetFrom(rank, at), from.GetFrom(rank, at + 1),
+          from.GetFrom(rank, at + 2), from.GetFrom(rank, at + 3)};
+}
+
 // In the workspace, between blocks of one launch.
 template <class C>
 FUSEDNORM_DEVICE Moments<C> FetchMoments(const void* partial, int64_t i) {

@@ -12,12 +12,7 @@ namespace cuda {
 constexpr int kMaxWarps = 32;
 constexpr int kMomentsNumbers = 4;  // of each partial moments (moments.cuh)
 
-// BlockTeam: two sums of each warp and of the block, twice, so that one barrier a sum
-// is enough.
-constexpr int kTeamSlot = 2 * (kMaxWarps + 1);
-FUSEDNORM_INLINE constexpr int64_t BlockTeamBytes(int64_t compute_bytes) {
-  return (2 * kTeamSlot * compute_bytes + 15) / 16 * 16;
-}
+constexpr int kWarpSums = 2 * kMaxWarps;  // SumWarps and SumBlock (team.cuh)
 
 // RowTeam of a block: up to two numbers of each warp, twice, so that one barrier a sum
 // is enough.

@@ -15,13 +15,18 @@ struct Statistics {
 };
 template <class C>
 FUSEDNORM_DEVICE Statistics<C> StatisticsOf(const ForwardArgs& args,
-                                            const Moments<C>& joined) {
-  const C inverse_count = args.mask.positions == nullptr
-                              ? static_cast<C>(args.inverse_count)
-                              : Inverse(joined.count);
+                                            const Moments<C>& joined, C inverse_count) {
   const C variance = joined.squares * inverse_count;
   return {joined.near + joined.mean,
           InverseSqrt(variance + static_cast<C>(args.epsilon))};
+}
+template <class C>
+FUSEDNORM_DEVICE Statistics<C> StatisticsOf(const ForwardArgs& args,
+                                            const Moments<C>& joined) {
+  return StatisticsOf(args, joined,
+                      args.mask.positions == nullptr
+                          ? static_cast<C>(args.inverse_count)
+                          : Inverse(joined.count));
 }
 
 // What a group contributes to the gradient of its elements:
@@ -33,12 +38,18 @@ struct GroupTerms {
 // From the group's sums of dz * gamma and of dz * gamma * xhat.
 template <class C>
 FUSEDNORM_DEVICE GroupTerms<C> TermsOfGroup(const BackwardArgs& args, C plain,
-                                            C with_xhat, int64_t group) {
-  const C rstd = device::Load(static_cast<const C*>(args.rstd) + group);
-  const Correction<C> by =
-      CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean, args.drstd, group,
-                      InverseCount<C>(args, group));
+                                            C with_xhat, int64_t group, C rstd,
+                                            C inverse_count) {
+  const Correction<C> by = CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean,
+                                           args.drstd, group, inverse_count);
   return {by.with_xhat, by.offset - rstd * by.plain};
+}
+template <class C>
+FUSEDNORM_DEVICE GroupTerms<C> TermsOfGroup(const BackwardArgs& args, C plain,
+                                            C with_xhat, int64_t group) {
+  return TermsOfGroup(args, plain, with_xhat, group,
+                      device::Load(static_cast<const C*>(args.rstd) + group),
+                      InverseCount<C>(args, group));
 }
 
 }  // namespace cuda

@@ -30,12 +30,10 @@ class LaneConstants {
       : columns_(g.thread_columns.divisor()), numbers_(offset), words_(offset) {}
 
   FUSEDNORM_DEVICE void Set(LaneConstant which, int lane, C value) const {
-    const int column = lane / kWidth, e = lane % kWidth;
-    numbers_.Set(At(which, e / kStep, column) * kStep + e % kStep, value);
+    numbers_.Set(AtOfLane(which, lane), value);
   }
   FUSEDNORM_DEVICE C GetOne(LaneConstant which, int lane) const {
-    const int column = lane / kWidth, e = lane % kWidth;
-    return numbers_.Get(At(which, e / kStep, column) * kStep + e % kStep);
+    return numbers_.Get(AtOfLane(which, lane));
   }
   // Of elements [part * kStep, part * kStep + kStep) of a column.
   FUSEDNORM_DEVICE void Get(LaneConstant which, int part, int column,
@@ -62,6 +60,11 @@ class LaneConstants {
  private:
   FUSEDNORM_DEVICE int At(LaneConstant which, int part, int column) const {
     return (which * (kWidth / kStep) + part) * columns_ + column;
+  }
+  // Unsigned: a signed division by a power of two is more than a shift.
+  FUSEDNORM_DEVICE int AtOfLane(LaneConstant which, uint32_t lane) const {
+    const uint32_t column = lane / kWidth, e = lane % kWidth;
+    return At(which, e / kStep, column) * kStep + e % kStep;
   }
 
   const int columns_;

@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "cuda/kernels/common/divider.h"
+#include "cuda/kernels/lines/shared_layout.h"
 
 namespace fusednorm {
 namespace cuda {
@@ -30,13 +31,13 @@ struct LinesGeometry {
   int64_t outer = 1;
   int64_t rows = 1;  // of `line` elements
   int64_t line = 1;
-  int64_t elements = 1;      // of one outer; the last line may lack some copies
   SmallDivider copy_lanes;   // the lanes of a copy, where there are several
   SmallDivider group_lanes;  // of a group; in a tile that is cut, those of a part
   int64_t groups = 1;        // of one outer
   Divider q;                 // a place's gamma is number place / Q of the copy
   Divider sample;            // so many successive `outer` share gamma and beta,
-  int64_t params = 1;        // `params` of each
+  int64_t params = 1;        // `params` of each,
+  int64_t samples = 1;       // in so many samples
 
   int64_t tile_lanes = 1;
   int tile_groups = 1;
@@ -46,8 +47,11 @@ struct LinesGeometry {
   SmallDivider thread_columns;  // of a block's threads,
   SmallDivider thread_rows;     // and their rows
   // Neighbouring elements of a column that are of one group, a power of two: their
-  // moments are joined by the thread that has them.
+  // moments are joined by the thread that has them. 1 << fold_bits.
   int fold = 1;
+  int fold_bits = 0;
+  // Where the threads' moments or sums lie in shared memory.
+  LaneTable table;
 
   // A team of 1 << (lane_bits + row_bits) threads joins what the block has of a group:
   // it shares the group's lanes and, by the lower bits, the rows of threads.

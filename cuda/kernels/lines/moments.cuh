@@ -169,19 +169,11 @@ FUSEDNORM_DEVICE void JoinBlock(int64_t offset, bool centred, const ForEach& for
   const int warp = device::Thread() / device::kWarp;
   const int warps = device::Threads() / device::kWarp;
   const Moments<C> of_warp = JoinTeam<T>(device::kWarp, centred, for_each);
-  if (lane == 0) {
-    numbers.Set(kMomentsNumbers * warp, of_warp.near);
-    numbers.Set(kMomentsNumbers * warp + 1, of_warp.mean);
-    numbers.Set(kMomentsNumbers * warp + 2, of_warp.squares);
-    numbers.Set(kMomentsNumbers * warp + 3, of_warp.count);
-  }
+  if (lane == 0) SetMoments(numbers, kMomentsNumbers * warp, of_warp);
   device::SyncBlock();
   if (warp != 0) return;
   const Moments<C> joined = JoinTeam<T>(device::kWarp, centred, [&](const auto& visit) {
-    if (lane >= warps) return;
-    const int at = kMomentsNumbers * lane;
-    visit(Moments<C>{numbers.Get(at), numbers.Get(at + 1), numbers.Get(at + 2),
-                     numbers.Get(at + 3)});
+    if (lane < warps) visit(GetMoments(numbers, kMomentsNumbers * lane));
   });
   if (lane == 0) out(joined);
 }
@@ -193,11 +185,7 @@ class MomentsTable {
   typedef typename Number<T>::Compute C;
 
   FUSEDNORM_DEVICE MomentsTable(const LinesGeometry& g, int64_t offset)
-      : g_(g),
-        table_(kWidth / g.fold, g.thread_columns.divisor(), g.thread_rows.divisor()),
-        size_(table_.Size(g.thread_rows.divisor())),
-        offset_(offset),
-        numbers_(offset) {}
+      : g_(g), size_(g.table.Size()), offset_(offset), numbers_(offset) {}
 
   // out(group of the tile, moments): called by one thread for each of `groups`.
   template <class Out>
@@ -208,7 +196,8 @@ class MomentsTable {
       JoinBlock<T>(
           offset_, centred,
           [&](const auto& visit) {
-            if (place.count > 0) mine.template Visit<kMasked>(g_.fold, visit);
+            // Without a mask all of a thread's lanes are folded into one.
+            if (place.count > 0) mine.template Visit<kMasked>(kWidth, visit);
           },
           [&](const Moments<C>& joined) { out(0, joined); });
       return;
@@ -218,12 +207,14 @@ class MomentsTable {
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
         if ((e & (g_.fold - 1)) != 0) continue;
-        Put(table_.At(place.row, number++, place.column), mine.at[e]);
+        SetMoments(numbers_, g_.table.At(place.row, number++, place.column), mine.at[e],
+                   size_);
       }
     }
     device::SyncBlock();
     const int bits = g_.lane_bits + g_.row_bits;
     const int teams = device::Threads() >> bits;
+#pragma unroll 1
     for (int first = 0; first < groups; first += teams) {
       const int group = first + (device::Thread() >> bits);
       const Moments<C> joined = JoinTeam<T>(1 << bits, centred, [&](const auto& visit) {
@@ -236,40 +227,38 @@ class MomentsTable {
   }
 
  private:
-  FUSEDNORM_DEVICE void Put(int at, const Moments<C>& moments) const {
-    numbers_.Set(at, moments.near);
-    numbers_.Set(at + size_, moments.mean);
-    numbers_.Set(at + 2 * size_, moments.squares);
-    numbers_.Set(at + 3 * size_, moments.count);
-  }
-  FUSEDNORM_DEVICE Moments<C> Get(int at) const {
-    return {numbers_.Get(at), numbers_.Get(at + size_), numbers_.Get(at + 2 * size_),
-            numbers_.Get(at + 3 * size_)};
-  }
-
   // What a thread of the group's team has of it.
   template <class Visit>
   FUSEDNORM_DEVICE void VisitGroup(int group, const Visit& visit) const {
     const int row_step = 1 << g_.row_bits, lane_step = 1 << g_.lane_bits;
     const int first_row = device::Thread() & (row_step - 1);
     const int first_lane = device::Thread() >> g_.row_bits & (lane_step - 1);
-    const int each = kWidth / g_.fold;
-    const int lanes = g_.columns ? 1 : g_.group_lanes.divisor() / g_.fold;
-    const int of_copy = g_.copy_lanes.divisor() / g_.fold;
+    const int each_bits = kWidthBits - g_.fold_bits;
+    const int lanes = g_.group_lanes.divisor() >> g_.fold_bits;
+    const int of_copy = g_.copy_lanes.divisor() >> g_.fold_bits;
+#pragma unroll 1
     for (int copy = 0; copy < g_.copies; ++copy) {
+#pragma unroll 1
       for (int i = first_lane; i < lanes; i += lane_step) {
         const int lane = copy * of_copy + group * lanes + i;
-        const int column = lane / each;
+        const int column = lane >> each_bits;
+#pragma unroll 1
         for (int row = first_row; row < g_.thread_rows.divisor(); row += row_step) {
-          visit(Get(table_.At(row, lane - column * each, column)));
+          const int at = g_.table.At(row, lane - (column << each_bits), column);
+          visit(GetMoments(numbers_, at, size_));
         }
       }
     }
   }
 
+  static constexpr int kWidthBits = kWidth == 1   ? 0
+                                    : kWidth == 2 ? 1
+                                    : kWidth == 4 ? 2
+                                                  : 3;
+  static_assert(1 << kWidthBits == kWidth, "a power of two up to 8");
+
   const LinesGeometry& g_;
-  const LaneTable table_;
-  const int64_t size_;
+  const int size_;  // of the table of one of the four numbers
   const int64_t offset_;
   const device::Shared<C> numbers_;
 };

@@ -20,8 +20,7 @@ FUSEDNORM_DEVICE void PublishRowParam(void* to, const LinesGeometry& g,
   if (to == nullptr) return;
   sum = LaneSum(sum, g.thread_columns.divisor());
   if (!has || place.column != 0) return;
-  const int64_t tile = set.first_lane / g.tile_lanes;
-  const int64_t unit = UnitOfParams(g, set.outer, g.tiles.divisor(), tile);
+  const int64_t unit = UnitOfParams(g, set.outer, g.tiles.divisor(), set.tile);
   const int64_t at = unit * g.rows + row;
   device::Publish(static_cast<C*>(to) + at, sum);
 }

@@ -10,16 +10,17 @@ namespace cuda {
 
 // A set has its statistics together: one tile of the line, of one outer.
 struct LineSet {
-  int64_t outer;
+  int64_t outer, tile;
   int64_t first_lane;  // of the tile, in the line
   int lanes;           // of the tile, if it is not cut into parts
   int groups;
   int64_t first_group;  // among all
   int64_t first_param;  // of the sample
 
-  FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t set) {
-    outer = g.tiles.Divide(set);
-    const int64_t tile = set - outer * g.tiles.divisor();
+  FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t set)
+      : LineSet(g, g.tiles.Divide(set), g.tiles.Remainder(set)) {}
+  FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t outer, int64_t tile)
+      : outer(outer), tile(tile) {
     first_lane = tile * g.tile_lanes;
     const int64_t left = g.line - first_lane;
     const int64_t of_tile = left < g.tile_lanes ? left : g.tile_lanes;
@@ -56,23 +57,21 @@ struct LinePlace {
     lanes = static_cast<int>(left < g.part_lanes ? left : g.part_lanes);
     first_row = begin + row;
     step = g.thread_rows.divisor() * g.line;
-    const int64_t in_outer = first_row * g.line + first_lane + lane;
-    at = set.outer * g.elements + in_outer;
+    at = (set.outer * g.rows + first_row) * g.line + first_lane + lane;
     const auto accesses = [&](int64_t of_rows) {
       return g.thread_rows.Divide(static_cast<int>(of_rows) + g.thread_rows.divisor() -
                                   1);
     };
     rounds = accesses(end - begin);
-    // The last line may end before this lane.
-    if (end * g.line > g.elements &&
-        (end - 1) * g.line + first_lane + lane >= g.elements) {
-      --end;
-    }
     const bool on = row < g.thread_rows.divisor() && lane < lanes && begin + row < end;
     count = on ? accesses(end - begin - row) : 0;
   }
 };
 
+// The lanes of a copy of the line.
+FUSEDNORM_DEVICE int64_t LanesOfCopy(const LinesGeometry& g) {
+  return g.copies > 1 ? g.copy_lanes.divisor() : g.line;
+}
 // A lane of a tile as one of the first copy.
 FUSEDNORM_DEVICE int LaneOfCopy(const LinesGeometry& g, int lane) {
   return g.copies > 1 ? g.copy_lanes.Remainder(lane) : lane;
@@ -86,7 +85,8 @@ FUSEDNORM_DEVICE int GroupOfLane(const LinesGeometry& g, int lane) {
 // of the line. Not for columns.
 FUSEDNORM_DEVICE int64_t ParamOfLane(const LinesGeometry& g, const LineSet& set,
                                      int64_t first_lane, int lane) {
-  return set.first_param + g.q.Divide(first_lane + LaneOfCopy(g, lane));
+  const int64_t at = first_lane + LaneOfCopy(g, lane);
+  return set.first_param + (g.q.divisor() == 1 ? at : g.q.Divide(at));
 }
 
 // Which of the partial sums of parameters is that of `unit`, of so many units of each
@@ -95,8 +95,7 @@ FUSEDNORM_DEVICE int64_t UnitOfParams(const LinesGeometry& g, int64_t outer,
                                       int64_t units, int64_t unit) {
   const int64_t sample = g.sample.Divide(outer);
   const int64_t before = outer - sample * g.sample.divisor();
-  const int64_t samples = g.outer / g.sample.divisor();
-  return (before * units + unit) * samples + sample;
+  return (before * units + unit) * g.samples + sample;
 }
 
 }  // namespace cuda

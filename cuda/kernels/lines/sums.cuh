@@ -14,10 +14,7 @@ template <class C, int kWidth>
 class SumsTable {
  public:
   FUSEDNORM_DEVICE SumsTable(const LinesGeometry& g, int64_t offset)
-      : g_(g),
-        table_(kWidth, g.thread_columns.divisor(), g.thread_rows.divisor()),
-        size_(table_.Size(g.thread_rows.divisor())),
-        numbers_(offset) {}
+      : g_(g), size_(g.table.Size()), numbers_(offset) {}
 
   // out(lane of the part, sum of a, sum of b): called by one thread for each lane.
   template <class Out>
@@ -26,7 +23,7 @@ class SumsTable {
     if (place.row < g_.thread_rows.divisor()) {
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
-        const int at = table_.At(place.row, e, place.column);
+        const int at = g_.table.At(place.row, e, place.column);
         numbers_.Set(at, a[e]);
         numbers_.Set(at + size_, b[e]);
       }
@@ -34,16 +31,22 @@ class SumsTable {
     device::SyncBlock();
     const int team = 1 << g_.sum_bits;
     const int member = device::Thread() & (team - 1);
+    // A step of one: otherwise the compiler divides for the number of rounds.
+    const int rounds = (g_.thread_rows.divisor() - member + team - 1) >> g_.sum_bits;
+    const int step = g_.table.columns << g_.sum_bits;
+#pragma unroll 1
     for (int first = 0; first < place.lanes;
          first += device::Threads() >> g_.sum_bits) {
       const int lane = first + (device::Thread() >> g_.sum_bits);
       C sum_a = 0, sum_b = 0;
       if (lane < place.lanes) {
+        const uint32_t of_table = lane;
+        int at = g_.table.At(member, of_table % kWidth, of_table / kWidth);
 #pragma unroll 4
-        for (int row = member; row < g_.thread_rows.divisor(); row += team) {
-          const int at = table_.At(row, lane % kWidth, lane / kWidth);
+        for (int round = 0; round < rounds; ++round) {
           sum_a += numbers_.Get(at);
           sum_b += numbers_.Get(at + size_);
+          at += step;
         }
       }
       sum_a = LaneSum(sum_a, team);
@@ -54,8 +57,7 @@ class SumsTable {
 
  private:
   const LinesGeometry& g_;
-  const LaneTable table_;
-  const int64_t size_;
+  const int size_;  // of the table of one of the two sums
   const device::Shared<C> numbers_;
 };
 

@@ -26,7 +26,7 @@ class TileSums {
                             const LineSet& set, int rank)
       : args_(args),
         g_(geometry.lines),
-        cluster_(geometry.cluster),
+        cluster_bits_(geometry.cluster_bits),
         rank_(rank),
         set_(set),
         table_offset_(geometry.shared.table * int64_t{sizeof(C)}),
@@ -44,9 +44,9 @@ class TileSums {
     device::SyncBlock();
     StoreParams();
     JoinBlock(constants);
-    if (cluster_ > 1) {
+    if (cluster_bits_ > 0) {
       device::SyncCluster();
-      JoinCluster();
+      JoinCluster(constants);
     }
     device::SyncBlock();
   }
@@ -55,45 +55,52 @@ class TileSums {
   }
 
  private:
-  FUSEDNORM_DEVICE C OfCopies(int lane, int which) const {
-    C sum = 0;
+  FUSEDNORM_DEVICE SumPair<C> OfCopies(int lane) const {
+    SumPair<C> sum = {0, 0};
+#pragma unroll 1
     for (int copy = 0; copy < g_.copies; ++copy) {
-      sum += lanes_.Get(2 * (lane + copy * g_.copy_lanes.divisor()) + which);
+      const int at = 2 * (lane + copy * g_.copy_lanes.divisor());
+      sum.plain += lanes_.Get(at);
+      sum.with_xhat += lanes_.Get(at + 1);
     }
     return sum;
-  }
-  FUSEDNORM_DEVICE int LanesOfCopy() const {
-    return g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
   }
   // The block's part of dgamma and dbeta; those of rows are written as they are summed.
   FUSEDNORM_DEVICE void StoreParams() const {
     C* const gamma = static_cast<C*>(args_.params.gamma);
     C* const beta = static_cast<C*>(args_.params.beta);
     if (g_.columns || (gamma == nullptr && beta == nullptr)) return;
-    const int64_t unit = UnitOfParams(g_, set_.outer, cluster_, rank_);
-    const int64_t at = unit * (g_.line / g_.copies) + set_.first_lane;
-    for (int lane = device::Thread(); lane < LanesOfCopy(); lane += device::Threads()) {
-      if (gamma != nullptr) device::Store(gamma + at + lane, OfCopies(lane, 1));
-      if (beta != nullptr) device::Store(beta + at + lane, OfCopies(lane, 0));
+    const int64_t unit = UnitOfParams(g_, set_.outer, 1 << cluster_bits_, rank_);
+    const int64_t at = unit * LanesOfCopy(g_) + set_.first_lane;
+    const int lanes = g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
+#pragma unroll 1
+    for (int lane = device::Thread(); lane < lanes; lane += device::Threads()) {
+      const SumPair<C> sum = OfCopies(lane);
+      if (gamma != nullptr) device::Store(gamma + at + lane, sum.with_xhat);
+      if (beta != nullptr) device::Store(beta + at + lane, sum.plain);
     }
   }
   // A team for each group, which shares its lanes; where there is one group, the block.
   FUSEDNORM_DEVICE void JoinBlock(const LaneConstants<C, kWidth>& constants) const {
     const bool one = g_.tile_groups == 1;
-    const int team = one ? device::kWarp : 1 << (g_.lane_bits + g_.row_bits);
+    const int bits = g_.lane_bits + g_.row_bits;
+    const int team = one ? device::kWarp : 1 << bits;
     const int step = one ? device::Threads() : team;
     const int member = one ? device::Thread() : device::Thread() & (team - 1);
-    const int teams = one ? 1 : device::Threads() / team;
-    const int lanes = g_.columns ? 1 : g_.group_lanes.divisor();
+    const int teams = one ? 1 : device::Threads() >> bits;
+    const int lanes = g_.group_lanes.divisor();
+#pragma unroll 1
     for (int first = 0; first < set_.groups; first += teams) {
-      const int group = first + (one ? 0 : device::Thread() / team);
+      const int group = first + (one ? 0 : device::Thread() >> bits);
       C plain = 0, with_xhat = 0;
       if (group < set_.groups) {
+#pragma unroll 1
         for (int i = member; i < lanes; i += step) {
           const int lane = group * lanes + i;
           const C gamma = g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane);
-          plain += gamma * OfCopies(lane, 0);
-          with_xhat += gamma * OfCopies(lane, 1);
+          const SumPair<C> sum = OfCopies(lane);
+          plain += gamma * sum.plain;
+          with_xhat += gamma * sum.with_xhat;
         }
       }
       plain = LaneSum(plain, team);
@@ -101,36 +108,40 @@ class TileSums {
       // Of the sums over rows of threads nobody needs the table any more.
       if (one) SumWarps(table_offset_, 0, &plain, &with_xhat);
       if (member != 0 || group >= set_.groups) continue;
-      if (cluster_ == 1) {
-        Finish(group, plain, with_xhat);
+      if (cluster_bits_ == 0) {
+        Finish(group, plain, with_xhat, constants);
       } else {
         own_.Set(2 * group, plain);
         own_.Set(2 * group + 1, with_xhat);
       }
     }
   }
-  FUSEDNORM_DEVICE void JoinCluster() const {
+  FUSEDNORM_DEVICE void JoinCluster(const LaneConstants<C, kWidth>& constants) const {
+#pragma unroll 1
     for (int group = device::Thread(); group < set_.groups;
          group += device::Threads()) {
       C plain = 0, with_xhat = 0;
 #pragma unroll 4
-      for (int rank = 0; rank < cluster_; ++rank) {
+      for (int rank = 0; rank < 1 << cluster_bits_; ++rank) {
         plain += own_.GetFrom(rank, 2 * group);
         with_xhat += own_.GetFrom(rank, 2 * group + 1);
       }
-      Finish(group, plain, with_xhat);
+      Finish(group, plain, with_xhat, constants);
     }
   }
-  FUSEDNORM_DEVICE void Finish(int group, C plain, C with_xhat) const {
+  FUSEDNORM_DEVICE void Finish(int group, C plain, C with_xhat,
+                               const LaneConstants<C, kWidth>& constants) const {
+    const C rstd = constants.GetOne(kLaneRstd, group * g_.group_lanes.divisor());
     const GroupTerms<C> terms =
-        TermsOfGroup(args_, plain, with_xhat, set_.first_group + group);
+        TermsOfGroup(args_, plain, with_xhat, set_.first_group + group, rstd,
+                     static_cast<C>(args_.inverse_count));
     joined_.Set(2 * group, terms.with_xhat);
     joined_.Set(2 * group + 1, terms.added);
   }
 
   const BackwardArgs& args_;
   const LinesGeometry& g_;
-  const int cluster_, rank_;
+  const int cluster_bits_, rank_;
   const LineSet& set_;
   const int64_t table_offset_;
   const device::Shared<C> lanes_, own_, joined_;
@@ -143,22 +154,25 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   constexpr int kWidth = kWidthOf<T, Features>;
   const LinesGeometry& g = geometry.lines;
   const TileBlock block(geometry);
-  const LineSet set(g, block.set);
+  const LineSet& set = block.set;
   const LinePlace<kWidth> place(g, set, 0, block.begin, block.end);
   Pack<T, kWidth> x[kVectors], dy[kVectors];
   LoadBatch(static_cast<const T*>(args.x) + place.at, 0, place, x);
   LoadBatch(static_cast<const T*>(args.dy) + place.at, 0, place, dy);
 
   const LaneConstants<C, kWidth> constants(g, 0);
-  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+  const auto params =
+      ParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
+  VisitLanes(place, [&](int lane) {
     const int64_t group = set.first_group + GroupOfLane(g, lane);
     constants.Set(kLaneMean, lane,
                   device::Load(static_cast<const C*>(args.mean) + group));
     constants.Set(kLaneRstd, lane,
                   device::Load(static_cast<const C*>(args.rstd) + group));
-  }
-  const auto params =
-      LoadParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
+    if constexpr (!Features::kColumns) {
+      SetAffine<T>(args, g, set, place.first_lane, lane, constants);
+    }
+  });
   device::SyncBlock();
   std::conditional_t<Features::kColumns, RowSums<C, kWidth, kVectors>,
                      LaneSums<C, kWidth>>
@@ -183,11 +197,11 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
   table.Join(mine.plain, mine.with_xhat, place,
              [&](int lane, C plain, C with_xhat) { sums.Set(lane, plain, with_xhat); });
   sums.Join(constants);
-  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+  VisitLanes(place, [&](int lane) {
     const GroupTerms<C> terms = sums.terms(GroupOfLane(g, lane));
     constants.Set(kLaneXhat, lane, terms.with_xhat);
     constants.Set(kLaneAdded, lane, terms.added);
-  }
+  });
   device::SyncBlock();
   if (place.count > 0) {
     WithActivation<true>(args.activation, [&](const auto& activation) {
@@ -196,7 +210,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
     StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);
   }
   // Nobody's shared memory goes away while others of the cluster may read it.
-  if (geometry.cluster > 1) device::SyncCluster();
+  if (geometry.cluster_bits > 0) device::SyncCluster();
 }
 
 }  // namespace cuda

@@ -15,10 +15,10 @@ struct TileFeatures {
   static constexpr bool kWide = wide;
 };
 
-// gamma and beta of a thread's accesses. Those of lanes are put into shared memory; a
-// barrier has to follow.
+// gamma and beta of a thread's accesses. Those of lanes are in shared memory, which
+// SetAffine of each lane has to fill.
 template <class T, int kVectors, class Features, int kWidth>
-FUSEDNORM_DEVICE auto LoadParamsOfTile(
+FUSEDNORM_DEVICE auto ParamsOfTile(
     const NormArgs& args, const LinesGeometry& g, const LineSet& set,
     const LinePlace<kWidth>& place,
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants) {
@@ -35,9 +35,6 @@ FUSEDNORM_DEVICE auto LoadParamsOfTile(
     }
     return params;
   } else {
-    for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
-      SetAffine<T>(args, g, set, place.first_lane, lane, constants);
-    }
     return LaneParams<C, kWidth>{constants, place.column};
   }
 }

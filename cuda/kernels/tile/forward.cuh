@@ -22,7 +22,7 @@ class TileStatistics {
   FUSEDNORM_DEVICE TileStatistics(const ForwardArgs& args, const TileGeometry& geometry,
                                   const LineSet& set, int rank)
       : args_(args),
-        cluster_(geometry.cluster),
+        cluster_bits_(geometry.cluster_bits),
         rank_(rank),
         set_(set),
         own_(geometry.shared.own * int64_t{sizeof(C)}),
@@ -30,19 +30,15 @@ class TileStatistics {
 
   // What this block has of a group: called by one thread for each.
   FUSEDNORM_DEVICE void Set(int group, const Moments<C>& moments) const {
-    if (cluster_ == 1) {
+    if (cluster_bits_ == 0) {
       Finish(group, moments);
-      return;
+    } else {
+      SetMoments(own_, kMomentsNumbers * group, moments);
     }
-    const int at = kMomentsNumbers * group;
-    own_.Set(at, moments.near);
-    own_.Set(at + 1, moments.mean);
-    own_.Set(at + 2, moments.squares);
-    own_.Set(at + 3, moments.count);
   }
   // All threads call, after Set.
   FUSEDNORM_DEVICE void Join() const {
-    if (cluster_ > 1) {
+    if (cluster_bits_ > 0) {
       device::SyncCluster();
       JoinCluster();
     }
@@ -54,21 +50,24 @@ class TileStatistics {
  private:
   // Neighbouring threads take what the blocks have of a group.
   FUSEDNORM_DEVICE void JoinCluster() const {
-    const int teams = device::Threads() / cluster_;
-    const int member = device::Thread() & (cluster_ - 1);
+    const int cluster = 1 << cluster_bits_;
+    const int member = device::Thread() & (cluster - 1);
+    const int teams = device::Threads() >> cluster_bits_;
+#pragma unroll 1
     for (int first = 0; first < set_.groups; first += teams) {
-      const int group = first + device::Thread() / cluster_;
-      const Moments<C> joined = JoinTeam<T>(cluster_, true, [&](const auto& visit) {
-        if (group >= set_.groups) return;
-        const int at = kMomentsNumbers * group;
-        visit(Moments<C>{own_.GetFrom(member, at), own_.GetFrom(member, at + 1),
-                         own_.GetFrom(member, at + 2), own_.GetFrom(member, at + 3)});
+      const int group = first + (device::Thread() >> cluster_bits_);
+      const bool has = group < set_.groups;
+      const Moments<C> own =
+          has ? GetMomentsFrom(own_, member, kMomentsNumbers * group) : Moments<C>();
+      const Moments<C> joined = JoinTeam<T>(cluster, true, [&](const auto& visit) {
+        if (has) visit(own);
       });
-      if (group < set_.groups && member == 0) Finish(group, joined);
+      if (has && member == 0) Finish(group, joined);
     }
   }
   FUSEDNORM_DEVICE void Finish(int group, const Moments<C>& moments) const {
-    const Statistics<C> statistics = StatisticsOf(args_, moments);
+    const Statistics<C> statistics =
+        StatisticsOf(args_, moments, static_cast<C>(args_.inverse_count));
     joined_.Set(2 * group, statistics.mean);
     joined_.Set(2 * group + 1, statistics.rstd);
     if (rank_ != 0) return;
@@ -79,7 +78,7 @@ class TileStatistics {
   }
 
   const ForwardArgs& args_;
-  const int cluster_, rank_;
+  const int cluster_bits_, rank_;
   const LineSet& set_;
   const device::Shared<C> own_, joined_;
 };
@@ -91,7 +90,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   constexpr int kWidth = kWidthOf<T, Features>;
   const LinesGeometry& g = geometry.lines;
   const TileBlock block(geometry);
-  const LineSet set(g, block.set);
+  const LineSet& set = block.set;
   const LinePlace<kWidth> place(g, set, 0, block.begin, block.end);
   Pack<T, kWidth> packs[kVectors];
   LoadBatch(static_cast<const T*>(args.x) + place.at, 0, place, packs);
@@ -99,7 +98,12 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   // gamma and beta are on their way before anything waits for x.
   const LaneConstants<C, kWidth> constants(g, 0);
   const auto params =
-      LoadParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
+      ParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
+  if constexpr (!Features::kColumns) {
+    VisitLanes(place, [&](int lane) {
+      SetAffine<T>(args, g, set, place.first_lane, lane, constants);
+    });
+  }
   LaneMoments<T, kWidth, false> mine(packs, place.count);
   mine.Add(packs, place.count);
   const TileStatistics<T> statistics(args, geometry, set, block.rank);
@@ -108,11 +112,11 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
       FoldedMoments<T, kWidth>(mine, g.fold), place, set.groups, true,
       [&](int group, const Moments<C>& moments) { statistics.Set(group, moments); });
   statistics.Join();
-  for (int lane = device::Thread(); lane < place.lanes; lane += device::Threads()) {
+  VisitLanes(place, [&](int lane) {
     const int group = GroupOfLane(g, lane);
     constants.Set(kLaneMean, lane, statistics.mean(group));
     constants.Set(kLaneRstd, lane, statistics.rstd(group));
-  }
+  });
   device::SyncBlock();
   if (place.count > 0) {
     WithActivation<true>(args.activation, [&](const auto& activation) {
@@ -121,7 +125,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
     StoreBatch(static_cast<T*>(args.y) + place.at, 0, place, packs, args.stream);
   }
   // Nobody's shared memory goes away while others of the cluster may read it.
-  if (geometry.cluster > 1) device::SyncCluster();
+  if (geometry.cluster_bits > 0) device::SyncCluster();
 }
 
 }  // namespace cuda

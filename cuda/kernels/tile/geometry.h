@@ -31,12 +31,15 @@ struct TileShared {
 struct TileGeometry {
   static constexpr char kName[] = "tile";
 
-  int width = 1;          // elements of an access
-  int vectors = 1;        // accesses of each tensor that a thread holds, at most
-  int cluster = 1;        // blocks that share a set
-  int64_t slab_rows = 1;  // of one of them
+  int width = 1;         // elements of an access
+  int vectors = 1;       // accesses of each tensor that a thread holds, at most
+  int cluster_bits = 0;  // 1 << cluster_bits blocks share a set
+  int slab_rows = 1;     // of one of them
+  SmallDivider tiles;    // as lines.tiles
   LinesGeometry lines;
   TileShared shared;
+
+  FUSEDNORM_INLINE int cluster() const { return 1 << cluster_bits; }
 
   template <class Visit>
   void ForEach(Visit&& visit) const {
