@@ -60,7 +60,7 @@ REGIMES = {
     ),
     "rn50-gn-14": (
         "tile/2 tile/2 tile/2 tile/2",
-        "tile stream tile tile",
+        "tile tile tile tile",
     ),
     "rn50-gn-7": (
         "tile tile tile tile",
@@ -96,7 +96,7 @@ REGIMES = {
     ),
     "mnist-tutorial": (
         "tile/4 tile/4 tile/4 tile/4",
-        "tile tile stream tile",
+        "tile tile tile tile",
     ),
     "mnist-tutorial-ln1": (
         "tile tile tile tile",

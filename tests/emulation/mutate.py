@@ -480,7 +480,7 @@ MUTANTS = [
         POSITIONS,
     ),
     Mutant(LINES_SHARED, "e * pitch + row", "e + row", 0, TILES),
-    Mutant(LINES_SHARED, "e * pitch + row", "e + column", 0, TILES),
+    Mutant(LINES_SHARED, "row * columns + column", "row + column", 0, TILES),
     Mutant(LINES_APPLY, "- xhat[e] * by_xhat[e]", "", 0, TILES),
     Mutant(
         LINES_PARAMS, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];", 0, POSITIONS
