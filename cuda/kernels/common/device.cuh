@@ -240,13 +240,16 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
 
 // Counters that blocks of a launch share, zero before it. Only a block's thread 0 may
 // acquire and release, for all of its block.
-// A number that nobody else gets; orders nothing. Of 64 bits: of an addition of 32 the
-// compiler would make one for the whole warp and a shuffle, which waits for it.
+// A number that nobody else gets; orders nothing. Thread 0 alone calls, so it adds 1.
+// Of a constant the compiler would make one addition for the whole warp and a shuffle,
+// which waits for it.
 FUSEDNORM_DEVICE uint64_t TakeTicket(uint64_t* counter) {
+  uint32_t thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   uint64_t ticket;
-  asm volatile("atom.relaxed.gpu.global.add.u64 %0, [%1], 1;"
+  asm volatile("atom.relaxed.gpu.global.add.u64 %0, [%1], %2;"
                : "=l"(ticket)
-               : "l"(counter)
+               : "l"(counter), "l"(uint64_t{thread} + 1)
                : "memory");
   return ticket;
 }
