@@ -13,7 +13,10 @@ namespace {
 // Simulated, not measured (python/fusednorm/_traffic.py): data have half of L2, and
 // what all blocks work on at a time has no more than a third of that. Sums are ahead of
 // apply by a set and three quarters of what is resident, so that hardly a block waits.
-constexpr int64_t kSlabBytes = 32 << 10;  // of all tensors that sums read, at most
+constexpr int64_t kSlabBytes = 32 << 10;  // of all tensors that sums read
+// A slab costs each thread hundreds of instructions besides those of its accesses: it
+// has more, where L2 still has room for the order.
+constexpr int64_t kMostSlabBytes = 64 << 10;
 constexpr double kShareOfL2 = 0.5;
 constexpr int64_t kInFlight = 3;
 constexpr double kAhead = 0.75;
@@ -57,9 +60,17 @@ int64_t BlocksResident(const Work& work, int blocks, int threads,
 // What sums and apply both read.
 int64_t Tensors(const Work& work) { return work.backward ? 2 : 1; }
 
-// The bytes that a slab should have of x.
+// The bytes that a slab should have of x, whatever the sets are.
 int64_t SlabBytes(const Work& work, int64_t resident) {
   return std::min(kSlabBytes, L2Share(work) / kInFlight / resident) / Tensors(work);
+}
+// With sets of so many bytes of x: as many as leave sums ahead of apply (SetOrder).
+int64_t SlabBytes(const Work& work, int64_t resident, int64_t set_bytes) {
+  const int64_t room = L2Share(work) - 2 * Tensors(work) * set_bytes;
+  const double slabs = static_cast<double>(resident) * (2 * kAhead + 1.0 / kInFlight);
+  const int64_t most = static_cast<int64_t>(static_cast<double>(room) / slabs);
+  return std::max(SlabBytes(work, resident),
+                  std::min(kMostSlabBytes, most) / Tensors(work));
 }
 
 // The bytes of x that a set of lines should have, at most, with so many blocks of a
@@ -74,14 +85,13 @@ int64_t SetBytes(const Work& work, int64_t blocks) {
   return std::min(L2Share(work) / (4 * Tensors(work)), slab_bytes / kRowsOfSlab * rows);
 }
 
-// How many units a slab has of `units` in a set: enough for SlabBytes, but no more than
+// How many units a slab has of `units` in a set: enough for `bytes`, but no more than
 // leave work for all blocks, and so many that slabs are few. A slab has whole rounds of
 // `round` units.
 int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round,
-                    int64_t unit_bytes, int64_t resident) {
+                    int64_t unit_bytes, int64_t resident, int64_t bytes) {
   const int64_t rounds = CeilDiv(units, round);
-  int64_t of_slab =
-      std::max<int64_t>(1, SlabBytes(work, resident) / (round * unit_bytes));
+  int64_t of_slab = std::max<int64_t>(1, bytes / (round * unit_bytes));
   of_slab = std::min(of_slab, std::max<int64_t>(1, sets * rounds / resident));
   const int64_t most_slabs =
       std::max<int64_t>(1, kSlabsOfMultiprocessor * work.device.multiprocessors);
@@ -156,8 +166,10 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
       BlocksResident(work, blocks, lines.threads, lines.shared_bytes);
   const int64_t sets = g.outer * g.tiles.divisor(), parts = g.parts.divisor();
   const int64_t row_bytes = g.part_lanes * work.element_bytes;
-  stream.slab_rows = UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(),
-                                 row_bytes, resident);
+  const int64_t set_bytes = g.rows * g.tile_lanes * work.element_bytes;
+  stream.slab_rows =
+      UnitsOfSlab(work, sets * parts, g.rows, g.thread_rows.divisor(), row_bytes,
+                  resident, SlabBytes(work, resident, set_bytes));
   const int64_t turns = CeilDiv(g.rows, stream.slab_rows);
   stream.turns = static_cast<int>(turns);
   SetOrder(work, sets, turns * parts, stream.slab_rows * row_bytes, resident,
@@ -223,17 +235,19 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
                                           threads, shared_bytes);
   g.team_bits = Log2Ceil(CeilDiv(accesses, vectors), Log2Floor(threads, 30));
   int64_t slabs = 0, slab_bytes = 0;
-  if (run_bytes > SlabBytes(work, resident)) {
-    const int64_t of_piece = UnitsOfSlab(work, sets * g.runs, accesses, threads,
-                                         work.element_bytes * geometry.width, resident);
+  const int64_t wanted = SlabBytes(work, resident, g.runs * run_bytes);
+  if (run_bytes > wanted) {
+    const int64_t of_piece =
+        UnitsOfSlab(work, sets * g.runs, accesses, threads,
+                    work.element_bytes * geometry.width, resident, wanted);
     g.piece = of_piece * geometry.width;
     g.pieces = SmallDivider(CeilDiv(accesses, of_piece));
     slabs = g.runs * int64_t{g.pieces.divisor()};
     slab_bytes = g.piece * work.element_bytes;
   } else {
     g.piece = g.run;
-    const int64_t of_slab =
-        UnitsOfSlab(work, sets, g.runs, threads >> g.team_bits, run_bytes, resident);
+    const int64_t of_slab = UnitsOfSlab(work, sets, g.runs, threads >> g.team_bits,
+                                        run_bytes, resident, wanted);
     g.slab_runs = static_cast<int>(std::min<int64_t>(of_slab, g.runs));
     slabs = CeilDiv(g.runs, g.slab_runs);
     slab_bytes = g.slab_runs * run_bytes;
