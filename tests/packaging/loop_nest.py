@@ -99,16 +99,22 @@ class Nest:
             for index, successors in self._edges.items()
         }
         self._order = postorder(self._forward)
-        # A way ends with the kernel, or with a turn of an outermost loop.
-        self._ends = {
-            index for index, each in enumerate(self.code) if each.name == "EXIT"
-        } | {
+
+    def _ends(self, free: set[int]) -> set[int]:
+        """Returns where ways end: with the kernel, or with a turn of a loop.
+
+        That is an outermost loop with others in it whose instructions are free.
+        """
+        exits = {index for index in self._edges if self.code[index].name == "EXIT"}
+        turns = {
             index
             for loop in self.outermost
+            if loop.body & free and loop.body - free
             for head in loop.heads
             for index in self._before[head]
             if index in loop.body
         }
+        return exits | turns
 
     def _loops(self, edges: Edges) -> tuple[Loop, ...]:
         """Returns the outermost loops of a part of the code."""
@@ -119,8 +125,9 @@ class Nest:
                 for index in body
                 if index == 0 or any(each not in body for each in self._before[index])
             )
+            inner = body - heads
             within = {
-                index: [each for each in edges[index] if each in body - heads]
+                index: [each for each in edges[index] if each in inner]
                 for index in body
             }
             found.append(Loop(body, heads, self._loops(within)))
@@ -141,7 +148,7 @@ class Nest:
         """Returns the most instructions of a way through one of some positions.
 
         A way leads from the start to the end of the kernel, or to that of a turn of an
-        outermost loop. It makes one turn at most of each loop.
+        outermost loop around free instructions. It makes one turn at most of each loop.
 
         Args:
             through: The positions.
@@ -151,11 +158,12 @@ class Nest:
         Returns:
             None where there is no such way.
         """
+        ends = self._ends(free)
         order = [each for each in self._order if each not in closed]
         to_end: dict[int, int] = {}
         for index in order:
             lengths = [to_end[each] for each in self._forward[index] if each in to_end]
-            if lengths or index in self._ends:
+            if lengths or index in ends:
                 to_end[index] = max(lengths, default=0) + (index not in free)
         from_start: dict[int, int] = {0: 0} if 0 not in closed else {}
         for index in reversed(order):

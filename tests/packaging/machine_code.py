@@ -88,7 +88,7 @@ class Kernel:
     whole: Counts
     row_loop: Counts
     has_loop: bool
-    flow: Flow = dataclasses.field(repr=False, compare=False)
+    flow: Flow = dataclasses.field(repr=False)
 
     @property
     def template(self) -> str:

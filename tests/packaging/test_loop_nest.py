@@ -105,6 +105,17 @@ def test_no_way_leads_through_a_call():
     assert longest_way(kernel, exponentials=True) is None
 
 
+def test_no_way_ends_in_a_loop_before_a_call():
+    kernel = kernel_of(
+        """FADD R0, R0, R1
+        @P0 BRA 0x0
+        CALL.REL.NOINC 0x40
+        EXIT
+        RET.REL.NODEC R4 0x0"""
+    )
+    assert longest_way(kernel, exponentials=True) is None
+
+
 def test_jump_through_a_table():
     text = """BRX R2 -0x10
         EXIT

@@ -3,15 +3,18 @@
 A vector loop is an innermost one of those with 16-byte accesses of global memory.
 
 Outside of them the ways through the kernel count: from its start to its end, or to
-where an outermost loop turns back, with one turn at most of each loop on the way and
-without the instructions of vector loops. The longest way is more than any block
-executes in one turn: which branches exclude each other, the code does not say. A way
-never leads through a routine that is called: these hold the rare cases of divisions and
-the activations that are not inlined. What only ways with a call reach has no way, which
-is a fault.
+where an outermost loop around vector loops turns back, with one turn at most of each
+loop on the way and without the instructions of vector loops. The longest way is more
+than any block executes in one turn: which branches exclude each other, the code does
+not say. A way never leads through a routine that is called: these hold the rare cases
+of divisions and the activations that are not inlined. What only ways with a call reach
+has no way, which is a fault.
+
+To look for loops takes a while, so what was found in a kernel is kept.
 """
 
 import dataclasses
+import functools
 
 from machine_code import Counts, Kernel, count, is_wide
 
@@ -33,6 +36,7 @@ def with_name(kernel: Kernel, start: str) -> set[int]:
     }
 
 
+@functools.cache
 def vector_bodies(kernel: Kernel) -> list[frozenset[int]]:
     """Returns the instructions of each vector loop, in the order of their addresses."""
     wide = {index for index, each in enumerate(kernel.flow.code) if is_wide(each)}
@@ -44,6 +48,7 @@ def vector_bodies(kernel: Kernel) -> list[frozenset[int]]:
     return sorted(bodies, key=min)
 
 
+@functools.cache
 def vector_loops(kernel: Kernel) -> list[VectorLoop]:
     """Returns the vector loops in the order of their addresses."""
     code, nest, bodies = kernel.flow.code, kernel.nest, vector_bodies(kernel)
