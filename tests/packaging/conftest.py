@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "build_backend"))
 
-SAMPLES = Path(__file__).with_name("sample_kernels.cu")
+FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -21,16 +21,29 @@ def nvcc():
     return shutil.which("nvcc") or shutil.which(f"{home}/bin/nvcc")
 
 
-@pytest.fixture(scope="session")
-def samples(nvcc, tmp_path_factory):
-    """The kernels of the samples by name, from a library as the build makes it."""
-    library = tmp_path_factory.mktemp("samples") / "libsamples.so"
+def kernels_of(source, nvcc, folder):
+    """Returns the kernels of a source by name, from a library as the build makes it."""
+    library = folder / "libsamples.so"
     flags = ["-O3", "-std=c++17", "-arch=sm_90", "-shared", "-Xcompiler=-fPIC"]
     usage = subprocess.run([nvcc, "--help"], capture_output=True, text=True, check=True)
     if "--compress-mode" in usage.stdout:
         flags.append("--compress-mode=size")
-    subprocess.run([nvcc, *flags, "-o", library, SAMPLES], check=True)
+    subprocess.run([nvcc, *flags, "-o", library, source], check=True)
     return {kernel.name: kernel for kernel in machine_code.read(library)}
+
+
+@pytest.fixture(scope="session")
+def samples(nvcc, tmp_path_factory):
+    """The kernels with what a row loop may have, good or bad."""
+    folder = tmp_path_factory.mktemp("samples")
+    return kernels_of(FOLDER / "sample_kernels.cu", nvcc, folder)
+
+
+@pytest.fixture(scope="session")
+def scheme_samples(nvcc, tmp_path_factory):
+    """The kernels with what those of `stream` and `tile` may have, good or bad."""
+    folder = tmp_path_factory.mktemp("schemes")
+    return kernels_of(FOLDER / "sample_schemes.cu", nvcc, folder)
 
 
 @pytest.fixture

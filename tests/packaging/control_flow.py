@@ -3,6 +3,9 @@
 A loop of NVIDIA's compilers ends in a branch back, but what runs rarely may stand
 behind that, or behind the whole function, and jump back into the loop. A loop is
 therefore all that lies on a way from an instruction back to itself, wherever it stands.
+
+A switch may become a jump through a table (BRX). Its targets do not stand in the
+instruction; the compiler lists them among the function's attributes.
 """
 
 import dataclasses
@@ -13,6 +16,9 @@ INSTRUCTION = re.compile(
     r"(?P<name>[A-Z][\w.]*)\s*(?P<operands>[^;]*?)\s*;"
 )
 TARGET = re.compile(r"\b0x([0-9a-f]+)$")
+INFO = re.compile(r"^\.nv\.info\.(\S+)$")
+TABLE_BRANCH = re.compile(r"\s*Offset of Indirect Branch: 0x([0-9a-f]+)\b")
+TABLE_TARGETS = re.compile(r"\s*Targets: ((?:0x[0-9a-f]+\s*)+)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Instruction:
     guarded: bool
     name: str
     operands: str
+    table: tuple[int, ...] = ()  # where a jump through a table may go
 
     @property
     def target(self) -> int | None:
@@ -51,6 +58,30 @@ def parse_instructions(dumped: str) -> dict[str, list[Instruction]]:
     return functions
 
 
+def parse_tables(dumped: str) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Returns, by mangled name, where the jumps through tables at some addresses go."""
+    tables: dict[str, dict[int, tuple[int, ...]]] = {}
+    function, address = "", 0
+    for line in dumped.splitlines():
+        if match := INFO.match(line):
+            function = match[1]
+        elif match := TABLE_BRANCH.match(line):
+            address = int(match[1], 16)
+        elif match := TABLE_TARGETS.match(line):
+            targets = tuple(int(each, 16) for each in match[1].split())
+            tables.setdefault(function, {})[address] = targets
+    return tables
+
+
+def with_tables(
+    code: list[Instruction], tables: dict[int, tuple[int, ...]]
+) -> list[Instruction]:
+    """Returns the instructions with the targets of those that jump through a table."""
+    return [
+        dataclasses.replace(each, table=tables.get(each.address, ())) for each in code
+    ]
+
+
 class Flow:
     """The graph of a function's branches, between positions in its code."""
 
@@ -70,6 +101,13 @@ class Flow:
         following = [index + 1] if index + 1 < len(self.code) else []
         if kind in ("EXIT", "RET", "KILL"):
             return following if instruction.guarded else []
+        if kind == "BRX":
+            if not instruction.table:
+                raise ValueError(
+                    f"BRX at {instruction.address:#x}: its targets are not known."
+                )
+            cases = [self._position[each] for each in instruction.table]
+            return [*(following if instruction.guarded else []), *cases]
         if kind not in ("BRA", "JMP") or ".DIV" in instruction.name:
             return following
         target = self._position.get(instruction.target)

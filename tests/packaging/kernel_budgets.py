@@ -1,222 +1,50 @@
-"""What each specialised rows kernel may cost, and whether it keeps to that.
+"""What each specialised kernel may cost, and whether it keeps to that.
 
-    python tests/packaging/kernel_budgets.py LIBRARY
+    python tests/packaging/kernel_budgets.py LIBRARY... [--scheme stream]
 
-prints the budgets beside what the kernels of a built library take, as a Markdown table,
-and below it every budget that is not kept. The budgets are in
-`cuda/kernels/rows/budgets.json`, which says where they come from.
+prints the budgets beside what the kernels of built libraries or cubins take, as a
+Markdown table for each scheme, and below it every budget that is not kept. The budgets
+of a scheme are in `cuda/kernels/SCHEME/budgets.json`, which says what they count.
 """
 
 import argparse
 import collections
-import dataclasses
-import json
-import re
+import types
 from pathlib import Path
 from typing import Any
 
+import rows_budgets
+import stream_budgets
+import tile_budgets
 from machine_code import Kernel, MachineCodeError, read
 
-BUDGETS = Path(__file__).parents[2] / "cuda" / "kernels" / "rows" / "budgets.json"
-KERNELS = r"\bRows(Forward|Backward)<"
-
-# Instructions of the row loop over those of the sketch.
-MOST_OF_SKETCH = 1.25
-
-# The budgets count for both types of 2 bytes.
-ELEMENT_BYTES = {"float": 4, "Half": 2, "Bfloat16": 2}
-
-# A multiprocessor of sm_90, as CUDA's occupancy calculator has it. Each of its four
-# parts gives its warps registers in units of 256, 8 for each thread.
-MOST_THREADS = 2048
-MOST_BLOCKS = 32
-PARTS = 4
-REGISTERS_OF_A_PART = 16384
-REGISTER_UNIT = 256
+# Each has: KERNELS, a pattern of names; load_budgets(), each with its `instance`;
+# instance_of(kernel), None for a kernel without a budget; faults(kernel, budget); and
+# HEADER, WORDS and rows_of_table(budget, kernels) of the table.
+SCHEMES = {"rows": rows_budgets, "tile": tile_budgets, "stream": stream_budgets}
 
 
-@dataclasses.dataclass(frozen=True)
-class Instance:
-    """What tells one specialised kernel from another, except types of equal size."""
-
-    direction: str
-    element_bytes: int
-    vectors: int
-    team: str
-    centred: bool
-    residual: bool
-
-    def __str__(self) -> str:
-        """Describes the instance in words."""
-        return (
-            f"{self.direction}, {self.element_bytes} bytes, {self.vectors} vectors, "
-            f"{self.team}, {'centred' if self.centred else 'not centred'}, "
-            f"{'residual' if self.residual else 'no residual'}"
-        )
-
-    @property
-    def rows_at_once(self) -> int:
-        """How many rows a thread holds: of one short one it takes two."""
-        short = self.vectors == 1 and self.team == "lanes"
-        return 2 if self.direction == "forward" and short else 1
-
-    @property
-    def wide_stores(self) -> int:
-        """How many 16-byte stores the rows of a thread need: y, and x plus residual."""
-        tensors = 2 if self.direction == "forward" and self.residual else 1
-        return self.vectors * self.rows_at_once * tensors
-
-    @property
-    def statistics(self) -> int:
-        """How many numbers a thread's rows have in `mean` and `rstd`."""
-        return self.rows_at_once * (2 if self.centred else 1)
-
-    @property
-    def narrow_loads(self) -> int:
-        """How many loads of less than 16 bytes the row loop may have."""
-        if self.direction == "backward":
-            # mean and rstd, and the gradients that reach them.
-            return 2 * self.statistics
-        # The row's first element, around which a block's threads take their sums.
-        return (1 + self.residual) * (self.centred and self.team == "block")
-
-    @property
-    def narrow_stores(self) -> int:
-        """How many stores of less than 16 bytes the row loop may have."""
-        return self.statistics if self.direction == "forward" else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """A line of the table of budgets."""
-
-    instance: Instance
-    sketch: int
-    source: str
-    threads: int
-    blocks: tuple[int, ...]
-    limit: int | None
-
-    @property
-    def instructions(self) -> int:
-        """The most instructions of the row loop."""
-        return self.limit or int(MOST_OF_SKETCH * self.sketch)
-
-
-def load_table() -> dict[str, Any]:
-    """Returns what stands in the file of the budgets."""
-    return json.loads(BUDGETS.read_text())
-
-
-def load_budgets() -> list[Budget]:
-    """Returns the budgets in the order of the table."""
-    table = load_table()
-    lines = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    return [
-        Budget(
-            Instance(
-                line["pass"],
-                line["element_bytes"],
-                line["vectors"],
-                line["team"],
-                line["centred"],
-                line["residual"],
-            ),
-            line["sketch"],
-            line["from"],
-            line["threads"],
-            tuple(line["blocks"]),
-            line["limit"],
-        )
-        for line in lines
-    ]
-
-
-def instance_of(kernel: Kernel) -> Instance | None:
-    """Returns the instance that a kernel is, or None of the general kernels.
-
-    Raises:
-        ValueError: The kernel has neither the features `Plain` nor `General`.
-    """
-    dtype, vectors, whole_block, features = kernel.arguments
-    features = features.split("::")[-1]
-    if features.startswith("General"):
-        return None
-    match = re.fullmatch(r"Plain<(true|false), (true|false)>", features)
-    if match is None:
-        raise ValueError(
-            f"{kernel.name} must have the features Plain<centred, residual> or General."
-        )
-    return Instance(
-        kernel.template.removeprefix("Rows").lower(),
-        ELEMENT_BYTES[dtype.split("::")[-1]],
-        int(vectors),
-        "block" if whole_block == "true" else "lanes",
-        match[1] == "true",
-        match[2] == "true",
-    )
-
-
-def resident_threads(registers: int, block: int) -> int:
-    """Returns how many threads a multiprocessor has the registers for."""
-    of_a_warp = -(-registers * 32 // REGISTER_UNIT) * REGISTER_UNIT
-    warps = REGISTERS_OF_A_PART // of_a_warp * PARTS
-    blocks = min(warps // (block // 32), MOST_THREADS // block, MOST_BLOCKS)
-    return blocks * block
-
-
-def fewest_resident(kernel: Kernel, budget: Budget) -> int:
-    """Returns the threads that are resident with the least favourable size of block."""
-    return min(resident_threads(kernel.registers, block) for block in budget.blocks)
-
-
-def faults(kernel: Kernel, budget: Budget) -> list[str]:
-    """Returns a sentence for each limit that a kernel exceeds."""
-    loop, instance = kernel.row_loop, budget.instance
-    resident = fewest_resident(kernel, budget)
-    at_most = {
-        "instructions in the row loop": (loop.instructions, budget.instructions),
-        "loads of less than 16 bytes": (loop.narrow_loads, instance.narrow_loads),
-        "stores of less than 16 bytes": (loop.narrow_stores, instance.narrow_stores),
-        "accesses of local memory": (kernel.whole.local, 0),
-        "divisions by run-time integers in the row loop": (loop.divisions, 0),
-    }
-    found = [
-        f"{number} {what}, at most {limit}"
-        for what, (number, limit) in at_most.items()
-        if number > limit
-    ]
-    if loop.wide_stores < instance.wide_stores:
-        # Also of a row loop that is none: a loop over vectors, not unrolled.
-        found.append(
-            f"{loop.wide_stores} stores of 16 bytes in the row loop, "
-            f"at least {instance.wide_stores}"
-        )
-    if resident < budget.threads:
-        found.append(
-            f"{resident} threads resident ({kernel.registers} registers), "
-            f"at least {budget.threads}"
-        )
-    return [f"{kernel.name}: {each}" for each in found]
-
-
-def all_faults(kernels: list[Kernel], budgets: list[Budget]) -> list[str]:
+def all_faults(
+    scheme: types.ModuleType, kernels: list[Kernel], budgets: list[Any]
+) -> list[str]:
     """Returns what is wrong with the kernels or with the table, a sentence each."""
     found = []
     lines = {budget.instance: budget for budget in budgets}
     unused = dict(lines)
     for kernel in kernels:
-        instance = instance_of(kernel)
+        instance = scheme.instance_of(kernel)
         if instance is None:
-            if kernel.whole.local:
-                found.append(
-                    f"{kernel.name}: {kernel.whole.local} accesses of local memory"
-                )
+            of_kernel = (
+                [f"{kernel.whole.local} accesses of local memory"]
+                if kernel.whole.local
+                else []
+            )
         elif instance in lines:
             unused.pop(instance, None)
-            found += faults(kernel, lines[instance])
+            of_kernel = scheme.faults(kernel, lines[instance])
         else:
-            found.append(f"{kernel.name}: no budget ({instance})")
+            of_kernel = [f"no budget ({instance})"]
+        found += [f"{kernel.name}: {each}" for each in of_kernel]
     repeated = collections.Counter(budget.instance for budget in budgets)
     found += [
         f"two budgets for {each}" for each, times in repeated.items() if times > 1
@@ -224,51 +52,40 @@ def all_faults(kernels: list[Kernel], budgets: list[Budget]) -> list[str]:
     return [*found, *(f"no kernel for the budget of {each}" for each in unused)]
 
 
-def table(kernels: list[Kernel], budgets: list[Budget]) -> str:
-    """Returns the budgets as a Markdown table; ours is the costliest type of a line."""
-    ours: dict[Instance | None, list[Kernel]] = {}
+def table(scheme: types.ModuleType, kernels: list[Kernel], budgets: list[Any]) -> str:
+    """Returns the budgets as a Markdown table."""
+    ours: dict[Any, list[Kernel]] = {}
     for kernel in kernels:
-        ours.setdefault(instance_of(kernel), []).append(kernel)
-    columns = "pass bytes vectors team centred residual sketch limit ours registers"
-    header = [*columns.split(), "threads resident", "at least"]
-    words = ("pass", "team", "centred", "residual")
-    rows = [header, ["---" if each in words else "---:" for each in header]]
+        ours.setdefault(scheme.instance_of(kernel), []).append(kernel)
+    rows = [
+        list(scheme.HEADER),
+        ["---" if each in scheme.WORDS else "---:" for each in scheme.HEADER],
+    ]
     for budget in budgets:
-        instance = budget.instance
-        found = ours.get(instance, [])
-        source = "" if budget.source == "measured" else f" ({budget.source})"
-        rows.append(
-            [
-                instance.direction,
-                instance.element_bytes,
-                instance.vectors,
-                instance.team,
-                "yes" if instance.centred else "no",
-                "yes" if instance.residual else "no",
-                f"{budget.sketch}{source}",
-                budget.instructions,
-                max((each.row_loop.instructions for each in found), default="-"),
-                max((each.registers for each in found), default="-"),
-                min((fewest_resident(each, budget) for each in found), default="-"),
-                budget.threads,
-            ]
-        )
+        rows += scheme.rows_of_table(budget, ours.get(budget.instance, []))
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def main() -> None:
-    """Prints the table and what exceeds it."""
+    """Prints the tables and what exceeds them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("library", type=Path)
+    parser.add_argument("libraries", type=Path, nargs="+")
+    parser.add_argument("--scheme", choices=SCHEMES, help="one instead of all")
     options = parser.parse_args()
-    try:
-        kernels = read(options.library, KERNELS)
-    except MachineCodeError as error:
-        parser.exit(1, f"{error}\n")
-    budgets = load_budgets()
-    print(table(kernels, budgets))
-    found = all_faults(kernels, budgets)
-    print("", f"{len(found)} faults", *found, sep="\n")
+    for name in [options.scheme] if options.scheme else SCHEMES:
+        scheme = SCHEMES[name]
+        try:
+            kernels = [
+                kernel
+                for library in options.libraries
+                for kernel in read(library, scheme.KERNELS)
+            ]
+        except MachineCodeError as error:
+            parser.exit(1, f"{error}\n")
+        budgets = scheme.load_budgets()
+        print(f"{name}:\n", table(scheme, kernels, budgets), "", sep="\n")
+        found = all_faults(scheme, kernels, budgets)
+        print(f"{len(found)} faults", *found, "", sep="\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ A kernel without such a loop takes one row and counts as a whole.
 
 import argparse
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import re
@@ -26,7 +27,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from control_flow import Flow, Instruction, parse_instructions
+from control_flow import (
+    Flow,
+    Instruction,
+    parse_instructions,
+    parse_tables,
+    with_tables,
+)
+from loop_nest import Nest
 
 WIDE = r"\S*\.(128|256)"
 KINDS = {
@@ -46,6 +54,7 @@ KINDS = {
 FROM_INTEGER = re.compile(r"I2F(\.|$)")
 TO_INTEGER = re.compile(r"F2I(\.|$)")
 RECIPROCAL = re.compile(r"MUFU\.RCP$")
+ELEMENT_BYTES = {"float": 4, "Half": 2, "Bfloat16": 2, "double": 8}
 HIGH_PRODUCT = re.compile(r"IMAD\.HI(\.|$)")
 
 
@@ -79,6 +88,7 @@ class Kernel:
     whole: Counts
     row_loop: Counts
     has_loop: bool
+    flow: Flow = dataclasses.field(repr=False)
 
     @property
     def template(self) -> str:
@@ -89,6 +99,16 @@ class Kernel:
     def arguments(self) -> list[str]:
         """The arguments of the template, as they stand in the name."""
         return split_arguments(self.name.partition("<")[2].rpartition(">")[0])
+
+    @property
+    def element_bytes(self) -> int:
+        """The bytes of the data type, which is the template's first argument."""
+        return ELEMENT_BYTES[self.arguments[0].split("::")[-1]]
+
+    @functools.cached_property
+    def nest(self) -> Nest:
+        """The kernel's loops, one within another."""
+        return Nest(self.flow)
 
 
 def split_arguments(text: str) -> list[str]:
@@ -237,6 +257,7 @@ def measure(name: str, registers: int, code: list[Instruction]) -> Kernel:
         whole=count(code, []),
         row_loop=count([code[i] for i in row_loop], [code[i] for i in rest]),
         has_loop=bool(loop),
+        flow=flow,
     )
 
 
@@ -246,9 +267,10 @@ def read(library: Path, pattern: str = "", arch: str = "sm_90") -> list[Kernel]:
     if not functions:
         raise MachineCodeError(f"{library} has no machine code for {arch}.")
     registers = parse_registers(dump(library, "--dump-resource-usage", arch))
+    tables = parse_tables(dump(library, "--dump-elf", arch))
     names = demangle(list(functions))
     kernels = [
-        measure(name, registers[mangled], code)
+        measure(name, registers[mangled], with_tables(code, tables.get(mangled, {})))
         for name, (mangled, code) in zip(names, functions.items(), strict=True)
         if re.search(pattern, name) and mangled in registers
     ]

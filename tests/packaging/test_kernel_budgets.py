@@ -6,8 +6,11 @@ from pathlib import Path
 import fusednorm
 import kernel_budgets
 import pytest
+import rows_budgets
 from fusednorm import _build_info
+from limits import MOST_OF_SKETCH
 from machine_code import read
+from occupancy import resident_threads
 
 GENERAL = ("Plain<true, false>", "General")
 CUDA = Path(fusednorm.__file__).parent / "libfusednorm_cuda.so"
@@ -21,11 +24,11 @@ needs_cuda = pytest.mark.skipif(
     "90" not in _build_info.CUDA_ARCHITECTURES, reason="BUILD WITHOUT sm_90"
 )
 def test_rows_kernels_keep_to_their_budgets():
-    kernels = read(CUDA, kernel_budgets.KERNELS)
+    kernels = read(CUDA, rows_budgets.KERNELS)
     assert kernels
-    budgets = kernel_budgets.load_budgets()
-    print(kernel_budgets.table(kernels, budgets))
-    found = kernel_budgets.all_faults(kernels, budgets)
+    budgets = rows_budgets.load_budgets()
+    print(kernel_budgets.table(rows_budgets, kernels, budgets))
+    found = kernel_budgets.all_faults(rows_budgets, kernels, budgets)
     assert not found, "\n".join(found)
 
 
@@ -48,11 +51,11 @@ def test_rows_kernels_keep_to_their_budgets():
 def test_resident_threads(registers, block, threads):
     # For 76 kernels of 45 to 162 registers the formula agreed with what
     # cudaOccupancyMaxActiveBlocksPerMultiprocessor said on an H200.
-    assert kernel_budgets.resident_threads(registers, block) == threads
+    assert resident_threads(registers, block) == threads
 
 
 def test_budgets_are_complete_and_differ():
-    budgets = kernel_budgets.load_budgets()
+    budgets = rows_budgets.load_budgets()
     assert len({each.instance for each in budgets}) == len(budgets)
     for budget in budgets:
         assert budget.source in ("measured", "compiled", "derived"), budget
@@ -60,28 +63,28 @@ def test_budgets_are_complete_and_differ():
         assert budget.blocks, budget
         # A limit of its own never lies far from that of the others.
         assert budget.limit is None or (
-            kernel_budgets.MOST_OF_SKETCH < budget.limit / budget.sketch < 1.45
+            MOST_OF_SKETCH < budget.limit / budget.sketch < 1.45
         ), budget
 
 
 def budget_for(kernel, sketch):
     """Returns a budget of a kernel's instance."""
-    instance = kernel_budgets.instance_of(kernel)
-    return kernel_budgets.Budget(instance, sketch, "measured", 1024, (128,), None)
+    instance = rows_budgets.instance_of(kernel)
+    return rows_budgets.Budget(instance, sketch, "measured", 1024, (128,), None)
 
 
 @needs_cuda
 def test_names_give_instances(samples, good_kernel):
-    instance = kernel_budgets.instance_of(good_kernel)
-    assert instance == kernel_budgets.Instance("forward", 2, 2, "lanes", True, False)
+    instance = rows_budgets.instance_of(good_kernel)
+    assert instance == rows_budgets.Instance("forward", 2, 2, "lanes", True, False)
     general = samples[good_kernel.name.replace(*GENERAL)]
-    assert kernel_budgets.instance_of(general) is None
+    assert rows_budgets.instance_of(general) is None
 
 
 @needs_cuda
 def test_good_kernel_keeps_to_its_budget(good_kernel):
     budget = budget_for(good_kernel, good_kernel.row_loop.instructions)
-    assert kernel_budgets.all_faults([good_kernel], [budget]) == []
+    assert kernel_budgets.all_faults(rows_budgets, [good_kernel], [budget]) == []
 
 
 @needs_cuda
@@ -98,41 +101,41 @@ def test_good_kernel_keeps_to_its_budget(good_kernel):
 )
 def test_budget_finds_the_fault(samples, good_kernel, sample, fault):
     kernel = dataclasses.replace(samples[sample], name=good_kernel.name)
-    found = kernel_budgets.faults(kernel, budget_for(good_kernel, sketch=8))
+    found = rows_budgets.faults(kernel, budget_for(good_kernel, sketch=8))
     assert any(fault in each for each in found), found
 
 
 @needs_cuda
 def test_budget_finds_too_many_registers(good_kernel):
     kernel = dataclasses.replace(good_kernel, registers=65)
-    (found,) = kernel_budgets.faults(kernel, budget_for(good_kernel, sketch=1000))
+    (found,) = rows_budgets.faults(kernel, budget_for(good_kernel, sketch=1000))
     assert "896 threads resident (65 registers), at least 1024" in found
 
 
 @needs_cuda
 def test_table_and_kernels_match_one_to_one(samples, good_kernel):
     budget = budget_for(good_kernel, sketch=1000)
-    (found,) = kernel_budgets.all_faults([good_kernel], [])
+    (found,) = kernel_budgets.all_faults(rows_budgets, [good_kernel], [])
     assert "no budget" in found
-    (found,) = kernel_budgets.all_faults([], [budget])
+    (found,) = kernel_budgets.all_faults(rows_budgets, [], [budget])
     assert "no kernel" in found
-    (found,) = kernel_budgets.all_faults([good_kernel], [budget, budget])
+    (found,) = kernel_budgets.all_faults(rows_budgets, [good_kernel], [budget, budget])
     assert "two budgets" in found
     local = samples["LocalArray"]
     general = dataclasses.replace(local, name=good_kernel.name.replace(*GENERAL))
-    (found,) = kernel_budgets.all_faults([good_kernel, general], [budget])
+    (found,) = kernel_budgets.all_faults(rows_budgets, [good_kernel, general], [budget])
     assert "local memory" in found
     unknown = dataclasses.replace(
         good_kernel, name=good_kernel.name.replace("Plain", "Other")
     )
     with pytest.raises(ValueError, match="Plain<centred, residual> or General"):
-        kernel_budgets.all_faults([unknown], [budget])
+        kernel_budgets.all_faults(rows_budgets, [unknown], [budget])
 
 
 @needs_cuda
 def test_table_for_the_documentation(good_kernel):
     budget = budget_for(good_kernel, sketch=1000)
-    row = kernel_budgets.table([good_kernel], [budget]).splitlines()[-1]
+    row = kernel_budgets.table(rows_budgets, [good_kernel], [budget]).splitlines()[-1]
     loop, registers = good_kernel.row_loop.instructions, good_kernel.registers
     assert row.startswith("| forward | 2 | 2 | lanes | yes | no | 1000 | 1250 | ")
     assert f"| {loop} | {registers} | " in row

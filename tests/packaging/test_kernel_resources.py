@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import fusednorm
-import kernel_budgets
 import pytest
+import rows_budgets
 from fusednorm import _build_info
 from instances import rows_instances
 
@@ -139,6 +139,6 @@ def test_every_kernel_on_every_architecture(kernels):
 @needs_cuda
 def test_number_of_kernels(kernels):
     # Pinned, because each costs build time and size for every architecture.
-    pinned = kernel_budgets.load_table()["kernels_per_architecture"]
+    pinned = rows_budgets.load_table()["kernels_per_architecture"]
     counts = collections.Counter(kernel["arch"] for kernel in kernels)
     assert set(counts.values()) == {pinned}, counts

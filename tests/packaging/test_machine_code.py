@@ -2,8 +2,8 @@
 
 import machine_code
 import pytest
-from control_flow import parse_instructions
 from fusednorm import _build_info
+from written_kernels import kernel_of
 
 needs_cuda = pytest.mark.skipif(
     _build_info.CUDA_VERSION is None,
@@ -68,16 +68,6 @@ def test_divisions_by_run_time_integers(samples, arguments):
 @needs_cuda
 def test_other_divisions(samples):
     assert samples["OtherDivisions"].row_loop.divisions == 0
-
-
-def kernel_of(text):
-    """Returns the kernel of instructions written one a line, at addresses 0, 10, ..."""
-    lines = [
-        f"        /*{16 * i:04x}*/                   {line.strip()} ;"
-        for i, line in enumerate(text.strip().splitlines())
-    ]
-    (code,) = parse_instructions("\n".join(["\t\tFunction : kernel", *lines])).values()
-    return machine_code.measure("kernel", 32, code)
 
 
 def test_code_behind_the_loop_counts_where_it_jumps_back():
