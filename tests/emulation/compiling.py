@@ -2,6 +2,8 @@
 
 An object is kept under a hash of all that went into it, so that going back to an older
 source costs nothing: that is what mutate.py does all the time.
+
+Usage: compiling.py. Compiles what the tests of this folder run, so that they need not.
 """
 
 import fcntl
@@ -152,3 +154,8 @@ def preload():
     """What a process must load first to run sanitized code in a library."""
     path = run([COMPILER, "-print-file-name=libasan.so"]).strip()
     return path if os.path.isabs(path) else ""
+
+
+if __name__ == "__main__":
+    for wanted in (KERNELS, TOYS):
+        print(library(wanted))
