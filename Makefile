@@ -39,6 +39,10 @@ gan: $(VENV)/.demo ## Train a WGAN-GP, whose loss differentiates a gradient thro
 test: $(VENV)/.test ## Run the whole test suite against the installed wheel
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
+.PHONY: emulation
+emulation: ## Compile the CUDA kernels for tests on the CPU, which else do it themselves
+	$(PYTHON) tests/emulation/compiling.py
+
 # The pages link to files all over the repository: the site is made of links to it.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests
 
@@ -93,6 +97,15 @@ $(VENV)/.demo $(VENV)/.docs $(VENV)/.test: $(VENV)/.%: $(WHEEL)
 	$(PIP) install "$$(ls dist/*.whl)[$*]"
 	$(PIP) install --force-reinstall --no-deps dist/*.whl
 	touch $@
+
+# All of them at once, for who needs all: pip resolves and installs once.
+.PHONY: extras
+extras: $(VENV)/.extras ## Install the wheel with what demo, gan, docs and test need
+
+$(VENV)/.extras: $(WHEEL)
+	$(PIP) install "$$(ls dist/*.whl)[demo,docs,test]"
+	$(PIP) install --force-reinstall --no-deps dist/*.whl
+	touch $(addprefix $(VENV)/.,demo docs test) $@
 
 $(VENV)/.lint: $(CREATED) pyproject.toml
 	$(PIP) install --group lint

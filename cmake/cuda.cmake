@@ -100,21 +100,44 @@ set_target_properties(fusednorm_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_link_libraries(fusednorm_cuda PRIVATE
   fusednorm_plan fusednorm_core CUDA::cudart_static)
 
-# The kernels: cuda/instance.cu for each line of the list and each of its data types.
+# The kernels: cuda/instance.cu for each line of the list and each of its data types. Of
+# a compilation, CUDA's headers take seconds for each architecture, and the smallest
+# kernels no more than that. So two types share one, or all types of the smallest.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS cuda/instances.txt)
+set(small_lines mask_BackwardArgs columns_ParamSums)
 file(STRINGS cuda/instances.txt lines REGEX "^[^#]")
 foreach(line IN LISTS lines)
   string(REPLACE " " ";" types "${line}")
   list(POP_FRONT types scheme args)
   foreach(type IN LISTS types)
-    set(instance fusednorm_cuda_${scheme}_${args}_${type})
-    add_library(${instance} OBJECT cuda/instance.cu)
-    fusednorm_cuda_options(${instance})
-    target_compile_definitions(${instance} PRIVATE
-      FUSEDNORM_SCHEME=${scheme} FUSEDNORM_ARGS=${args} FUSEDNORM_DATA=${type})
-    target_sources(fusednorm_cuda PRIVATE $<TARGET_OBJECTS:${instance}>)
-    list(APPEND instances ${instance})
+    set(unit ${scheme}_${args})
+    if(NOT unit IN_LIST small_lines)
+      if(type MATCHES "^(Half|Bfloat16)$")
+        string(APPEND unit _16bit)
+      else()
+        string(APPEND unit _wide)
+      endif()
+    endif()
+    list(APPEND units ${unit})
+    string(APPEND source_of_${unit}
+      "#define FUSEDNORM_SCHEME ${scheme}\n"
+      "#define FUSEDNORM_ARGS ${args}\n"
+      "#define FUSEDNORM_DATA ${type}\n"
+      "#include \"cuda/instance.cu\"\n"
+      "#undef FUSEDNORM_SCHEME\n"
+      "#undef FUSEDNORM_ARGS\n"
+      "#undef FUSEDNORM_DATA\n")
   endforeach()
+endforeach()
+list(REMOVE_DUPLICATES units)
+foreach(unit IN LISTS units)
+  set(source "${CMAKE_CURRENT_BINARY_DIR}/instances/${unit}.cu")
+  file(CONFIGURE OUTPUT "${source}" CONTENT "${source_of_${unit}}" @ONLY)
+  set(instance fusednorm_cuda_${unit})
+  add_library(${instance} OBJECT "${source}")
+  fusednorm_cuda_options(${instance})
+  target_sources(fusednorm_cuda PRIVATE $<TARGET_OBJECTS:${instance}>)
+  list(APPEND instances ${instance})
 endforeach()
 fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
 install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)

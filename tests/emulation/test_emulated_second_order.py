@@ -17,52 +17,64 @@ from emulated_norms import (
 )
 from emulated_second_order import check, draw, saved, second_order
 from reference import Norm
-from test_kernels import SCHEMES, group, layer, name_of, rms, same_bits
+from test_kernels import (
+    SCHEMES,
+    group,
+    layer,
+    missed,
+    name_of,
+    rms,
+    same_bits,
+    with_types,
+)
 
 DEVICES = (SMALL, CLUSTERS, ROOMY, LONELY)
 
-# Around the boundaries of accesses, teams, blocks, slices, tiles and slabs.
-CASES = [
-    (layer(), (7, 1)),
-    (layer(), (37, 8)),
-    (layer(), (9, 65)),
-    (layer(), (5, 256)),
-    (layer(), (3, 600)),
-    (layer(), (40, 768)),
-    (layer(), (4, 2051)),
-    (layer(), (3, 4104)),
-    (layer(), (2, 9000)),
-    (layer(), (1, 40008)),
-    (rms(), (5, 100)),
-    (rms(zero_centered=True), (2, 9001)),
-    (group(5), (600, 10)),
-    (group(3), (2, 7803)),
-    (group(4), (2, 50, 40)),
-    (group(3), (2, 100, 2, 6)),
-    (group(2), (1, 3000, 16)),
-    (group(2), (1, 30, 2080)),
-    (group(1), (2, 30, 1500)),
-    (group(3), (1, 90, 399)),
-    (group(-1), (2, 300, 24)),
-    (group(2), (40, 6, 24)),
-    (group(2, 1), (3, 8, 49)),
-    (group(2, 1), (3, 8, 64)),
-    (group(3, 1), (2, 6, 1030)),
-    (group(-1, 1), (70, 3, 5)),
-    (group(-1, 1), (2, 2, 2000)),
-    (group(2, 1), (1, 4, 9000)),
-    (group(2, 2), (3, 5, 4, 6)),
-    (group(2, 2), (1, 50, 4, 9)),
-    (layer(1), (3, 26, 260)),
-    (layer(1), (2, 500, 33)),
-    (layer(1), (1, 3000, 40)),
-    (layer(1), (5, 3, 7)),
-    (rms(1), (2, 50, 33)),
+# Around the boundaries of accesses, teams, blocks, slices, tiles and slabs. As in
+# test_kernels.py, all run in float32, and each in one other type at least.
+TYPED_CASES = [
+    (layer(), (7, 1), "float16 bfloat16 float64"),
+    (layer(), (37, 8), "float16 bfloat16 float64"),
+    (layer(), (9, 65), "float16"),
+    (layer(), (5, 256), "bfloat16"),
+    (layer(), (3, 600), "float64"),
+    (layer(), (40, 768), "float16"),
+    (layer(), (4, 2051), "bfloat16"),
+    (layer(), (3, 4104), "float64"),
+    (layer(), (2, 9000), "float16"),
+    (layer(), (1, 40008), "bfloat16"),
+    (rms(), (5, 100), "float16 bfloat16 float64"),
+    (rms(zero_centered=True), (2, 9001), "float64"),
+    (group(5), (600, 10), "float64"),
+    (group(3), (2, 7803), "float16"),
+    (group(4), (2, 50, 40), "bfloat16"),
+    (group(3), (2, 100, 2, 6), "float64"),
+    (group(2), (1, 3000, 16), "float16"),
+    (group(2), (1, 30, 2080), "bfloat16"),
+    (group(1), (2, 30, 1500), "float64"),
+    (group(3), (1, 90, 399), "float16 bfloat16"),
+    (group(-1), (2, 300, 24), "float64"),
+    (group(2), (40, 6, 24), "float16"),
+    (group(2, 1), (3, 8, 49), "float64"),
+    (group(2, 1), (3, 8, 64), "float16 bfloat16"),
+    (group(3, 1), (2, 6, 1030), "float16 bfloat16"),
+    (group(-1, 1), (70, 3, 5), "bfloat16"),
+    (group(-1, 1), (2, 2, 2000), "float64"),
+    (group(2, 1), (1, 4, 9000), "float64"),
+    (group(2, 2), (3, 5, 4, 6), "float16 bfloat16"),
+    (group(2, 2), (1, 50, 4, 9), "float16 bfloat16 float64"),
+    (layer(1), (3, 26, 260), "float16"),
+    (layer(1), (2, 500, 33), "bfloat16"),
+    (layer(1), (1, 3000, 40), "float64"),
+    (layer(1), (5, 3, 7), "float64"),
+    (rms(1), (2, 50, 33), "float16 bfloat16 float64"),
 ]
+CASES = [(norm, shape) for norm, shape, _ in TYPED_CASES]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-@pytest.mark.parametrize(("norm", "shape"), CASES, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape", "dtype"), with_types(TYPED_CASES), ids=name_of
+)
 def test_values(emulated, norm, shape, dtype, rng):
     seen = []
     for number, device in enumerate(DEVICES):
@@ -85,6 +97,21 @@ def test_the_cases_reach_every_kernel(emulated, dtype):
         found.add((geometry["tiles"], geometry["runs"], geometry["width"] > 1))
     walks = ((0, 0), (0, 1), (1, 0))  # rows, runs, tiles
     assert found == {(*walk, wide) for walk in walks for wide in (False, True)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=name_of)
+def test_no_type_misses_what_only_other_cases_reach(emulated, dtype):
+    def of_case(norm, shape):
+        found = set()
+        for device in DEVICES:
+            made = plan(emulated, norm, shape, dtype, device, which="second_order")
+            geometry = made["geometry"]
+            walk = (geometry["tiles"], geometry["runs"], geometry["width"] > 1)
+            found.add((*walk, norm.centred, made["cluster"] > 1, *made["kernels"]))
+            found |= {(name, n > 1) for name, n in geometry.items()}
+        return found
+
+    assert missed(of_case, TYPED_CASES, dtype) == {}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)

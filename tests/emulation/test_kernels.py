@@ -42,65 +42,77 @@ DEVICES = {"small": SMALL, "clusters": CLUSTERS, "roomy": ROOMY, "lonely": LONEL
 
 # Around the boundaries of vectors, warps, blocks, clusters, slices, tiles and slabs.
 # Lengths are in elements; what each means depends on the type, so that each case
-# reaches other kernels for other types.
-CASES = [
-    (layer(), (7, 1)),
-    (layer(), (5, 10)),
-    (layer(), (37, 8)),
-    (layer(), (7, 64)),
-    (layer(), (9, 65)),
-    (layer(), (9, 128)),
-    (layer(), (5, 256)),
-    (layer(), (3, 511)),
-    (layer(), (3, 512)),
-    (layer(), (3, 600)),
-    (layer(), (9, 1024)),
-    (layer(), (3, 2048)),
-    (layer(), (4, 2051)),
-    (layer(), (4, 4096)),
-    (layer(), (3, 4104)),
-    (layer(), (3, 8192)),
-    (layer(), (3, 9000)),
-    (layer(), (8, 9001)),
-    (layer(), (2, 16384)),
-    (layer(), (8, 20000)),
-    (layer(), (1, 40008)),
-    (rms(), (5, 100)),
-    (rms(), (2, 1023)),
-    (rms(), (2, 20001)),
-    (rms(zero_centered=True), (1, 30000)),
-    (group(5), (6, 35)),
-    (group(7), (5, 56)),
-    (group(4), (2, 50, 40)),
-    (group(3), (2, 100, 2, 6)),
-    (group(2), (3, 7, 2)),
-    (group(2), (1, 3000, 16)),
-    (group(2), (1, 300, 2080)),
-    (group(1), (2, 30, 1500)),
-    (group(3), (1, 90, 399)),
-    (group(1), (1, 40, 2050)),
-    (group(-1), (2, 300, 24)),
-    (group(-1), (1, 6000, 8)),
-    (group(2, 1), (3, 8, 49)),
-    (group(2, 1), (3, 8, 64)),
-    (group(2, 1), (2, 70, 12)),
-    (group(3, 1), (2, 6, 1030)),
-    (group(-1, 1), (3, 8, 64)),
-    (group(-1, 1), (2, 3, 5)),
-    (group(-1, 1), (2, 2, 2000)),
-    (group(2, 1), (1, 4, 20000)),
-    (group(1, 1), (1, 3, 7001)),
-    (group(-1, 1), (1, 2, 30001)),
-    (group(1, 1), (1, 2, 33000)),
-    (group(2, 2), (3, 5, 4, 6)),
-    (group(2, 2), (1, 50, 4, 9)),
-    (layer(1), (3, 26, 260)),
-    (layer(1), (2, 500, 33)),
-    (layer(1), (1, 3000, 40)),
-    (layer(1), (5, 3, 7)),
-    (rms(1), (2, 50, 33)),
-    (rms(1), (1, 2000, 17)),
+# reaches other kernels for other types. All run in float32, and each in one other type
+# at least: in those which together reach all kernels that all cases would reach.
+TYPED_CASES = [
+    (layer(), (7, 1), "float16 float64"),
+    (layer(), (5, 10), "float16"),
+    (layer(), (37, 8), "float16 float64"),
+    (layer(), (7, 64), "bfloat16"),
+    (layer(), (9, 65), "float16 bfloat16 float64"),
+    (layer(), (9, 128), "bfloat16"),
+    (layer(), (5, 256), "float64"),
+    (layer(), (3, 511), "bfloat16 float64"),
+    (layer(), (3, 512), "float16 bfloat16"),
+    (layer(), (3, 600), "float16 bfloat16 float64"),
+    (layer(), (9, 1024), "float16 bfloat16"),
+    (layer(), (3, 2048), "float16 bfloat16"),
+    (layer(), (4, 2051), "float16 float64"),
+    (layer(), (4, 4096), "float16"),
+    (layer(), (3, 4104), "float16 bfloat16"),
+    (layer(), (3, 8192), "float16 bfloat16"),
+    (layer(), (3, 9000), "float16 bfloat16"),
+    (layer(), (8, 9001), "bfloat16"),
+    (layer(), (2, 16384), "float16 bfloat16"),
+    (layer(), (8, 20000), "float64"),
+    (layer(), (1, 40008), "float16"),
+    (rms(), (5, 100), "float16 bfloat16 float64"),
+    (rms(), (2, 1023), "float16 bfloat16 float64"),
+    (rms(), (2, 20001), "float16 bfloat16 float64"),
+    (rms(zero_centered=True), (1, 30000), "float16 bfloat16 float64"),
+    (group(5), (6, 35), "bfloat16"),
+    (group(7), (5, 56), "float16"),
+    (group(4), (2, 50, 40), "float16 bfloat16 float64"),
+    (group(3), (2, 100, 2, 6), "float64"),
+    (group(2), (3, 7, 2), "float16"),
+    (group(2), (1, 3000, 16), "bfloat16"),
+    (group(2), (1, 300, 2080), "float16 bfloat16"),
+    (group(1), (2, 30, 1500), "float64"),
+    (group(3), (1, 90, 399), "float64"),
+    (group(1), (1, 40, 2050), "float16 bfloat16 float64"),
+    (group(-1), (2, 300, 24), "float16 bfloat16 float64"),
+    (group(-1), (1, 6000, 8), "float16"),
+    (group(2, 1), (3, 8, 49), "float64"),
+    (group(2, 1), (3, 8, 64), "float16 bfloat16"),
+    (group(2, 1), (2, 70, 12), "float16 bfloat16 float64"),
+    (group(3, 1), (2, 6, 1030), "bfloat16"),
+    (group(-1, 1), (3, 8, 64), "bfloat16"),
+    (group(-1, 1), (2, 3, 5), "bfloat16"),
+    (group(-1, 1), (2, 2, 2000), "float16 bfloat16"),
+    (group(2, 1), (1, 4, 20000), "float16 bfloat16 float64"),
+    (group(1, 1), (1, 3, 7001), "float16 bfloat16 float64"),
+    (group(-1, 1), (1, 2, 30001), "float16 bfloat16 float64"),
+    (group(1, 1), (1, 2, 33000), "float16 bfloat16 float64"),
+    (group(2, 2), (3, 5, 4, 6), "float64"),
+    (group(2, 2), (1, 50, 4, 9), "float16 bfloat16 float64"),
+    (layer(1), (3, 26, 260), "float16"),
+    (layer(1), (2, 500, 33), "bfloat16"),
+    (layer(1), (1, 3000, 40), "float64"),
+    (layer(1), (5, 3, 7), "float64"),
+    (rms(1), (2, 50, 33), "float16 bfloat16 float64"),
+    (rms(1), (1, 2000, 17), "float16"),
 ]
+CASES = [(norm, shape) for norm, shape, _ in TYPED_CASES]
+
+
+def with_types(typed):
+    """Returns each case in float32 and in each of its other types."""
+    return [
+        (norm, shape, dtype)
+        for norm, shape, others in typed
+        for dtype in DTYPES
+        if dtype == np.float32 or dtype.__name__ in others.split()
+    ]
 
 
 def name_of(value):
@@ -111,9 +123,8 @@ def name_of(value):
     return getattr(value, "__name__", None)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-@pytest.mark.parametrize(("norm", "shape"), CASES, ids=name_of)
-def test_values_and_gradients(emulated, norm, shape, dtype, rng):
+def devices_and_options(emulated, norm, shape, dtype):
+    """Yields devices, of which no two take the same kernels, and options for each."""
     seen = []
     for number, device in enumerate((SMALL, CLUSTERS, ROOMY, LONELY)):
         plans = [
@@ -121,10 +132,20 @@ def test_values_and_gradients(emulated, norm, shape, dtype, rng):
             for which in ("forward", "backward")
         ]
         if plans in seen:
-            continue  # another device with the same kernels
+            continue
         seen.append(plans)
         # All orders of threads, and dsum and the gradients of statistics, in turn.
-        options = Options(residual=number % 2 == 1, statistics=True, order=3 * number)
+        yield (
+            device,
+            Options(residual=number % 2 == 1, statistics=True, order=3 * number),
+        )
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "dtype"), with_types(TYPED_CASES), ids=name_of
+)
+def test_values_and_gradients(emulated, norm, shape, dtype, rng):
+    for device, options in devices_and_options(emulated, norm, shape, dtype):
         check(emulated, norm, shape, dtype, rng, device, options)
 
 
@@ -215,6 +236,51 @@ def test_the_cases_reach_every_kernel(emulated, dtype, which):
         itertools.product(["lines"], of_lines), itertools.product(["runs"], of_runs)
     )
     assert several >= set(wanted)
+
+
+def ways(emulated, norm, shape, dtype):
+    """Returns the kernels that `test_values_and_gradients` runs for a case.
+
+    With what is a template argument of `rows` besides, whether blocks form clusters,
+    and what `stream` has several of.
+    """
+    found = set()
+    for (device, options), which in itertools.product(
+        devices_and_options(emulated, norm, shape, dtype), ("forward", "backward")
+    ):
+        made = plan(emulated, norm, shape, dtype, device, options, which)
+        kernel, residual = kernel_of(made), options.residual
+        arguments = (norm.centred, residual) if kernel[0] == "rows" else ()
+        found.add((which, kernel, *arguments, made["cluster"] > 1))
+        found.add((which, *made["kernels"]))
+        if kernel[0] == "stream":
+            many = [name for name, n in made["geometry"].items() if n > 1]
+            found |= {(which, kernel, name) for name in many}
+    return found
+
+
+def missed(ways_of, typed, dtype):
+    """Returns the ways that only cases reach which do not run in a type.
+
+    `ways_of`: returns those of a norm and a shape. Each with the cases that reach it:
+    add the type to one of them.
+    """
+    run, others = set(), {}
+    for norm, shape, types in typed:
+        if np.dtype(dtype).name in ["float32", *types.split()]:
+            run |= ways_of(norm, shape)
+        else:
+            for way in ways_of(norm, shape):
+                others.setdefault(way, []).append((norm, shape))
+    return {way: cases for way, cases in others.items() if way not in run}
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=name_of)
+def test_no_type_misses_what_only_other_cases_reach(emulated, dtype):
+    def of_case(norm, shape):
+        return ways(emulated, norm, shape, dtype)
+
+    assert missed(of_case, TYPED_CASES, dtype) == {}
 
 
 # One of each scheme, small.
