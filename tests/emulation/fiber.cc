@@ -21,6 +21,8 @@ namespace {
 
 // Debug frames under AddressSanitizer are large.
 constexpr size_t kStackBytes = 256 << 10;
+// More than the frames that a thread does not return from: Main, and what calls it.
+constexpr size_t kMainBytes = 4 << 10;
 
 #if defined(__x86_64__)
 // Pushes what the ABI wants preserved, swaps *saved with the stack pointer, pops.
@@ -92,8 +94,9 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   done_ = false;
   fake_stack_ = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
-  // The previous thread on this stack did not return from all of its frames.
-  __asan_unpoison_memory_region(stack_, kStackBytes);
+  // The previous thread on this stack has returned from its kernel, but not from Main
+  // and what calls it. The shadow of all stacks together would not fit into a cache.
+  __asan_unpoison_memory_region(stack_ + kStackBytes - kMainBytes, kMainBytes);
 #endif
 #if defined(__x86_64__)
   // What the first switch pops: six registers and where to go, the stack 16-byte
