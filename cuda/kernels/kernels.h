@@ -1,6 +1,5 @@
 // How kernels are started: nothing is decided here. Each function is instantiated for a
-// data type in an object of its own (cuda/instance.cu), so that they compile in
-// parallel.
+// data type by cuda/instance.cu, in several objects, so that they compile in parallel.
 #pragma once
 
 #include "core/status.h"

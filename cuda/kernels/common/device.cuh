@@ -8,7 +8,6 @@
 #include "emulation/device.h"
 #else
 
-#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -150,7 +149,7 @@ class Shared {
   // Set, and before one that the other block waits for before it goes on or ends.
   FUSEDNORM_DEVICE T GetFrom(int rank, int64_t i) const {
 #if __CUDA_ARCH__ >= 900
-    return *cooperative_groups::this_cluster().map_shared_rank(data_ + i, rank);
+    return *static_cast<const T*>(__cluster_map_shared_rank(data_ + i, rank));
 #else
     return data_[i];
 #endif
