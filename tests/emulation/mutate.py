@@ -360,7 +360,7 @@ MUTANTS = [
     Mutant(
         QUEUE,
         "device::AddAcquireRelease(Arrived(set))",
-        "device::TakeTicket(Arrived(set))",
+        "device::TakeTicket(reinterpret_cast<uint64_t*>(Arrived(set)))",
         0,
         KERNELS,
     ),
