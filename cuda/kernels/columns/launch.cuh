@@ -17,6 +17,12 @@ Status Start(const ParamSums& params, const Plan& plan, Stream stream) {
                         params);
 }
 
+// For ParamSums there are objects of their own: no others have this kernel, too.
+extern template Status Start<float>(const ParamSums&, const Plan&, Stream);
+extern template Status Start<Half>(const ParamSums&, const Plan&, Stream);
+extern template Status Start<Bfloat16>(const ParamSums&, const Plan&, Stream);
+extern template Status Start<double>(const ParamSums&, const Plan&, Stream);
+
 // The features of the two kernels: the first one has no use for a residual.
 template <class T, class OfSums, class OfGradient>
 Status StartLongRows(const BackwardArgs& args, const Plan& plan, Stream stream) {
