@@ -405,7 +405,7 @@ MUTANTS = [
         0,
         KERNELS,
     ),
-    Mutant(LINES_BACK, "part = lane / static_cast<int>(g.part_lanes);", "", 0, KERNELS),
+    Mutant(LINES_BACK, "turn * parts) + at", "turn) + at", 0, KERNELS),
     Mutant(LINES_BACK, "copy < g.copies; ++copy", "copy < 1; ++copy", 0, KERNELS),
     Mutant(RUNS_BACK, "run, place.piece), plain", "run, 0), plain", 0, KERNELS),
     Mutant(RUN_SLAB, "left < g.piece ? left : g.piece", "g.piece", 0, KERNELS),

@@ -173,19 +173,16 @@ struct LinesBackward {
                                  C* with_xhat) const {
     const int row_team = 1 << stream.join_row_bits;
     const int parts = g.parts.divisor();
-    int part = 0, in_part = group * LanesOfGroup(set) + lane;
-    if (parts > 1) {
-      part = lane / static_cast<int>(g.part_lanes);
-      in_part = lane - part * static_cast<int>(g.part_lanes);
-    }
+    // The parts of a turn stand one after the other, so this counts on over them.
+    const int of_tile = group * LanesOfGroup(set) + lane;
     C a = 0, b = 0;
     if (has) {
       for (int copy = 0; copy < g.copies; ++copy) {
-        const int at = in_part + copy * g.copy_lanes.divisor();
+        const int at = of_tile + copy * g.copy_lanes.divisor();
 #pragma unroll 4
         for (int turn = member; turn < stream.turns; turn += row_team) {
-          const SumPair<C> sums = FetchSums<C>(
-              SlabSums(args, stream.order), AtOfSlab(of_set, turn * parts + part) + at);
+          const SumPair<C> sums = FetchSums<C>(SlabSums(args, stream.order),
+                                               AtOfSlab(of_set, turn * parts) + at);
           a += sums.plain;
           b += sums.with_xhat;
         }
@@ -196,7 +193,6 @@ struct LinesBackward {
     if (!has || member != 0) return;
     C gamma = 1;
     if (GammaWaits()) {
-      const int of_tile = group * LanesOfGroup(set) + lane;
       gamma = GammaAt<T>(args.affine, ParamOfLane(g, set, set.first_lane, of_tile));
       const int64_t unit = UnitOfParams(g, set.outer, 1, 0);
       const int64_t at = unit * (g.line / g.copies) + set.first_lane + of_tile;
