@@ -24,8 +24,8 @@ def problems(draw):
         elements *= size
     op = draw(st.sampled_from(["group_norm", "layer_norm", "rms_norm"]))
     first = draw(st.integers(1, len(shape) - 1))
-    # A block of the second order has 32 columns, or more: too many blocks for a grid, if
-    # the tensor has a terabyte.
+    # A block of the second order has 32 columns, or more: of a terabyte those are too
+    # many blocks for a grid.
     orders = ["second_order"] if elements < 1 << 35 else []
     direction = draw(st.sampled_from(["forward", "backward", *orders]))
     arguments = {"axes": [first], "groups": 0, "direction": direction}
