@@ -88,6 +88,13 @@ else:
             )
 
 
+# The default of `mask` in the calls of layers. Where the default is `None`, Keras 3
+# passes the mask of the inputs itself, and writes it into the graph of a functional
+# model: as one more argument of the call, which Keras's own layers refuse, and with the
+# operation that computes it, which an `.h5` file cannot hold.
+MASK_OF_INPUTS = "the mask of the inputs"
+
+
 def pass_mask(source: Any, target: Any) -> None:
     """Gives `target` the mask of `source`, as Keras does for a layer's first output."""
     mask = mask_of(source)

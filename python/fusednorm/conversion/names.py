@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from fusednorm import layers
-from fusednorm._keras import keras
+from fusednorm._keras import LEGACY, keras
 
 _OF_KERAS = ("GroupNormalization", "LayerNormalization", "RMSNormalization")
 _OF_ADDONS = ("GroupNormalization", "InstanceNormalization")
@@ -38,15 +38,17 @@ def of_keras() -> dict[type, type]:
     }
 
 
+def meant(ours: type) -> dict[str, Any]:
+    """Returns our arguments as they are where Keras's layer, without them, is meant."""
+    return {"use_mask": LEGACY} if ours is layers.GroupNormalization else {}
+
+
 def replacement(cls: type) -> type | None:
     """Returns the class of ours that replaces a class of layers, if one does.
 
     A class counts by what it is registered as, so that a copy of Addons' layers in the
     user's own code does too.
     """
-    # What `patch_keras` makes is one of ours, saved under another name.
-    if stands_for := getattr(cls, "stands_for", None):
-        return of_keras()[stands_for]
     package, _, name = keras.saving.get_registered_name(cls).rpartition(">")
     named = name if package == "Addons" and name in _OF_ADDONS else None
     return of_keras().get(cls, named and getattr(layers, named))
@@ -63,9 +65,9 @@ def original(layer: keras.layers.Layer) -> tuple[type, dict[str, Any]] | None:
     if cls is layers.InstanceNormalization:
         cls, config["groups"] = layers.GroupNormalization, -1
     for theirs, ours in of_keras().items():
-        if cls is ours or getattr(cls, "stands_for", None) is theirs:
+        if cls is ours:
             return theirs, _in_terms_of(theirs, config)
-    if issubclass(cls, layers.RMSNormalization):
+    if cls is layers.RMSNormalization:
         raise ValueError("this Keras has no RMSNormalization")
     return None
 

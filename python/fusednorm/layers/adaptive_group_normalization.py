@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import keras
+from fusednorm._keras import MASK_OF_INPUTS, keras
 from fusednorm.layers.base import Normalization
 
 
@@ -124,7 +124,7 @@ class AdaptiveGroupNormalization(Normalization):
         self.projection.build(condition)
         super().build(input_shape)
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = MASK_OF_INPUTS) -> Any:
         """Normalizes the first of `inputs`, scaled and shifted by the second."""
         data, condition = _pair("tensors", inputs)
         mask = self._counted(data, self.compute_mask(inputs, mask))

@@ -101,8 +101,8 @@ class Normalization(_keras.Layer):
         """Returns the mask of the positions that count in the statistics, if any."""
         if not self.use_mask:
             return None
-        # Keras gives it only to layers that are called with one tensor.
-        return _keras.mask_of(inputs) if mask is None else mask
+        given = mask is not None and mask is not _keras.MASK_OF_INPUTS
+        return mask if given else _keras.mask_of(inputs)
 
     def _ops(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the layer calls the functional API."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import LEGACY, keras
+from fusednorm._keras import LEGACY, MASK_OF_INPUTS, keras
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -142,7 +142,9 @@ class GroupNormalization(AffineNormalization):
         channels = _checks.channels(self.groups, self.axis, input_shape)
         return _checks.known([channels], self.axis, input_shape)
 
-    def call(self, inputs: Any, residual: Any = None, mask: Any = None) -> Any:
+    def call(
+        self, inputs: Any, residual: Any = None, mask: Any = MASK_OF_INPUTS
+    ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
         mask = self._counted(inputs, mask)
         x, residual, gamma, beta = self._operands(

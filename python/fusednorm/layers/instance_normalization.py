@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from fusednorm import _checks, _keras
-from fusednorm._keras import keras
+from fusednorm._keras import MASK_OF_INPUTS, keras
 from fusednorm.layers import running_statistics
 from fusednorm.layers.group_normalization import GroupNormalization
 
@@ -174,7 +174,7 @@ class InstanceNormalization(GroupNormalization):
         inputs: Any,
         residual: Any = None,
         training: Any = None,
-        mask: Any = None,
+        mask: Any = MASK_OF_INPUTS,
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
         if not self.track_running_stats:
