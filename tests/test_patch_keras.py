@@ -135,6 +135,17 @@ def test_keras_files_load_with_our_layers(x, tmp_path):
         assert int(loaded.optimizer.iterations) == 1
 
 
+@every_name
+def test_masks_go_as_far_as_they_do_in_keras(name):
+    embedded = layers.Embedding(4, 8, mask_zero=True)(np.array([[1, 2, 0]]))
+    theirs = make(name)(embedded)
+    with fusednorm.patch_keras():
+        layer = make(name)
+    for ours in (layer, type(layer).from_config(layer.get_config())):
+        y = ours(embedded)
+        assert hasattr(y, "_keras_mask") is hasattr(theirs, "_keras_mask")
+
+
 def test_models_of_others_are_built_with_our_layers(rng):
     def make():
         return keras.applications.ConvNeXtTiny(

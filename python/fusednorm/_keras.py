@@ -78,7 +78,8 @@ else:
             _checks.floating(residual.dtype, "residual")
             _checks.residual_shape(list(residual.shape), list(inputs.shape))
             total = keras.KerasTensor(y.shape, dtype=y.dtype)
-            pass_mask(inputs, total)
+            if self.supports_masking:
+                pass_mask(inputs, total)
             return y, total
 
         def add_statistic(self, **kwargs: Any) -> Any:

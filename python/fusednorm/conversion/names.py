@@ -40,7 +40,10 @@ def of_keras() -> dict[type, type]:
 
 def meant(ours: type) -> dict[str, Any]:
     """Returns our arguments as they are where Keras's layer, without them, is meant."""
-    return {"use_mask": LEGACY} if ours is layers.GroupNormalization else {}
+    if ours is layers.GroupNormalization:
+        return {"use_mask": LEGACY}
+    # tf_keras has no RMSNormalization, and so nothing that could be meant.
+    return {"pass_mask": LEGACY} if ours is layers.RMSNormalization else {}
 
 
 def replacement(cls: type) -> type | None:
@@ -80,11 +83,11 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
     """
     known = arguments(theirs)
     for name, value in config.items():
-        # Keras's layers are portable, and without masks `use_mask` says nothing.
+        # Keras's layers are portable, and without masks the other two say nothing.
         if (
             name not in known
             and value not in (None, False)
-            and name not in ("portable", "use_mask")
+            and name not in ("portable", "use_mask", "pass_mask")
         ):
             raise ValueError(f"Keras's layer has no {name}={value!r}")
     return {name: value for name, value in config.items() if name in known}

@@ -37,6 +37,7 @@ class Normalization(_keras.Layer):
         epsilon: Float added to the variance.
         activation: Fused activation: `None`, its name, or its Keras function.
         portable: Whether to run as plain TensorFlow ops, as in `fusednorm.portable`.
+        pass_mask: Whether the outputs carry the mask of the input.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
@@ -47,6 +48,7 @@ class Normalization(_keras.Layer):
         epsilon: float,
         activation: Any,
         portable: bool = False,
+        pass_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,7 +57,7 @@ class Normalization(_keras.Layer):
         name = activation_name(activation)
         self.activation = None if name == "none" else name
         self.portable = portable
-        self.supports_masking = True
+        self.supports_masking = bool(pass_mask)
 
     @property
     def supports_jit(self) -> bool:
@@ -113,7 +115,8 @@ class Normalization(_keras.Layer):
         if not isinstance(outputs, tuple):
             return tf.cast(outputs, self.compute_dtype)
         y, total = (tf.cast(output, self.compute_dtype) for output in outputs)
-        _keras.pass_mask(inputs, total)
+        if self.supports_masking:
+            _keras.pass_mask(inputs, total)
         return y, total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
@@ -130,6 +133,7 @@ class Normalization(_keras.Layer):
             "activation": self.activation,
             # Left out where it says nothing, for Keras's own layers do not take it.
             **({"portable": True} if self.portable else {}),
+            **({} if self.supports_masking else {"pass_mask": False}),
         }
 
 

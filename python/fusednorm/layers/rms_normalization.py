@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import keras
+from fusednorm._keras import LEGACY, keras
 from fusednorm.layers.base import Normalization
 
 
@@ -24,7 +24,8 @@ class RMSNormalization(Normalization):
 
     A drop-in for `keras.layers.RMSNormalization`: the same arguments, weight and
     results, computed by one op forward and one backward. It also takes axes that
-    are not the last, passes masks on, and in mixed precision computes in float32.
+    are not the last, passes masks on unless `pass_mask=False`, and in mixed precision
+    computes in float32.
 
     `scale` spans the axes of `inputs` specified in `axis`, in increasing order,
     whatever the order in `axis`.
@@ -39,6 +40,9 @@ class RMSNormalization(Normalization):
         zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
             to zeros, so that weight decay pulls towards no scaling (as in Gemma).
             Defaults to `False`: multiply by `scale`, initialized to ones.
+        pass_mask: Whether the output carries the mask of the input, as that of Keras's
+            layer does not. Defaults to `True`; to `False` where a configuration does
+            not say, which is then one of Keras's layer.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`.
 
@@ -74,12 +78,14 @@ class RMSNormalization(Normalization):
         epsilon: float = 1e-6,
         activation: Any = None,
         zero_centered: bool = False,
+        pass_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             axis=_checks.integer_axes(axis),
             epsilon=epsilon,
             activation=activation,
+            pass_mask=pass_mask,
             **kwargs,
         )
         self.zero_centered = zero_centered
@@ -110,6 +116,15 @@ class RMSNormalization(Normalization):
             )
         return self._results(inputs, outputs)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RMSNormalization:
+        """Makes the layer from its configuration, or from that of Keras's layer."""
+        return super().from_config({"pass_mask": LEGACY, **config})
+
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
-        return {**super().get_config(), "zero_centered": self.zero_centered}
+        return {
+            **super().get_config(),
+            "zero_centered": self.zero_centered,
+            "pass_mask": self.supports_masking,
+        }
