@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -105,6 +105,13 @@ class Normalization(_keras.Layer):
             return None
         given = mask is not None and mask is not _keras.MASK_OF_INPUTS
         return mask if given else _keras.mask_of(inputs)
+
+    def _on_values(self, norm: Callable[..., Any], inputs: Any, residual: Any) -> Any:
+        """Calls `norm(x, residual, axis)`, on the flat values of a ragged tensor."""
+        if not isinstance(inputs, tf.RaggedTensor) or residual is not None:
+            return norm(inputs, residual, self.axis)
+        axis = _checks.uniform_axes(self.axis, inputs)
+        return inputs.with_flat_values(norm(inputs.flat_values, None, axis))
 
     def _ops(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the layer calls the functional API."""

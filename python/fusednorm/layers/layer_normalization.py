@@ -68,7 +68,8 @@ class LayerNormalization(AffineNormalization):
     Output shape: Same shape as input.
 
     Call arguments:
-        inputs: Floating-point tensor.
+        inputs: Floating-point tensor; also a ragged one, normalized over axes after the
+            ragged ones.
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
@@ -133,12 +134,7 @@ class LayerNormalization(AffineNormalization):
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        if isinstance(inputs, tf.RaggedTensor) and residual is None:
-            axis = _checks.uniform_axes(self.axis, inputs)
-            return inputs.with_flat_values(
-                self._normalize(inputs.flat_values, None, axis)
-            )
-        return self._normalize(inputs, residual, self.axis)
+        return self._on_values(self._normalize, inputs, residual)
 
     def _normalize(self, inputs: Any, residual: Any, axis: Any) -> Any:
         x, residual, gamma, beta = self._operands(

@@ -51,7 +51,8 @@ class RMSNormalization(Normalization):
     Output shape: Same shape as input.
 
     Call arguments:
-        inputs: Floating-point tensor.
+        inputs: Floating-point tensor; also a ragged one, normalized over axes after the
+            ragged ones.
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
@@ -103,12 +104,15 @@ class RMSNormalization(Normalization):
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        return self._on_values(self._normalize, inputs, residual)
+
+    def _normalize(self, inputs: Any, residual: Any, axis: Any) -> ops.Outputs:
         x, residual, scale = self._operands(inputs, residual, self.scale)
         with self._ops():
             outputs = ops.rms_norm(
                 x,
                 scale,
-                axis=self.axis,
+                axis=axis,
                 epsilon=self.epsilon,
                 zero_centered=self.zero_centered,
                 activation=self.activation,
