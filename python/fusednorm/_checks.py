@@ -281,6 +281,27 @@ def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
     return tuple(dimensions)
 
 
+def built_for(x: tf.Tensor, axis: int | Sequence[int], *weights: Any) -> None:
+    """Checks that the normalized dimensions of an input are those of a layer's weights.
+
+    Args:
+        x: The input.
+        axis: Of the layer.
+        *weights: Of one shape, or `None`.
+    """
+    weight = next((each for each in weights if each is not None), None)
+    shape = static_shape(x)
+    if weight is None or shape is None:
+        return
+    axes, _ = normalized_axes(axis, len(shape))
+    if not _compatible([shape[each] for each in axes], weight.shape):
+        raise ValueError(
+            "The input must have the dimensions that the layer was built for, "
+            f"{as_tuple(weight.shape)} along axis={_plain(axis)}. Received: "
+            f"shape={as_tuple(shape)}"
+        )
+
+
 def _compatible(shape: Shape, expected: Shape) -> bool:
     return len(shape) == len(expected) and all(
         size == wanted or size is None or wanted is None

@@ -66,8 +66,8 @@ def group_norm(
         groups: Number of groups, which must divide the number of channels; -1 for
             one group per channel.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result: `None`, or one of `"relu"`,
@@ -153,8 +153,8 @@ def instance_norm(
             broadcast to it. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
@@ -233,8 +233,8 @@ def layer_norm(
             those of size 1 are broadcast. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The axis or axes to normalize over, in any order. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
@@ -305,8 +305,8 @@ def rms_norm(
             those of size 1 are broadcast. float32 or the dtype of `x`.
         axis: The axis or axes to normalize over, in any order; one contiguous run is
             fast, see `fusednorm.layer_norm`. Defaults to `-1`.
-        epsilon: Added to the mean square, to avoid dividing by zero. Defaults to
-            `1e-6`.
+        epsilon: Added to the mean square, to avoid dividing by zero; at least 0. With
+            0 zeros give zeros. Defaults to `1e-6`.
         zero_centered: Whether the scale is `1 + gamma`, as in Gemma, instead of
             `gamma`. Defaults to `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.

@@ -34,8 +34,8 @@ class AdaptiveGroupNormalization(Normalization):
             channels; or -1 for one group per channel. Defaults to 32.
         axis: Integer, the channel axis: any axis but 0, which is the batch. Defaults
             to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero. Defaults to
-            1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If `True`, the condition gives an offset. Defaults to `True`.
         scale: If `True`, the condition gives a scale. Defaults to `True`.
         kernel_initializer: Initializer of the projection's kernel. Defaults to zeros.

@@ -38,8 +38,8 @@ class GroupNormalization(AffineNormalization):
             Defaults to 32.
         axis: Integer, the channel axis: any axis but 0, which is the batch. -1 is
             the last dimension in the input. Defaults to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero.
-            Defaults to 1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If `True`, add offset of `beta` to normalized tensor.
             If `False`, `beta` is ignored. Defaults to `True`.
         scale: If `True`, multiply by `gamma`. If `False`, `gamma` is not used.

@@ -37,8 +37,8 @@ class LayerNormalization(AffineNormalization):
             typically the batch axis/axes. `-1` is the last dimension in the
             input. Axes that are not one contiguous run cost two transpositions.
             Defaults to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero.
-            Defaults to 1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If True, add offset of `beta` to normalized tensor. If False,
             `beta` is ignored. Defaults to `True`.
         scale: If True, multiply by `gamma`. If False, `gamma` is not used.
@@ -140,6 +140,7 @@ class LayerNormalization(AffineNormalization):
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
+        _checks.built_for(x, axis, gamma, beta)
         if self.rms_scaling:
             total = x if residual is None else x + residual
             y = self._scaled(total, gamma, axis)

@@ -33,8 +33,8 @@ class RMSNormalization(Normalization):
     Args:
         axis: Integer or List/Tuple. The axis or axes to normalize across. Axes that
             are not one contiguous run cost two transpositions. Defaults to `-1`.
-        epsilon: Small float added to the mean square to avoid dividing by zero.
-            Defaults to 1e-6.
+        epsilon: Small float added to the mean square to avoid dividing by zero. May be
+            0: zeros then give zeros. Defaults to 1e-6.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
         zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
@@ -108,6 +108,7 @@ class RMSNormalization(Normalization):
 
     def _normalize(self, inputs: Any, residual: Any, axis: Any) -> ops.Outputs:
         x, residual, scale = self._operands(inputs, residual, self.scale)
+        _checks.built_for(x, axis, scale)
         with self._ops():
             outputs = ops.rms_norm(
                 x,
