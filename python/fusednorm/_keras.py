@@ -78,7 +78,8 @@ else:
             _checks.floating(residual.dtype, "residual")
             _checks.residual_shape(list(residual.shape), list(inputs.shape))
             total = keras.KerasTensor(y.shape, dtype=y.dtype)
-            pass_mask(inputs, total)
+            if self.supports_masking:
+                pass_mask(inputs, total)
             return y, total
 
         def add_statistic(self, **kwargs: Any) -> Any:
@@ -86,6 +87,13 @@ else:
             return self.add_weight(
                 trainable=False, autocast=False, aggregation="mean", **kwargs
             )
+
+
+# The default of `mask` in the calls of layers. Where the default is `None`, Keras 3
+# passes the mask of the inputs itself, and writes it into the graph of a functional
+# model: as one more argument of the call, which Keras's own layers refuse, and with the
+# operation that computes it, which an `.h5` file cannot hold.
+MASK_OF_INPUTS = "the mask of the inputs"
 
 
 def pass_mask(source: Any, target: Any) -> None:

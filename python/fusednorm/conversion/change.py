@@ -31,7 +31,8 @@ class Change:
         """Replaces a layer by ours, if there is one for it."""
         cls = type(place.layer)
         if ours := names.replacement(cls):
-            self._replace(place, ours, place.layer.get_config())
+            masks = {"pass_mask": place.layer.supports_masking}
+            self._replace(place, ours, place.layer.get_config() | masks)
         elif (why := _why_left(place.layer)) is not None:
             self._leave(place, why)
 
