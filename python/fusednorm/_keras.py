@@ -30,9 +30,35 @@ else:
         ) from error
 
 
+class _Integers:
+    """What a layer does with integers that has replaced one that takes them.
+
+    Graphs show what their layers are called with, the code of a model does not; there
+    a layer that was converted meets integers as late as in a call. `on_integers` is the
+    call of a layer like the one before, `None` for a layer that has not replaced any,
+    which refuses them.
+    """
+
+    on_integers: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer, on integers as the one before."""
+        if self.on_integers is not None and args and _is_integer(args[0]):
+            return self.on_integers(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+def _is_integer(x: Any) -> bool:
+    # Not a symbolic tensor of Keras's, whose graph would have the other layer.
+    if not isinstance(x, tf.Tensor | tf.Variable) and not hasattr(x, "__array__"):
+        return False
+    dtype = tf.as_dtype(x.dtype)
+    return dtype.is_integer or dtype.is_bool
+
+
 if LEGACY:
 
-    class Layer(keras.layers.Layer):
+    class Layer(_Integers, keras.layers.Layer):
         """A layer that sees its inputs and weights in the dtypes they have."""
 
         def __init__(self, **kwargs: Any) -> None:
@@ -50,7 +76,7 @@ if LEGACY:
 
 else:
 
-    class Layer(keras.layers.Layer):
+    class Layer(_Integers, keras.layers.Layer):
         """A layer that sees its inputs and weights in the dtypes they have."""
 
         def __init__(self, **kwargs: Any) -> None:

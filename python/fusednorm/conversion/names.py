@@ -96,5 +96,7 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def arguments(theirs: type) -> frozenset[str]:
     """Returns the names in the configuration of a layer of Keras's."""
-    # Of a subclass, which `patch_keras` leaves alone.
-    return frozenset(type(theirs.__name__, (theirs,), {})().get_config())
+    # Of a subclass, which `patch_keras` leaves alone. A configuration has the activity
+    # regularizer, which every layer takes, only where there is one.
+    layer = type(theirs.__name__, (theirs,), {})()
+    return frozenset((*layer.get_config(), "activity_regularizer"))
