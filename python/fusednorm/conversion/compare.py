@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fusednorm import layers
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
 from fusednorm.conversion.report import reason
@@ -25,6 +26,13 @@ _LAYER_SIZE = 5
 # which it has no more than so many numbers, or the last one.
 _SIZES, _MOST = ((2, 32), (1, 32), (1, 16), (1, 8)), 2**20
 _CHUNK = 2**20
+# The layers whose statistics are over their `axis`, and over nothing else.
+_OF_ROWS = tuple(
+    getattr(package, name)
+    for package in (keras.layers, layers)
+    for name in ("LayerNormalization", "RMSNormalization")
+    if hasattr(package, name)  # tf_keras has no RMSNormalization.
+)
 
 
 def _unit(dtypes: Iterable[Any]) -> float:
@@ -76,12 +84,13 @@ def random_input(sizes: Sequence[int], dtype: Any, rng: np.random.Generator) -> 
 def layer_input(layer: keras.layers.Layer) -> tf.Tensor:
     """Returns random input for a built normalization layer.
 
-    Where that is large, only the axes that its weights span are as long as they are.
+    Where that is large, the batch is 1, and axes that no statistic is over are short.
+    Not others: how far two computations of a sum differ depends on how long it is.
     """
     shape = internals.build_shape(layer)
     sizes = _sizes(shape, 2, _LAYER_SIZE)
     if math.prod(sizes) > _MOST:
-        axes = getattr(layer, "axis", range(len(sizes)))
+        axes = layer.axis if isinstance(layer, _OF_ROWS) else range(1, len(sizes))
         axes = {axis % len(sizes) for axis in tf.nest.flatten(axes)}
         sizes = [
             size if axis in axes else min(size, _LAYER_SIZE if axis else 1)
@@ -112,13 +121,13 @@ def model_input(model: keras.layers.Layer) -> Any:
 
 
 def outputs(
-    call: Callable[[Any], Any], inputs: Any, *layers: keras.layers.Layer
+    call: Callable[[Any], Any], inputs: Any, *called: keras.layers.Layer
 ) -> list[np.ndarray]:
     """Returns the floating-point outputs of a call of layers.
 
     The layers are what they were before the call.
     """
-    with kept(*layers):
+    with kept(*called):
         flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
     return [y.numpy() for y in flat if y.dtype.is_floating]
 
