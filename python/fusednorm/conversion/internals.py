@@ -164,6 +164,16 @@ def build_shape(layer: Layer) -> tuple[int | None, ...]:
     return tuple(shape)
 
 
+def variables(layer: Layer) -> list[Any]:
+    """Returns the variables of a layer, with those of the layers in it.
+
+    A model of tf_keras that is not built has none that it tells.
+    """
+    if LEGACY and isinstance(layer, keras.Model) and not layer.built:
+        return []
+    return layer.variables
+
+
 def tensorflow_variable(variable: Any) -> tf.Variable:
     """Returns the variable of TensorFlow that a variable of Keras is."""
     return variable if isinstance(variable, tf.Variable) else variable.value

@@ -77,7 +77,7 @@ def _variables(layers: tuple[Layer, ...]) -> list[tf.Variable]:
         found[id(variable)] = variable
     for layer in layers:
         for each in internals.everything(layer):
-            mine = map(internals.tensorflow_variable, each.variables)
+            mine = map(internals.tensorflow_variable, internals.variables(each))
             others = (v for v in vars(each).values() if isinstance(v, tf.Variable))
             for variable in (*mine, *others):
                 found[id(variable)] = variable
