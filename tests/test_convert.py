@@ -493,6 +493,40 @@ def addons():
         del keras.saving.get_custom_objects()[f"Addons>{name}"]
 
 
+# tf_keras's GroupNormalization cannot take the mask of an embedding.
+GROUP = pytest.param("group", marks=keras_3_only)
+
+
+@pytest.mark.parametrize("kind", [GROUP, "layer", "rms"])
+def test_masks_go_as_far_as_before(kind, rng):
+    """Keras's RMSNormalization ends them, so that what follows counts every step."""
+    tokens = rng.integers(0, 3, (4, 6))
+    tokens[:, 0] = 1
+    model = keras.Sequential(
+        [
+            layers.Embedding(3, 8, mask_zero=True),
+            norm(kind),
+            layers.GlobalAveragePooling1D(),
+        ]
+    )
+    expected = np.asarray(model(tokens))
+    assert convert(model, inputs=tokens).fusednorm_conversion.replaced
+    assert relative(model(tokens), expected) <= AGREE
+    config = model.layers[1].get_config()
+    again = type(model.layers[1]).from_config(config)
+    assert again.supports_masking is model.layers[1].supports_masking
+
+
+def test_a_layer_that_was_told_to_end_masks_still_does():
+    layer = layers.LayerNormalization()
+    layer.supports_masking = False
+    model = keras.Sequential([keras.Input((6, 8)), layer])
+    convert(model)
+    assert isinstance(layer, fusednorm.LayerNormalization)
+    assert layer.supports_masking is False
+    assert layer.get_config()["pass_mask"] is False
+
+
 def test_replaces_what_is_registered_as_addons_layers(addons, x):
     group, instance = addons
     model = model_of(group(4), instance())

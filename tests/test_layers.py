@@ -517,20 +517,47 @@ def test_passes_masks_on(kind, rng):
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=AGREE)
 
 
+# Those whose counterparts in Keras 3 or tf_keras take them.
+takes_ragged = pytest.mark.parametrize("kind", ["layer", "rms"])
+
+
 @pytest.mark.parametrize("axis", [-1, 2, [-1]])
-def test_ragged_tensors(axis, rng):
-    """Rows of any length: LayerNormalization takes what tf_keras's does."""
+@takes_ragged
+def test_ragged_tensors(kind, axis, rng):
+    """Rows of any length."""
     values = data(rng, (5, 8))
     x = tf.RaggedTensor.from_row_lengths(values, [2, 0, 3])
-    layer = built(fusednorm.LayerNormalization(axis, activation="relu"), (3, 1, 8), rng)
+    layer = built(LAYERS[kind](axis=axis, activation="relu"), (3, 1, 8), rng)
     y = layer(x)
     np.testing.assert_array_equal(y.row_lengths(), x.row_lengths())
     assert share_of_bound(layer, values[None], y.flat_values[None]) <= 1
 
 
-def test_ragged_axes_are_not_normalized(rng):
+@takes_ragged
+def test_ragged_tensors_of_several_ragged_and_normalized_axes(kind, rng):
+    values = data(rng, (5, 3, 8))
+    rows = tf.RaggedTensor.from_row_lengths(values, [2, 0, 3])
+    x = tf.RaggedTensor.from_row_lengths(rows, [1, 2])
+    layer = LAYERS[kind](axis=[-1, -2])
+    y = layer(x)
+    assert [tuple(weight.shape) for weight in layer.weights[:1]] == [(3, 8)]
+    assert y.shape.as_list() == [2, None, None, 3, 8]
+    np.testing.assert_array_equal(y.flat_values, layer(values))
+
+
+@takes_ragged
+def test_ragged_tensors_in_a_traced_function(kind, rng):
+    layer = built(LAYERS[kind](), (3, 1, 8), rng)
+    spec = tf.RaggedTensorSpec([None, None, 8], tf.float32, ragged_rank=1)
+    traced = tf.function(layer, input_signature=[spec])
+    x = tf.RaggedTensor.from_row_lengths(data(rng, (6, 8)), [1, 5])
+    np.testing.assert_array_equal(traced(x).flat_values, layer(x.flat_values))
+
+
+@takes_ragged
+def test_ragged_axes_are_not_normalized(kind, rng):
     x = tf.RaggedTensor.from_row_lengths(data(rng, (5, 8)), [2, 0, 3])
-    layer = fusednorm.LayerNormalization(1)
+    layer = LAYERS[kind](axis=1)
     layer.build((3, 4, 8))
     message = r"`axis` must name axes of a ragged tensor after.*axis=1.*\(3, None, 8\)"
     with pytest.raises(ValueError, match=message):

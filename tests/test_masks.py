@@ -356,7 +356,40 @@ class TestLayers:
             layer = keras.layers.GroupNormalization(4)
         assert isinstance(layer, fusednorm.GroupNormalization)
         assert layer.use_mask is False
-        assert "use_mask" not in layer.get_config()
+        assert type(layer).from_config(layer.get_config()).use_mask is False
+
+    @pytest.mark.parametrize("use_mask", [False, True])
+    @pytest.mark.parametrize("kind", [*LAYERS, "adaptive"])
+    def test_files_of_models_with_masks(self, kind, use_mask, rng, tmp_path):
+        """Keras writes no mask into the graph, which an `.h5` file cannot hold."""
+        inputs = keras.Input((6,))
+        y = keras.layers.Embedding(3, 8, mask_zero=True)(inputs)
+        if kind == "adaptive":
+            condition = keras.layers.Dense(2)(inputs)
+            layer = fusednorm.AdaptiveGroupNormalization(
+                4, use_mask=use_mask, kernel_initializer="ones"
+            )
+            model = keras.Model(inputs, layer([y, condition]))
+        else:
+            model = keras.Model(inputs, LAYERS[kind][0](use_mask=use_mask)(y))
+        self.survives_files(model, rng, tmp_path)
+
+    @keras_3_only
+    def test_files_of_converted_models_with_masks(self, rng, tmp_path):
+        inputs = keras.Input((6,))
+        y = keras.layers.Embedding(3, 8, mask_zero=True)(inputs)
+        model = keras.Model(inputs, keras.layers.GroupNormalization(4)(y))
+        fusednorm.convert(model, verbose=False)
+        self.survives_files(model, rng, tmp_path)
+
+    def survives_files(self, model, rng, folder):
+        tokens = rng.integers(0, 3, (3, 6)).astype(np.float32)
+        expected = model(tokens)
+        for name in ("first.keras", "second.h5", "third.keras"):
+            model.save(folder / name)
+            model = keras.models.load_model(folder / name)
+            np.testing.assert_array_equal(model(tokens), expected)
+            assert model.layers[-1].__class__.__module__.startswith("fusednorm")
 
     def test_adaptive_normalization(self, rng):
         layer = fusednorm.AdaptiveGroupNormalization(4)

@@ -1,5 +1,10 @@
 """`fusednorm.patch_keras`, and files with the names of other layers."""
 
+import copy
+import pathlib
+import pickle
+import subprocess
+import sys
 import threading
 
 import fusednorm
@@ -130,6 +135,17 @@ def test_keras_files_load_with_our_layers(x, tmp_path):
         assert int(loaded.optimizer.iterations) == 1
 
 
+@every_name
+def test_masks_go_as_far_as_they_do_in_keras(name):
+    embedded = layers.Embedding(4, 8, mask_zero=True)(np.array([[1, 2, 0]]))
+    theirs = make(name)(embedded)
+    with fusednorm.patch_keras():
+        layer = make(name)
+    for ours in (layer, type(layer).from_config(layer.get_config())):
+        y = ours(embedded)
+        assert hasattr(y, "_keras_mask") is hasattr(theirs, "_keras_mask")
+
+
 def test_models_of_others_are_built_with_our_layers(rng):
     def make():
         return keras.applications.ConvNeXtTiny(
@@ -149,37 +165,137 @@ def test_models_of_others_are_built_with_our_layers(rng):
     assert relative(ours(x), theirs(x)) <= 16 * AGREE
 
 
-@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
-def test_files_saved_with_them_need_no_fusednorm(file, x, tmp_path):
-    with fusednorm.patch_keras():
-        model = model_of_norms()
-    model.save(tmp_path / file)
-    loaded = keras.models.load_model(tmp_path / file)
-    assert [type(layer) for layer in loaded.layers] == [
-        getattr(layers, name) for name in NAMES
+def saved(model, path):
+    """Returns what a file of the model loads as."""
+    model.save(path)
+    return keras.models.load_model(path)
+
+
+WAYS = {
+    "keras": lambda model, folder: saved(model, folder / "model.keras"),
+    "h5": lambda model, folder: saved(model, folder / "model.h5"),
+    "json": lambda model, _: keras.models.model_from_json(model.to_json()),
+    "config": lambda model, _: type(model).from_config(model.get_config()),
+    "clone": lambda model, _: keras.models.clone_model(model),
+    "deepcopy": lambda model, _: copy.deepcopy(model),
+    "pickle": lambda model, _: pickle.loads(pickle.dumps(model)),
+}
+
+
+def functional(**options):
+    inputs = y = keras.Input((5, 8))
+    for name in NAMES:
+        y = make(name, **options)(y)
+    return keras.Model(inputs, y)
+
+
+def nested():
+    inputs = keras.Input((5, 8))
+    inner = functional()
+    return keras.Model(inputs, layers.ReLU()(inner(make(NAMES[0])(inner(inputs)))))
+
+
+def masked():
+    inputs = keras.Input((5,))
+    y = layers.Embedding(4, 8, mask_zero=True)(inputs)
+    for name in NAMES:
+        y = make(name)(y)
+    return keras.Model(inputs, y)
+
+
+def with_what_keras_does_not_have():
+    return functional(activation="silu")
+
+
+MODELS = (model_of_norms, functional, nested, masked, with_what_keras_does_not_have)
+
+
+def kinds_of_norms(model):
+    """Returns the classes of the norms of a model, and of those within it."""
+    below = [
+        kind
+        for each in model.layers
+        if hasattr(each, "layers")
+        for kind in kinds_of_norms(each)
     ]
-    assert relative(loaded(x), model(x)) <= AGREE
+    return below + [
+        type(each) for each in model.layers if "Norm" in type(each).__name__
+    ]
 
 
-def test_what_keras_does_not_have_is_not_lost_in_a_file(x, tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model_of", MODELS, ids=lambda each: each.__name__)
+def test_models_are_ours_on_every_way_outside(model_of, way, rng, tmp_path):
     with fusednorm.patch_keras():
-        model = keras.Sequential([layers.LayerNormalization(activation="silu")])
+        model = model_of()
+    shape = (3, *model.input_shape[1:])
+    x = rng.integers(0, 4, shape).astype(np.float32)
     expected = model(x)
-    model.save(tmp_path / "model.keras")
-    with pytest.raises(TypeError, match="activation"):
-        keras.models.load_model(tmp_path / "model.keras")
-    with fusednorm.patch_keras():
-        loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(x), expected)
+    again = WAYS[way](model, tmp_path)
+    again.set_weights(model.get_weights())
+    assert set(kinds_of_norms(again)) == {getattr(fusednorm, name) for name in NAMES}
+    assert kinds_of_norms(again) == kinds_of_norms(model)
+    np.testing.assert_array_equal(again(x), expected)
 
 
-def test_they_clone_outside(x):
+@pytest.mark.parametrize("way", ["keras", "h5"])
+def test_models_loaded_within_it_are_ours_outside(way, x, tmp_path):
+    functional().save(tmp_path / "theirs.keras")
     with fusednorm.patch_keras():
-        model = model_of_norms()
-    clone = keras.models.clone_model(model)
-    assert all(isinstance(layer, Normalization) for layer in clone.layers)
-    clone.set_weights(model.get_weights())
-    np.testing.assert_array_equal(clone(x), model(x))
+        model = keras.models.load_model(tmp_path / "theirs.keras")
+    again = WAYS[way](model, tmp_path)
+    assert kinds_of_norms(again) == [getattr(fusednorm, name) for name in NAMES]
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))]
+)
+@every_name
+def test_layers_are_copied_as_ours(name, copied, x):
+    with fusednorm.patch_keras():
+        layer = make(name, epsilon=0.25)
+    expected = layer(x)
+    again = copied(layer)
+    assert type(again) is type(layer) is getattr(fusednorm, name)
+    assert again.get_config() == layer.get_config()
+    np.testing.assert_array_equal(again(x), expected)
+
+
+def test_files_load_in_a_process_that_was_never_patched(x, tmp_path):
+    with fusednorm.patch_keras():
+        model = nested()
+    files = [
+        str(tmp_path / name) for name in ("model.keras", "model.h5", "model.pickle")
+    ]
+    model.save(files[0])
+    model.save(files[1])
+    pathlib.Path(files[2]).write_bytes(pickle.dumps(model))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", model(x))
+    code = """
+import pathlib, pickle, sys
+import fusednorm, keras, numpy as np
+folder = pathlib.Path(sys.argv[1])
+load = keras.models.load_model
+loaded = [load(folder / "model.keras"), load(folder / "model.h5")]
+loaded.append(pickle.loads((folder / "model.pickle").read_bytes()))
+x, y = np.load(folder / "x.npy"), np.load(folder / "y.npy")
+for model in loaded:
+    assert isinstance(model.layers[2], fusednorm.GroupNormalization), model.layers
+    np.testing.assert_array_equal(model(x), y)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
+def test_unconverted_they_make_files_that_need_no_fusednorm(file, x, tmp_path):
+    with fusednorm.patch_keras():
+        model = functional()
+    expected = model(x)
+    loaded = saved(fusednorm.unconvert(model, verbose=False), tmp_path / file)
+    assert kinds_of_norms(loaded) == [getattr(layers, name) for name in NAMES]
+    assert relative(loaded(x), expected) <= AGREE
 
 
 def test_convert_and_unconvert_know_them(x):
@@ -193,6 +309,7 @@ def test_convert_and_unconvert_know_them(x):
     with fusednorm.patch_keras():
         model = model_of_norms()
     fusednorm.convert(model, verbose=False)
+    assert model.fusednorm_conversion.replaced == ()
     assert [type(layer) for layer in model.layers] == [
         getattr(fusednorm, name) for name in NAMES
     ]

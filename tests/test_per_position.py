@@ -185,8 +185,8 @@ def test_masks_go_with_them(rng):
     ("gamma", "beta", "message"),
     [
         ((2, 4, 8), (2, 4, 8), r"`gamma`.*\(2, 5, 8\).*\(2, 4, 8\)"),
-        ((2, 5, 8), (8,), r"`gamma` and `beta`.*each position.*ranks"),
-        ((2, 5, 8), (2, 8), r"`gamma` and `beta`.*each position.*ranks"),
+        ((2, 5, 8), (8,), "Received: `gamma` for each position, `beta` for all"),
+        ((1, 5, 8), (2, 1, 8), "`gamma` for each position, `beta` for each sample"),
     ],
 )
 def test_bad_shapes(gamma, beta, message):

@@ -4,6 +4,8 @@ Values and first gradients are in test_ops_values.py and test_native.py, the sec
 order in test_second_order_kernels.py.
 """
 
+import re
+
 import fusednorm
 import numpy as np
 import pytest
@@ -174,7 +176,7 @@ class TestErrors:
             fusednorm.group_norm(tf.zeros([2, 5, 4]), tf.ones([3, 4]), groups=2)
 
     def test_one_of_the_two_is_for_all(self):
-        with pytest.raises(ValueError, match=r"`gamma` and `beta`.*ranks"):
+        with pytest.raises(ValueError, match="`gamma` for each sample, `beta` for all"):
             fusednorm.layer_norm(tf.zeros([2, 5, 4]), tf.ones([2, 4]), tf.ones([4]))
 
     @pytest.mark.parametrize("axis", [0, [0, 2], [-3, -2]])
@@ -219,3 +221,129 @@ def test_shapes_of_a_traced_function(name, rng):
         return y
 
     traced(*inputs_of(name, rng))
+
+
+LAYER, RMS = fusednorm.layer_norm, fusednorm.rms_norm
+
+
+def group(*given, **options):
+    return fusednorm.group_norm(*given, groups=2, **options)
+
+
+# (the norm, its axis, the shape of x, that of gamma as given, that of it as one of the
+# modes has it), where the modes have no axes of size 1 that are broadcast.
+BROADCAST = [
+    pytest.param(*each, id=f"{each[0].__name__}, {each[1]}, {each[3]}")
+    for each in (
+        (LAYER, -1, (3, 5, 8), (3, 1, 8), (3, 8)),
+        (LAYER, -1, (3, 5, 8), (1, 1, 8), (8,)),
+        (LAYER, -1, (3, 4, 5, 8), (3, 1, 1, 8), (3, 8)),
+        (LAYER, -1, (3, 4, 5, 8), (1, 4, 5, 8), (3, 4, 5, 8)),
+        (LAYER, -1, (3, 4, 5, 8), (3, 4, 1, 8), (3, 4, 5, 8)),
+        (LAYER, -1, (3, 5, 8), (3, 5, 1), (3, 5, 8)),
+        (LAYER, -1, (3, 8), (1, 8), (8,)),
+        (LAYER, 1, (3, 5, 8), (3, 5, 1), (3, 5)),
+        (LAYER, (1, 2), (3, 4, 5, 8), (3, 4, 5, 1), (3, 4, 5)),
+        (LAYER, (1, 3), (3, 4, 5, 8), (3, 4, 1, 8), (3, 4, 8)),
+        (LAYER, (0, 2), (3, 5, 8), (3, 1, 8), (3, 8)),
+        (RMS, -1, (3, 5, 8), (3, 1, 8), (3, 8)),
+        (RMS, (2, 3), (3, 4, 5, 8), (3, 1, 5, 8), (3, 5, 8)),
+        (group, -1, (3, 5, 7, 8), (3, 1, 1, 8), (3, 8)),
+        (group, -1, (3, 5, 7, 8), (1, 1, 1, 8), (8,)),
+        (group, -1, (3, 5, 7, 8), (3, 1, 1, 1), (3, 8)),
+        (group, -1, (3, 5, 7, 8), (1, 5, 7, 8), (3, 5, 7, 8)),
+        (group, 1, (3, 8, 5), (3, 8, 1), (3, 8)),
+        (group, 1, (3, 8, 5), (1, 8, 5), (3, 8, 5)),
+    )
+]
+broadcast = pytest.mark.parametrize(
+    ("norm", "axis", "shape", "given", "mode"), BROADCAST
+)
+
+
+def in_mode(gamma, shape, mode):
+    """Returns gamma as one of the modes has it."""
+    if len(mode) == len(shape):
+        return tf.broadcast_to(gamma, mode)
+    gamma = (
+        gamma if tf.size(gamma) == np.prod(mode) else gamma * tf.ones([1, *mode[1:]])
+    )
+    return tf.reshape(gamma, mode)
+
+
+@broadcast
+def test_parameters_of_axes_of_size_1(norm, axis, shape, given, mode, rng):
+    """They are those of one of the modes, whose bits come out, and have gradients."""
+    x = tf.constant(rng.normal(size=shape).astype(np.float32))
+    gamma = tf.constant(rng.normal(size=given).astype(np.float32))
+    options = {"axis": axis, "activation": "silu"}
+
+    def as_given(x, gamma):
+        return norm(x, gamma, **options)
+
+    def as_the_mode_has_it(x, gamma):
+        return norm(x, in_mode(gamma, shape, mode), **options)
+
+    got, wanted = (gradients(f, [x, gamma]) for f in (as_given, as_the_mode_has_it))
+    np.testing.assert_array_equal(got[0], wanted[0])
+    assert got[2].shape == given
+    for each, other in zip(got[1:], wanted[1:], strict=True):
+        np.testing.assert_allclose(each, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, tf.Variable, lambda each: each.tolist()])
+def test_parameters_of_axes_of_size_1_in_any_form(kind, rng):
+    x = tf.constant(rng.normal(size=(2, 3, 4)).astype(np.float32))
+    gamma, beta = (rng.normal(size=(2, 1, 4)).astype(np.float32) for _ in range(2))
+    # Either may have the axis and the other not.
+    got = fusednorm.layer_norm(x, kind(gamma), beta[:, 0])
+    wanted = fusednorm.layer_norm(x, gamma[:, 0], beta[:, 0])
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_parameters_of_axes_of_size_1_where_sizes_are_not_known(portable, rng):
+    specs = [tf.TensorSpec([None, None, 8]), tf.TensorSpec([None, 1, 8])]
+
+    @tf.function(input_signature=specs)
+    def traced(x, gamma):
+        if not portable:
+            return fusednorm.layer_norm(x, gamma, gamma)
+        with fusednorm.portable():
+            return fusednorm.layer_norm(x, gamma, gamma)
+
+    x = tf.constant(rng.normal(size=(3, 5, 8)).astype(np.float32))
+    gamma = tf.constant(rng.normal(size=(3, 1, 8)).astype(np.float32))
+    wanted = fusednorm.layer_norm(x, gamma[:, 0], gamma[:, 0])
+    np.testing.assert_allclose(traced(x, gamma), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("norm", "axis", "gamma", "message"),
+    [
+        (
+            LAYER,
+            -1,
+            (2, 4, 5, 7),
+            "`gamma` must have shape (7,) for all samples, (2, 7) for each sample, or "
+            "(2, 3, 5, 7), in which any axes may be 1. Received: shape=(2, 4, 5, 7)",
+        ),
+        (
+            LAYER,
+            (0, 3),
+            (2, 4, 5, 7),
+            "`gamma` must have shape (2, 7) for all samples, or (2, 3, 5, 7), in which "
+            "any axes may be 1. Received: shape=(2, 4, 5, 7)",
+        ),
+        (
+            fusednorm.instance_norm,
+            1,
+            (1, 2, 1, 1),
+            "`gamma` must have shape (3,) for all samples, (2, 3) for each sample, or "
+            "(2, 3, 5, 7), in which any axes may be 1. Received: shape=(1, 2, 1, 1)",
+        ),
+    ],
+)
+def test_the_error_names_all_shapes(norm, axis, gamma, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        norm(tf.zeros([2, 3, 5, 7]), tf.ones(gamma), axis=axis)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import fusednorm
@@ -33,11 +34,27 @@ def test_norms_of_a_state_dict_go_by_name(rng):
         "map.weight": rng.standard_normal((8, 4)),
         "map.bias": rng.standard_normal((8, 4)),
     }
-    found = fusednorm.torch_weights(given)
+    with pytest.warns(UserWarning, match=r"an InstanceNorm, so that \['bn'\]"):
+        found = fusednorm.torch_weights(given)
     assert list(found) == ["norm", "blocks.0.rms", "map"]
     for name, weights in found.items():
         keys = [f"{name}.weight", f"{name}.bias"][: len(weights)]
         np.testing.assert_equal(weights, [given[key] for key in keys])
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_running_statistics_of_a_state_dict_are_not_left_out_silently(affine, rng):
+    names = ["running_mean", "running_var", *(["weight", "bias"] if affine else [])]
+    given = state(rng, "after.weight", "after.bias", *(f"norm.{n}" for n in names))
+    with pytest.warns(UserWarning, match=r"\['norm'\] are left out; pass the module"):
+        found = fusednorm.torch_weights(given)
+    assert list(found) == ["after"]
+
+
+def test_state_dicts_without_running_statistics_give_no_warning(rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fusednorm.torch_weights(state(rng, "norm.weight", "norm.bias"))
 
 
 @pytest.mark.parametrize("given", [3, [np.ones(8)], "model.pt", None])
@@ -137,7 +154,8 @@ def test_module_and_its_state_dict_have_the_same_norms(torch):
     assert list(found) == ["block.0", "last"]
     assert [weight.dtype for weight in found["last"]] == [np.float32] * 2
     # PReLU has one weight of rank 1 too, which only the module tells from a norm's.
-    from_state = fusednorm.torch_weights(module.state_dict())
+    with pytest.warns(UserWarning, match="pass the module"):
+        from_state = fusednorm.torch_weights(module.state_dict())
     assert list(from_state) == ["block.0", "block.1", "last"]
     for name, weights in found.items():
         np.testing.assert_equal(from_state[name], weights)

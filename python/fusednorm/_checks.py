@@ -281,6 +281,27 @@ def known(dimensions: Shape, axis: Any, shape: Shape) -> tuple[int, ...]:
     return tuple(dimensions)
 
 
+def built_for(x: tf.Tensor, axis: int | Sequence[int], *weights: Any) -> None:
+    """Checks that the normalized dimensions of an input are those of a layer's weights.
+
+    Args:
+        x: The input.
+        axis: Of the layer.
+        *weights: Of one shape, or `None`.
+    """
+    weight = next((each for each in weights if each is not None), None)
+    shape = static_shape(x)
+    if weight is None or shape is None:
+        return
+    axes, _ = normalized_axes(axis, len(shape))
+    if not _compatible([shape[each] for each in axes], weight.shape):
+        raise ValueError(
+            "The input must have the dimensions that the layer was built for, "
+            f"{as_tuple(weight.shape)} along axis={_plain(axis)}. Received: "
+            f"shape={as_tuple(shape)}"
+        )
+
+
 def _compatible(shape: Shape, expected: Shape) -> bool:
     return len(shape) == len(expected) and all(
         size == wanted or size is None or wanted is None
@@ -291,9 +312,9 @@ def _compatible(shape: Shape, expected: Shape) -> bool:
 class ParametersOf(enum.Enum):
     """What gamma and beta may differ between."""
 
-    ALL = enum.auto()  # Nothing: they are the same for all samples.
-    SAMPLE = enum.auto()
-    POSITION = enum.auto()
+    ALL = "for all"  # Nothing: they are the same for all samples.
+    SAMPLE = "for each sample"
+    POSITION = "for each position"
 
 
 def parameters_of(
@@ -312,21 +333,99 @@ def parameters_of(
             return value.shape.rank
         return np.ndim(value)
 
-    given = {name: rank_of(v) for name, v in parameters.items() if v is not None}
-    kinds = set()
-    for each in given.values():
-        if each == rank + 1:
-            kinds.add(ParametersOf.SAMPLE)
-        elif each is not None and each > rank and each == (rank_of_x or each):
-            kinds.add(ParametersOf.POSITION)
-        else:
-            kinds.add(ParametersOf.ALL)
-    if len(kinds) > 1:
+    def kind_of(given: int | None) -> ParametersOf:
+        if given == rank + 1:
+            return ParametersOf.SAMPLE
+        if given is not None and given > rank and given == (rank_of_x or given):
+            return ParametersOf.POSITION
+        return ParametersOf.ALL
+
+    kinds = {n: kind_of(rank_of(v)) for n, v in parameters.items() if v is not None}
+    if len(set(kinds.values())) > 1:
+        received = ", ".join(f"`{name}` {kind.value}" for name, kind in kinds.items())
         raise ValueError(
             "Arguments `gamma` and `beta` must both be given for each sample, both for "
-            f"each position, or both for all. Received: ranks {given}"
+            f"each position, or both for all. Received: {received}"
         )
-    return kinds.pop() if kinds else ParametersOf.ALL
+    return next(iter(kinds.values()), ParametersOf.ALL)
+
+
+def broadcast(
+    parameters: dict[str, Any], x: tf.Tensor, axes: Sequence[int]
+) -> dict[str, Any]:
+    """Returns gamma and beta in shapes that the ops have, where they broadcast to one.
+
+    Args:
+        parameters: Name -> gamma or beta, or `None`.
+        x: The data.
+        axes: Those that have parameters where they are the same for all samples, in
+            order; they count from the front if the rank of `x` is known.
+    """
+    sizes = static_shape(x)
+    if sizes is None:
+        return parameters
+    return {
+        name: None if value is None else _broadcast(name, value, x, sizes, axes)
+        for name, value in parameters.items()
+    }
+
+
+def _broadcast(
+    name: str, value: Any, x: tf.Tensor, sizes: Shape, axes: Sequence[int]
+) -> Any:
+    """Returns gamma or beta of as many axes as `x`, some of size 1, without those.
+
+    What differs in no other axis than `axes` is for all samples, and what differs in
+    the batch axis besides is for each sample; all else is repeated for each position.
+    """
+    given = _static_shape_of(value)
+    rank = len(sizes)
+    if given is None or len(given) != rank or len(axes) == rank:
+        return value
+    single = [
+        axis
+        for axis, (size, wanted) in enumerate(zip(given, sizes, strict=True))
+        if size == 1 and wanted != 1
+    ]
+    if not single or not _compatible(_without(given, single), _without(sizes, single)):
+        return _refused_if_longer(name, value, given, sizes, axes)
+    value = parameter_tensor(value)
+    others = [axis for axis in range(rank) if axis not in axes]
+    if any(given[axis] != 1 for axis in others if axis != 0):
+        return tf.broadcast_to(value, tf.shape(x))
+    dropped = [axis for axis in others if given[axis] == 1]
+    value = tf.squeeze(value, dropped)
+    if all(axis in dropped for axis in single):
+        return value
+    return tf.broadcast_to(value, _without(tf.unstack(tf.shape(x)), dropped))
+
+
+def _without(sizes: Sequence[Any], axes: Sequence[int]) -> list[Any]:
+    return [size for axis, size in enumerate(sizes) if axis not in axes]
+
+
+def _refused_if_longer(
+    name: str, value: Any, given: Shape, sizes: Shape, axes: Sequence[int]
+) -> Any:
+    """Returns gamma or beta, unless it can only be for each position and is not.
+
+    Of one more axis than `axes` it is for each sample, and checked as that.
+    """
+    if _compatible(given, sizes) or len(given) <= len(axes) + 1:
+        return value
+    common = [sizes[axis] for axis in axes]
+    samples = "" if 0 in axes else f"{as_tuple([sizes[0], *common])} for each sample, "
+    raise ValueError(
+        f"Argument `{name}` must have shape {as_tuple(common)} for all samples, "
+        f"{samples}or {as_tuple(sizes)}, in which any axes may be 1. Received: "
+        f"shape={as_tuple(given)}"
+    )
+
+
+def _static_shape_of(value: Any) -> Shape | None:
+    if isinstance(value, _TENSOR_OR_VARIABLE):
+        return static_shape(value)
+    return list(np.shape(value))
 
 
 def batch_left_out(axis: Any, axes: Sequence[int]) -> None:
@@ -336,6 +435,15 @@ def batch_left_out(axis: Any, axes: Sequence[int]) -> None:
             "Argument `axis` must leave out the batch axis 0 where `gamma` and `beta` "
             f"are given for each sample. Received: axis={axis}"
         )
+
+
+def parameter_tensor(value: Any) -> tf.Tensor | tf.Variable:
+    """Returns gamma or beta as a tensor, or as the variable that it is."""
+    if isinstance(value, _TENSOR_OR_VARIABLE):
+        return value
+    # Plain Python numbers have no dtype of their own; whatever has one keeps it.
+    dtype = None if hasattr(value, "dtype") else tf.float32
+    return tf.convert_to_tensor(value, dtype=dtype)
 
 
 def parameter(
@@ -350,10 +458,7 @@ def parameter(
     A variable stays one: TensorFlow reads it inside the op call, in C++, in a
     fraction of the time of a conversion here.
     """
-    if not isinstance(value, _TENSOR_OR_VARIABLE):
-        # Plain Python numbers have no dtype of their own; whatever has one keeps it.
-        dtype = None if hasattr(value, "dtype") else tf.float32
-        value = tf.convert_to_tensor(value, dtype=dtype)
+    value = parameter_tensor(value)
     if value.dtype is not tf.float32 and value.dtype is not x.dtype:
         raise ValueError(
             f"Argument `{name}` must have dtype float32 or the dtype of `x`, "

@@ -30,9 +30,35 @@ else:
         ) from error
 
 
+class _Integers:
+    """What a layer does with integers that has replaced one that takes them.
+
+    Graphs show what their layers are called with, the code of a model does not; there
+    a layer that was converted meets integers as late as in a call. `on_integers` is the
+    call of a layer like the one before, `None` for a layer that has not replaced any,
+    which refuses them.
+    """
+
+    on_integers: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer, on integers as the one before."""
+        if self.on_integers is not None and args and _is_integer(args[0]):
+            return self.on_integers(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+def _is_integer(x: Any) -> bool:
+    # Not a symbolic tensor of Keras's, whose graph would have the other layer.
+    if not isinstance(x, tf.Tensor | tf.Variable) and not hasattr(x, "__array__"):
+        return False
+    dtype = tf.as_dtype(x.dtype)
+    return dtype.is_integer or dtype.is_bool
+
+
 if LEGACY:
 
-    class Layer(keras.layers.Layer):
+    class Layer(_Integers, keras.layers.Layer):
         """A layer that sees its inputs and weights in the dtypes they have."""
 
         def __init__(self, **kwargs: Any) -> None:
@@ -50,7 +76,7 @@ if LEGACY:
 
 else:
 
-    class Layer(keras.layers.Layer):
+    class Layer(_Integers, keras.layers.Layer):
         """A layer that sees its inputs and weights in the dtypes they have."""
 
         def __init__(self, **kwargs: Any) -> None:
@@ -78,7 +104,8 @@ else:
             _checks.floating(residual.dtype, "residual")
             _checks.residual_shape(list(residual.shape), list(inputs.shape))
             total = keras.KerasTensor(y.shape, dtype=y.dtype)
-            pass_mask(inputs, total)
+            if self.supports_masking:
+                pass_mask(inputs, total)
             return y, total
 
         def add_statistic(self, **kwargs: Any) -> Any:
@@ -86,6 +113,13 @@ else:
             return self.add_weight(
                 trainable=False, autocast=False, aggregation="mean", **kwargs
             )
+
+
+# The default of `mask` in the calls of layers. Where the default is `None`, Keras 3
+# passes the mask of the inputs itself, and writes it into the graph of a functional
+# model: as one more argument of the call, which Keras's own layers refuse, and with the
+# operation that computes it, which an `.h5` file cannot hold.
+MASK_OF_INPUTS = "the mask of the inputs"
 
 
 def pass_mask(source: Any, target: Any) -> None:

@@ -8,7 +8,9 @@ y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
 
 A scale and an offset that come from elsewhere in the model are given for each sample,
 as in AdaIN, FiLM and adaptive layer norm: `gamma` and `beta` with the batch axis in
-front. Or for each position, as in SPADE: of the shape of `x`.
+front. Or for each position, as in SPADE: of the shape of `x`. With as many axes as `x`,
+those of size 1 are broadcast, so that `[N, 1, C]` for `x` of `[N, T, C]` is for each
+sample.
 
 All of them compute in float32 whatever the data (float64 for float64 data), so
 float16 data neither overflows nor vanishes, and all outputs are differentiable.
@@ -58,14 +60,14 @@ def group_norm(
             float32 or float64. With the channels last or first it is read as it
             lies; so it is with the channel axis anywhere between.
         gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
-            `[N, C]`; or per position, of the shape of `x`. float32 or the dtype of
-            `x`.
+            `[N, C]` or `[N, 1, ..., C]`; or per position, of the shape of `x` or
+            broadcast to it. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         groups: Number of groups, which must divide the number of channels; -1 for
             one group per channel.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result: `None`, or one of `"relu"`,
@@ -103,19 +105,23 @@ def group_norm(
     groups = _checks.groups(groups)
     axis = _checks.integer_axis(axis)
     shape = _checks.static_shape(x)
+    parameters = {"gamma": gamma, "beta": beta}
+    channels = None
+    if shape is not None:
+        channels = [_checks.channels(groups, axis, shape)]
+        channel_axis = _checks.channel_axis(axis, shape)
+        parameters = _checks.broadcast(parameters, x, [channel_axis])
     return _fused(
         "group_norm",
         x,
-        {"gamma": gamma, "beta": beta},
-        None if shape is None else [_checks.channels(groups, axis, shape)],
+        parameters,
+        channels,
         epsilon,
         activation,
         residual,
         return_stats,
         zero_centered=bool(zero_centered),
-        parameters_of=_checks.parameters_of(
-            {"gamma": gamma, "beta": beta}, 1, x.shape.rank
-        ),
+        parameters_of=_checks.parameters_of(parameters, 1, x.shape.rank),
         groups=groups,
         axis=axis,
         mask=[] if mask is None else [_checks.mask(mask, x, axis)],
@@ -143,12 +149,12 @@ def instance_norm(
     Args:
         x: Floating-point tensor of rank 2 or more, `[N, ...]`.
         gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
-            `[N, C]`; or per position, of the shape of `x`. float32 or the dtype of
-            `x`.
+            `[N, C]` or `[N, 1, ..., C]`; or per position, of the shape of `x` or
+            broadcast to it. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The channel axis: any but 0, which is the batch. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
@@ -223,12 +229,12 @@ def layer_norm(
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
             dimensions of `x` in increasing order of their axes as its shape; for each
-            sample, with axis 0 of `x` before them; or for each position, of the shape
-            of `x`. float32 or the dtype of `x`.
+            sample, with axis 0 of `x` before them; or with as many axes as `x`, where
+            those of size 1 are broadcast. float32 or the dtype of `x`.
         beta: Optional offset, as `gamma`, of the same shape.
         axis: The axis or axes to normalize over, in any order. Defaults to `-1`.
-        epsilon: Added to the variance, to avoid dividing by zero. Defaults to
-            `1e-3`.
+        epsilon: Added to the variance, to avoid dividing by zero; at least 0. With 0
+            a group of equal numbers gives `beta`. Defaults to `1e-3`.
         zero_centered: Whether the scale is `1 + gamma` instead of `gamma`. Defaults to
             `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
@@ -295,12 +301,12 @@ def rms_norm(
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
         gamma: Optional scale per normalized position, with the normalized
             dimensions of `x` in increasing order of their axes as its shape; for each
-            sample, with axis 0 of `x` before them; or for each position, of the shape
-            of `x`. float32 or the dtype of `x`.
+            sample, with axis 0 of `x` before them; or with as many axes as `x`, where
+            those of size 1 are broadcast. float32 or the dtype of `x`.
         axis: The axis or axes to normalize over, in any order; one contiguous run is
             fast, see `fusednorm.layer_norm`. Defaults to `-1`.
-        epsilon: Added to the mean square, to avoid dividing by zero. Defaults to
-            `1e-6`.
+        epsilon: Added to the mean square, to avoid dividing by zero; at least 0. With
+            0 zeros give zeros. Defaults to `1e-6`.
         zero_centered: Whether the scale is `1 + gamma`, as in Gemma, instead of
             `gamma`. Defaults to `False`.
         activation: Applied to the result; see `fusednorm.group_norm`.
@@ -358,6 +364,7 @@ def _over_axes(
     shape = _checks.static_shape(x)
     rank = None if shape is None else len(shape)
     axes, contiguous = _checks.normalized_axes(axis, rank)
+    parameters = _checks.broadcast(parameters, x, axes)
     parameters_of = _checks.parameters_of(parameters, len(axes), rank)
     if parameters_of is ParametersOf.SAMPLE:
         _checks.batch_left_out(axis, axes)

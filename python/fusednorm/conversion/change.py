@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fusednorm._keras import LEGACY, keras
@@ -16,22 +17,38 @@ Layer = keras.layers.Layer
 
 
 class Change:
-    """Rewrites layers, notes what became of them, and can take all of it back."""
+    """Rewrites layers, notes what became of them, and can take all of it back.
 
-    def __init__(self) -> None:
+    Args:
+        at_first: What to do before the first change.
+    """
+
+    def __init__(self, at_first: Callable[[], None]) -> None:
         self.rows: list[Row] = []
-        self._changed: list[internals.Snapshot | residuals.Rewiring] = []
+        self.begun = False
+        self._at_first = at_first
+        self._changed: list[internals.Snapshot | internals.Rewiring] = []
 
-    def undo(self) -> None:
-        """Makes all layers what they were."""
-        while self._changed:
+    def undo(self, keep: int = 0) -> None:
+        """Makes all layers what they were, but for the first so many changes."""
+        while len(self._changed) > keep:
             self._changed.pop().restore()
+
+    def _begin(self) -> None:
+        """Says that a change is about to be made."""
+        if not self.begun:
+            self.begun = True
+            self._at_first()
 
     def to_ours(self, place: Place) -> None:
         """Replaces a layer by ours, if there is one for it."""
         cls = type(place.layer)
         if ours := names.replacement(cls):
-            self._replace(place, ours, place.layer.get_config())
+            masks = {"pass_mask": place.layer.supports_masking}
+            if integers := _integers(place.layer):
+                self._leave(place, f"is called with {integers}, which ours refuses")
+            else:
+                self._replace(place, ours, place.layer.get_config() | masks)
         elif (why := _why_left(place.layer)) is not None:
             self._leave(place, why)
 
@@ -83,27 +100,61 @@ class Change:
             row = Row(follower.path, _name(follower.layer), now)
             self._move(norm, follower, None, name, row)
 
-    def fold(self, norm: Place, add: Place, model: Layer) -> None:
-        """Moves the sum before a norm into it."""
-        wired = residuals.Rewiring(model)
+    def fold(self, sums: list[tuple[Place, Place]], model: Layer) -> None:
+        """Moves sums before norms of one graph into them, one norm for each.
+
+        A norm that gives a sum comes before all that takes it, which may change the
+        order of the layers, and which weights a file or a clone gives to which. Such
+        sums stay. All at once may keep an order that one of them alone does not.
+        """
+        order, changes, rows = _weighted(model), len(self._changed), list(self.rows)
+        for norm, add in sums:
+            self._fold(norm, add, model)
+        if _weighted(model) == order:
+            return
+        self.undo(changes)
+        self.rows = rows
+        for norm, add in sums:
+            with self._in_order(model, add):
+                self._fold(norm, add, model)
+
+    def _fold(self, norm: Place, add: Place, model: Layer) -> None:
+        """Moves the sum before a norm into it, unless another norm has taken it."""
+        if not any(each is add.layer for each in model.layers):
+            return
+        # Of an attempt with another norm.
+        self.rows = [row for row in self.rows if row.path != add.path]
         row = Row(add.path, "Add", f"the residual of {norm.path}")
+        wired = internals.Rewiring(model)
         self._rewire(wired, wired.fold, norm, add.layer, row)
+
+    @contextmanager
+    def _in_order(self, model: Layer, place: Place) -> Iterator[None]:
+        """Takes back what is done within it, if it changes the order of weights."""
+        order, changes, rows = _weighted(model), len(self._changed), list(self.rows)
+        yield
+        if _weighted(model) != order:
+            self.undo(changes)
+            # Once, also where two norms have tried to take one sum.
+            self.rows = [row for row in rows if row.path != place.path or row.after]
+            self._leave(place, "the model's weights would be in another order")
 
     def unfold(self, norm: Place) -> None:
         """Makes an Add layer of the sum in a norm."""
         layer, model = norm.layer, only_graph(norm)
         if not isinstance(layer, Normalization) or not residuals.has_residual(layer):
             return
-        if model is None or LEGACY or len(layer._inbound_nodes) > 1:
+        if model is None or LEGACY or not internals.is_called_once(layer):
             return
         add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
-        wired = residuals.Rewiring(model)
+        wired = internals.Rewiring(model)
         row = Row(norm.path, _name(layer), f"without residual, after Add {add.name!r}")
-        self._rewire(wired, wired.unfold, norm, add, row)
+        with self._in_order(model, norm):
+            self._rewire(wired, wired.unfold, norm, add, row)
 
     def _rewire(
         self,
-        wired: residuals.Rewiring,
+        wired: internals.Rewiring,
         step: Callable[[Layer, Layer], None],
         norm: Place,
         add: Layer,
@@ -111,14 +162,19 @@ class Change:
     ) -> None:
         """Changes a graph, if a norm with the residual is an Add and the norm."""
         x = compare.layer_input(norm.layer)
-        total = add([x, -3 * x])
-        apart = compare.outputs(lambda s: [norm.layer(s), s], total)
-        joint = compare.outputs(lambda x: norm.layer(x, residual=-3 * x), x)
+
+        def of_sum(x: Any) -> list[Any]:
+            total = add([x, -3 * x])
+            return [norm.layer(total), total]
+
+        apart = compare.outputs(of_sum, x, norm.layer, add)
+        joint = compare.outputs(lambda x: norm.layer(x, residual=-3 * x), x, norm.layer)
         gap = compare.difference(joint, apart)
         if not gap <= compare.layer_tolerance(norm.layer):
             why = f"its outputs would differ by {gap:.1e}"
             self.rows.append(Row(row.path, row.before, why=why))
             return
+        self._begin()
         self._changed.append(wired)
         step(norm.layer, add)
         self.rows.append(Row(row.path, row.before, row.after, difference=gap))
@@ -148,6 +204,9 @@ class Change:
             return
         try:
             twin = internals.twin(layer, cls, config)
+            if not isinstance(layer, Normalization):
+                with suspended():
+                    twin.on_integers = internals.copy_of(layer).__call__
         except (TypeError, ValueError) as error:
             self._leave(place, error)
             return
@@ -165,20 +224,24 @@ class Change:
         snapshots = [internals.Snapshot.of(layer) for layer in layers]
         try:
             x = compare.layer_input(layers[0])
-            before = compare.outputs(call, x)
+            before = compare.outputs(call, x, *layers)
+        except Exception as error:  # Whatever a layer may raise that cannot do this.
+            self.rows.append(Row(row.path, row.before, why=first_line(error)))
+            return
+        self._begin()
+        try:
             self._changed += snapshots
             become()
-            gap = compare.difference(compare.outputs(call, x), before)
+            gap = compare.difference(compare.outputs(call, x, *layers), before)
             why = f"its outputs would differ by {gap:.1e}"
-        except Exception as error:  # Whatever a layer may raise that cannot do this.
+        except Exception as error:
             gap, why = float("inf"), first_line(error)
         if gap <= compare.layer_tolerance(layers[0]):
             self.rows.append(
                 Row(row.path, row.before, row.after, row.why, difference=gap)
             )
             return
-        for snapshot in snapshots:
-            snapshot.restore()
+        self.undo(len(self._changed) - len(snapshots))
         self.rows.append(Row(row.path, row.before, why=why))
 
     def _leave(self, place: Place, why: object) -> None:
@@ -189,6 +252,8 @@ def _why_left(layer: Layer) -> str | None:
     """Returns why a layer is left that is a normalization and not ours."""
     if isinstance(layer, Normalization):
         return None
+    if isinstance(layer, keras.layers.Normalization):
+        return None  # Which scales features by numbers that it is given.
     for theirs in names.of_keras():
         if isinstance(layer, theirs):
             return f"a subclass of {theirs.__name__}, which may compute something else"
@@ -197,6 +262,17 @@ def _why_left(layer: Layer) -> str | None:
     if "norm" in type(layer).__name__.lower() and not internals.sublayers(layer):
         return "not a class that one of ours replaces"
     return None
+
+
+def _integers(layer: Layer) -> str | None:
+    """Returns the dtype of what a layer is called with in graphs, if not floats."""
+    dtypes = internals.input_dtypes(layer)
+    return next((each for each in sorted(dtypes) if "float" not in each), None)
+
+
+def _weighted(model: Layer) -> list[int]:
+    """Returns the ids of a graph's layers that have variables, in their order."""
+    return [id(each) for each in model.layers if each.variables]
 
 
 def _name(layer: Layer) -> str:

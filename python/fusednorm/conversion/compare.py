@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from fusednorm import layers
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
-from fusednorm.conversion.report import first_line
+from fusednorm.conversion.report import reason
+from fusednorm.conversion.state import kept
 
 # Half a unit in the last place.
 _UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
@@ -18,7 +21,18 @@ _BFLOAT16 = 2.0**-8
 # Two computations of one norm differ by a few roundings, each relative to the largest
 # that occurs; Keras's RMSNormalization makes all of them in the data's own type.
 _ROUNDINGS = 64
-_BATCH, _LAYER_SIZE, _MODEL_SIZE = 2, 5, 32
+_LAYER_SIZE = 5
+# The batch and the size of unknown dimensions of a model's input: the first pair with
+# which it has no more than so many numbers, or the last one.
+_SIZES, _MOST = ((2, 32), (1, 32), (1, 16), (1, 8)), 2**20
+_CHUNK = 2**20
+# The layers whose statistics are over their `axis`, and over nothing else.
+_OF_ROWS = tuple(
+    getattr(package, name)
+    for package in (keras.layers, layers)
+    for name in ("LayerNormalization", "RMSNormalization")
+    if hasattr(package, name)  # tf_keras has no RMSNormalization.
+)
 
 
 def _unit(dtypes: Iterable[Any]) -> float:
@@ -45,21 +59,21 @@ def _model_tolerance(model: keras.layers.Layer, inputs: Any) -> float:
     return 4 * _unit(dtypes) ** 0.5
 
 
-def random_input(
-    shape: Sequence[int | None], dtype: Any, size: int, rng: np.random.Generator
-) -> tf.Tensor:
-    """Returns random data of a shape, with `size` where a dimension is unknown.
+def _sizes(shape: Sequence[int | None], batch: int, size: int) -> list[int]:
+    """Returns a shape with what is unknown in it filled in."""
+    return [
+        (size if index else batch) if dimension is None else int(dimension)
+        for index, dimension in enumerate(shape)
+    ]
 
-    Integers are 0 and 1, which are in every vocabulary.
+
+def random_input(sizes: Sequence[int], dtype: Any, rng: np.random.Generator) -> Any:
+    """Returns random data. Integers are 0 and 1, which are in every vocabulary.
 
     Raises:
         ValueError: if nothing is known about what such data looks like.
     """
     dtype = tf.as_dtype(dtype)
-    sizes = [
-        (size if index else _BATCH) if dimension is None else dimension
-        for index, dimension in enumerate(shape)
-    ]
     if dtype.is_floating:
         return tf.cast(rng.standard_normal(sizes, np.float32), dtype)
     if dtype.is_integer or dtype.is_bool:
@@ -68,10 +82,21 @@ def random_input(
 
 
 def layer_input(layer: keras.layers.Layer) -> tf.Tensor:
-    """Returns random input for a built normalization layer."""
+    """Returns random input for a built normalization layer.
+
+    Where that is large, the batch is 1, and axes that no statistic is over are short.
+    Not others: how far two computations of a sum differ depends on how long it is.
+    """
     shape = internals.build_shape(layer)
-    rng = np.random.default_rng(0)
-    return random_input(shape, layer.compute_dtype, _LAYER_SIZE, rng)
+    sizes = _sizes(shape, 2, _LAYER_SIZE)
+    if math.prod(sizes) > _MOST:
+        axes = layer.axis if isinstance(layer, _OF_ROWS) else range(1, len(sizes))
+        axes = {axis % len(sizes) for axis in tf.nest.flatten(axes)}
+        sizes = [
+            size if axis in axes else min(size, _LAYER_SIZE if axis else 1)
+            for axis, size in enumerate(sizes)
+        ]
+    return random_input(sizes, layer.compute_dtype, np.random.default_rng(0))
 
 
 def model_input(model: keras.layers.Layer) -> Any:
@@ -85,16 +110,26 @@ def model_input(model: keras.layers.Layer) -> Any:
     symbols = model.inputs if isinstance(model, keras.Sequential) else model.input
     if isinstance(symbols, list) and len(symbols) == 1:
         (symbols,) = symbols
+    shapes = [tuple(each.shape) for each in tf.nest.flatten(symbols)]
+    for sizes in _SIZES:
+        if sum(math.prod(_sizes(shape, *sizes)) for shape in shapes) <= _MOST:
+            break
     rng = np.random.default_rng(0)
     return tf.nest.map_structure(
-        lambda x: random_input(x.shape, x.dtype, _MODEL_SIZE, rng), symbols
+        lambda x: random_input(_sizes(x.shape, *sizes), x.dtype, rng), symbols
     )
 
 
-def outputs(call: Callable[[Any], Any], inputs: Any) -> list[np.ndarray]:
-    """Returns the floating-point outputs of a layer or model, in float64."""
-    flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
-    return [tf.cast(y, tf.float64).numpy() for y in flat if y.dtype.is_floating]
+def outputs(
+    call: Callable[[Any], Any], inputs: Any, *called: keras.layers.Layer
+) -> list[np.ndarray]:
+    """Returns the floating-point outputs of a call of layers.
+
+    The layers are what they were before the call.
+    """
+    with kept(*called):
+        flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
+    return [y.numpy() for y in flat if y.dtype.is_floating]
 
 
 def difference(after: list[np.ndarray], before: list[np.ndarray]) -> float:
@@ -103,16 +138,30 @@ def difference(after: list[np.ndarray], before: list[np.ndarray]) -> float:
 
 
 def _difference(after: np.ndarray, before: np.ndarray) -> float:
-    finite = np.isfinite(before)
-    if after.shape != before.shape or not np.array_equal(
-        after[~finite], before[~finite], equal_nan=True
-    ):
+    if after.shape != before.shape:
         return float("inf")
-    if not finite.any():
-        return 0.0
-    gap = np.abs(after[finite] - before[finite]).max()
+    gap = largest = 0.0
+    for now, was in _chunks(after, before):
+        finite = np.isfinite(was)
+        if not np.array_equal(now[~finite], was[~finite], equal_nan=True):
+            return float("inf")
+        gap = np.max(np.abs(now[finite] - was[finite]), initial=gap)
+        largest = np.max(np.abs(was[finite]), initial=largest)
     # Where all is zero, relative to one.
-    return float(gap / (np.abs(before[finite]).max() or 1.0))
+    return float("inf") if np.isnan(gap) else float(gap / (largest or 1.0))
+
+
+def _chunks(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Yields parts of arrays in float64, in which all of them may not fit."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, _CHUNK):
+        yield [each[start : start + _CHUNK].astype(np.float64) for each in flat]
+
+
+def _described(inputs: Any) -> str:
+    """Returns the shapes of inputs, as far as they fit into a line."""
+    shapes = [str(tuple(np.shape(each))) for each in tf.nest.flatten(inputs)]
+    return ", ".join(shapes[:4] + ["..."] * (len(shapes) > 4))
 
 
 class Outputs:
@@ -121,28 +170,46 @@ class Outputs:
     Args:
         model: The model.
         inputs: What to call it on; random if `None`.
+        wanted: Whether to compare them.
     """
 
-    def __init__(self, model: keras.layers.Layer, inputs: Any = None) -> None:
+    def __init__(
+        self, model: keras.layers.Layer, inputs: Any = None, wanted: bool = True
+    ) -> None:
         self._model = model
+        self._inputs = inputs
         self._given = inputs is not None
         self._before: list[np.ndarray] | None = None
         self._tolerance = 0.0
+        self._wanted = wanted
+        self._why = "nothing was replaced" if wanted else "compare=False"
+
+    def take(self) -> None:
+        """Calls the model, which has not been changed yet."""
+        if not self._wanted:
+            return
         try:
-            self._inputs = inputs if self._given else model_input(model)
-            before = outputs(model, self._inputs)
-            again = outputs(model, self._inputs)
-            self._tolerance = _model_tolerance(model, self._inputs)
+            self._take()
         except Exception as error:
             # A model may ask anything of its inputs, and fail in any way on others.
             if self._given:
                 raise
-            self._why = first_line(error)
-            return
-        if difference(again, before) > self._tolerance:
+            self._why = reason(error)
+
+    def _take(self) -> None:
+        if not self._given:
+            self._inputs = model_input(self._model)
+        before = self._outputs()
+        self._tolerance = _model_tolerance(self._model, self._inputs)
+        if difference(self._outputs(), before) > self._tolerance:
             self._why = "two calls of the original on the same input differ"
-        else:
+        elif before:
             self._before = before
+        else:
+            self._why = "none of them is of floating point"
+
+    def _outputs(self) -> list[np.ndarray]:
+        return outputs(self._model, self._inputs, self._model)
 
     def compare(self, tolerance: float | None) -> tuple[str, float | None]:
         """Compares what the model returns now.
@@ -157,7 +224,7 @@ class Outputs:
             return f"The model's outputs were not compared: {self._why}", None
         if tolerance is None:
             tolerance = self._tolerance
-        gap = difference(outputs(self._model, self._inputs), self._before)
+        gap = difference(self._outputs(), self._before)
         if not gap <= tolerance:
             raise RuntimeError(
                 f"The outputs of model '{self._model.name}' differ by {gap:.1e} of the "
@@ -165,4 +232,5 @@ class Outputs:
                 "it was. Where it amplifies roundings that much, pass `tolerance=`."
             )
         of = "the given" if self._given else "random"
-        return f"Outputs on {of} input: largest difference {gap:.1e} (relative)", gap
+        text = f"Outputs on {of} input: largest difference {gap:.1e} (relative)"
+        return f"{text}, for input of shape {_described(self._inputs)}", gap

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import activations, compare, internals, residuals
+from fusednorm.conversion import activations, internals, residuals
 from fusednorm.conversion.change import Change
+from fusednorm.conversion.compare import Outputs
 from fusednorm.conversion.report import Conversion
+from fusednorm.conversion.state import random_numbers_kept, variables_kept
 from fusednorm.conversion.walk import places
 
 Layer = keras.layers.Layer
@@ -20,6 +22,7 @@ def convert(
     fuse: bool = False,
     inputs: Any = None,
     tolerance: float | None = None,
+    compare: bool = True,
     verbose: bool = True,
 ) -> Layer:
     """Replaces the normalization layers of a model by fused ones, in place.
@@ -35,20 +38,25 @@ def convert(
 
     Each layer is compared with the one before on random input, and left as it was
     where it would compute something else. So is the whole model, where its inputs are
-    known; if its outputs differ, everything is put back. Functions that `fit` has
-    traced are traced anew. A `tf.function` of your own keeps the layers it was traced
-    with: make a new one.
+    known and anything was replaced; if its outputs differ, everything is put back.
+    Being called for that changes neither its variables nor the attributes of its
+    layers. Functions that `fit` has traced are traced anew. A `tf.function` of your
+    own keeps the layers it was traced with: make a new one.
 
     Args:
         model: A Keras model or layer, built.
         fuse: If `True`, norms also take over the `Activation`, `ReLU` or `LeakyReLU`
             layer after them, where the graph shows that nothing else takes their
             output. That layer stays, as `Activation("linear")`, which costs nothing.
+            And the `Add` before them, which goes, unless the order of the weights in
+            the model would be another one without it.
         inputs: What to call the model on for the comparison, instead of random
             data. A model that is not built is built by it.
         tolerance: The largest difference allowed between outputs of the model,
             relative to the largest number in each. Defaults to half of the digits
             of the coarsest dtype: 1e-3 for float32.
+        compare: Whether to compare the outputs of the model, which calls it three
+            times. If `False`, only single layers are compared, on small inputs.
         verbose: Whether to print the summary.
 
     Returns:
@@ -72,10 +80,11 @@ def convert(
         if fuse:
             for norm, follower in list(activations.followers(places(model))):
                 change.fuse(norm, follower)
-            for norm, add, holder in list(residuals.sums(places(model))):
-                change.fold(norm, add, holder)
+            for graph, sums in residuals.sums(places(model)):
+                change.fold(sums, graph)
 
-    return _rewritten("convert", model, rewrite, inputs, tolerance, verbose)
+    outputs = Outputs(model, inputs, compare)
+    return _rewritten("convert", model, rewrite, outputs, inputs, tolerance, verbose)
 
 
 def unconvert(
@@ -83,6 +92,7 @@ def unconvert(
     *,
     inputs: Any = None,
     tolerance: float | None = None,
+    compare: bool = True,
     verbose: bool = True,
 ) -> Layer:
     """Replaces the fused layers of a model by Keras's own, in place.
@@ -96,6 +106,7 @@ def unconvert(
         model: A Keras model or layer, built.
         inputs: As for `fusednorm.convert`.
         tolerance: As for `fusednorm.convert`.
+        compare: As for `fusednorm.convert`.
         verbose: Whether to print the summary.
 
     Returns:
@@ -115,29 +126,32 @@ def unconvert(
         for place in places(model):
             change.to_theirs(place)
 
-    return _rewritten("unconvert", model, rewrite, inputs, tolerance, verbose)
+    outputs = Outputs(model, inputs, compare)
+    return _rewritten("unconvert", model, rewrite, outputs, inputs, tolerance, verbose)
 
 
 def _rewritten(
     verb: str,
     model: Layer,
     rewrite: Callable[[Change], None],
+    before: Outputs,
     inputs: Any,
     tolerance: float | None,
     verbose: bool,
 ) -> Layer:
     """Rewrites a model, or leaves it as it was if anything goes wrong."""
     _check(verb, model, inputs)
-    before = compare.Outputs(model, inputs)
-    change = Change()
+    change = Change(before.take)
     try:
-        rewrite(change)
-        outputs, difference = before.compare(tolerance)
+        with random_numbers_kept():
+            rewrite(change)
+            outputs, difference = before.compare(tolerance)
     except BaseException:
         change.undo()
         raise
     finally:
-        internals.forget_traces(model)
+        if change.begun:
+            internals.forget_traces(model)
     report = Conversion(
         f"fusednorm.{verb}({model.name})", tuple(change.rows), outputs, difference
     )
@@ -159,7 +173,8 @@ def _check(verb: str, model: Layer, inputs: Any) -> None:
             f"type {type(model).__name__}{hint}"
         )
     if not model.built and inputs is not None:
-        model(inputs)
+        with variables_kept(model):  # Those of layers that are built already.
+            model(inputs)
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' is not built, so that there are no layers to "

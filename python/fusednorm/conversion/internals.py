@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
+
+import tensorflow as tf
 
 from fusednorm._keras import LEGACY, keras
 
@@ -34,6 +36,8 @@ _OF_CLASS = frozenset(
 # Wrapped for each object by Layer.__new__ of Keras 3, around the methods of the class
 # it is made of. A layer that is built can do with the methods themselves.
 _BOUND = ("build", "quantize")
+# What a functional model of Keras 3 knows of its graph.
+_GRAPH = ("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth")
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,12 +96,22 @@ def twin(layer: Layer, cls: type, config: dict[str, Any]) -> Layer:
     return made
 
 
+def copy_of(layer: Layer) -> Layer:
+    """Returns a layer like a built one, of the same variables, which nothing tracks."""
+    copy = type(layer).from_config(layer.get_config())
+    for name, value in vars(layer).items():
+        if name not in _BOUND and not _of_object(name):
+            vars(copy)[name] = value
+    copy.built = True
+    return copy
+
+
 def become(layer: Layer, model: Layer) -> None:
     """Makes a built layer what its twin is, but for its weights and its place."""
     weights = {id(weight) for weight in model.weights}
     wrapped = {id(_bare(weight)): weight for weight in layer.weights}
     object.__setattr__(layer, "__class__", type(model))
-    for name in _BOUND:
+    for name in (*_BOUND, "on_integers"):  # The latter only ours have.
         vars(layer).pop(name, None)
     for name, value in vars(model).items():
         if id(value) in weights:
@@ -150,6 +164,31 @@ def build_shape(layer: Layer) -> tuple[int | None, ...]:
     return tuple(shape)
 
 
+def variables(layer: Layer) -> list[Any]:
+    """Returns the variables of a layer, with those of the layers in it.
+
+    A model of tf_keras that is not built has none that it tells.
+    """
+    if LEGACY and isinstance(layer, keras.Model) and not layer.built:
+        return []
+    return layer.variables
+
+
+def tensorflow_variable(variable: Any) -> tf.Variable:
+    """Returns the variable of TensorFlow that a variable of Keras is."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def global_variables() -> list[tf.Variable]:
+    """Returns what `keras.random` draws from where it is given no seed, in Keras 3."""
+    if LEGACY:
+        return []
+    from keras.src.backend.common import global_state
+
+    generator = global_state.get_global_attribute("global_seed_generator")
+    return [] if generator is None else [tensorflow_variable(generator.state)]
+
+
 def everything(layer: Layer) -> list[Layer]:
     """Returns a layer and all that are within it."""
     return list(layer._flatten_layers())
@@ -164,8 +203,12 @@ def _layer_of(node: Any) -> Layer:
     return node.layer if LEGACY else node.operation
 
 
-def argument(layer: Layer, node: Any, name: str) -> Any:
-    """Returns an argument of a layer's call in a graph, `None` if it is not given."""
+def given(layer: Layer, name: str) -> list[Any]:
+    """Returns an argument of each of a layer's calls in graphs, `None` if not given."""
+    return [_argument(layer, node, name) for node in layer._inbound_nodes]
+
+
+def _argument(layer: Layer, node: Any, name: str) -> Any:
     args, kwargs = (
         (node.call_args, node.call_kwargs)
         if LEGACY
@@ -173,6 +216,39 @@ def argument(layer: Layer, node: Any, name: str) -> Any:
     )
     signature = inspect.signature(type(layer).call)
     return signature.bind_partial(layer, *args, **kwargs).arguments.get(name)
+
+
+def input_dtypes(layer: Layer) -> set[str]:
+    """Returns the dtypes of the tensors that a layer is called with in graphs."""
+    tensors = [each for node in layer._inbound_nodes for each in _tensors(node)]
+    return {tf.as_dtype(each.dtype).name for each in tensors}
+
+
+def _tensors(node: Any) -> list[Any]:
+    """Returns the symbolic tensors that a node of a graph takes."""
+    if LEGACY:
+        return tf.nest.flatten(node.keras_inputs)
+    return node.arguments.keras_tensors
+
+
+def tensors_of_only_call(layer: Layer) -> list[Any]:
+    """Returns what a layer's call takes, if there is one, on nothing but tensors."""
+    if len(layer._inbound_nodes) != 1:
+        return []
+    arguments = layer._inbound_nodes[0].arguments
+    if any(value is not None for value in arguments.kwargs.values()):
+        return []
+    return arguments.keras_tensors
+
+
+def is_called_once(layer: Layer) -> bool:
+    """Tells whether graphs have no more than one call of a layer."""
+    return len(layer._inbound_nodes) <= 1
+
+
+def has_mask(tensor: Any) -> bool:
+    """Tells whether a symbolic tensor comes with a mask."""
+    return getattr(tensor, "_keras_mask", None) is not None
 
 
 def consumers(layer: Layer) -> list[Any]:
@@ -213,3 +289,89 @@ def forget_traces(model: Layer) -> None:
         if not LEGACY and each.compiled:
             # Asks the layers whether they support it, as `compile` did.
             each.jit_compile = each.jit_compile
+
+
+@dataclass
+class Rewiring:
+    """A change of one model's graph of Keras 3, which can be taken back."""
+
+    model: Layer
+    _kept: list[tuple[Any, str, Any]] = field(default_factory=list)
+    _undo: list[tuple[Callable[[Layer], None], Layer]] = field(default_factory=list)
+    _tracked: list[Layer] = field(default_factory=list)
+
+    def fold(self, norm: Layer, add: Layer) -> None:
+        """Makes a norm take what an Add takes, and give what it gives, too."""
+        (node,), (gone,) = norm._inbound_nodes, add._inbound_nodes
+        a, b = gone.arguments.keras_tensors
+        (total,) = gone.outputs
+        self._set(node, "arguments", type(node.arguments)(a, residual=b))
+        self._set(node, "outputs", [*node.outputs, total])
+        self._give(total, norm, 1)
+        takers = [each for each in add._outbound_nodes if each is not node]
+        self._set(norm, "_outbound_nodes", [*norm._outbound_nodes, *takers])
+        for tensor in (a, b):
+            self._replace(tensor, gone, node)
+        self._tracked = list(self.model._layers)
+        self.model._tracker.untrack(add)
+        self._undo.append((self.model._tracker.track, add))
+        self._map()
+
+    def unfold(self, norm: Layer, add: Layer) -> None:
+        """Makes a new Add take what a norm takes, and the norm take what that gives."""
+        (node,) = norm._inbound_nodes
+        a, b = node.arguments.keras_tensors
+        y, total = node.outputs
+        for tensor in (a, b):
+            self._replace(tensor, node, None)
+        add([a, b])
+        (new,) = add._inbound_nodes
+        self._set(new, "outputs", [total])
+        self._give(total, add, 0)
+        self._set(node, "arguments", type(node.arguments)(total))
+        self._set(node, "outputs", [y])
+        takers = [each for each in norm._outbound_nodes if _takes(each, total)]
+        self._set(add, "_outbound_nodes", [node, *takers])
+        takers = [each for each in norm._outbound_nodes if _takes(each, y)]
+        self._set(norm, "_outbound_nodes", takers)
+        self._tracked = list(self.model._layers)
+        self.model._tracker.track(add)
+        self._undo.append((self.model._tracker.untrack, add))
+        self._map()
+
+    def restore(self) -> None:
+        """Takes it back."""
+        for target, name, value in reversed(self._kept):
+            vars(target)[name] = value
+        for undo, layer in self._undo:
+            undo(layer)
+            # What is tracked again has come to the end.
+            self.model._layers[:] = self._tracked
+
+    def _set(self, target: Any, name: str, value: Any) -> None:
+        self._kept.append((target, name, vars(target)[name]))
+        vars(target)[name] = value
+
+    def _give(self, tensor: Any, layer: Layer, index: int) -> None:
+        """Notes which layer gives a tensor."""
+        history = tensor._keras_history
+        history = history._replace(operation=layer, node_index=0, tensor_index=index)
+        self._set(tensor, "_keras_history", history)
+
+    def _replace(self, tensor: Any, node: Any, by: Any) -> None:
+        """Notes that another node takes a tensor, or that one does no more."""
+        giver = tensor._keras_history.operation
+        nodes = list(giver._outbound_nodes)
+        nodes.remove(node)
+        self._set(giver, "_outbound_nodes", nodes if by is None else [*nodes, by])
+
+    def _map(self) -> None:
+        """Has Keras find its way through the graph again."""
+        # By this name, so that no other model gets another one.
+        fresh = keras.Model(self.model.input, self.model.output, name="fresh")
+        for name in _GRAPH:
+            self._set(self.model, name, getattr(fresh, name))
+
+
+def _takes(node: Any, tensor: Any) -> bool:
+    return any(each is tensor for each in node.arguments.keras_tensors)

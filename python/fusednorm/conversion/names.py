@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from fusednorm import layers
-from fusednorm._keras import keras
+from fusednorm._keras import LEGACY, keras
 
 _OF_KERAS = ("GroupNormalization", "LayerNormalization", "RMSNormalization")
 _OF_ADDONS = ("GroupNormalization", "InstanceNormalization")
@@ -38,15 +38,20 @@ def of_keras() -> dict[type, type]:
     }
 
 
+def meant(ours: type) -> dict[str, Any]:
+    """Returns our arguments as they are where Keras's layer, without them, is meant."""
+    if ours is layers.GroupNormalization:
+        return {"use_mask": LEGACY}
+    # tf_keras has no RMSNormalization, and so nothing that could be meant.
+    return {"pass_mask": LEGACY} if ours is layers.RMSNormalization else {}
+
+
 def replacement(cls: type) -> type | None:
     """Returns the class of ours that replaces a class of layers, if one does.
 
     A class counts by what it is registered as, so that a copy of Addons' layers in the
     user's own code does too.
     """
-    # What `patch_keras` makes is one of ours, saved under another name.
-    if stands_for := getattr(cls, "stands_for", None):
-        return of_keras()[stands_for]
     package, _, name = keras.saving.get_registered_name(cls).rpartition(">")
     named = name if package == "Addons" and name in _OF_ADDONS else None
     return of_keras().get(cls, named and getattr(layers, named))
@@ -63,9 +68,9 @@ def original(layer: keras.layers.Layer) -> tuple[type, dict[str, Any]] | None:
     if cls is layers.InstanceNormalization:
         cls, config["groups"] = layers.GroupNormalization, -1
     for theirs, ours in of_keras().items():
-        if cls is ours or getattr(cls, "stands_for", None) is theirs:
+        if cls is ours:
             return theirs, _in_terms_of(theirs, config)
-    if issubclass(cls, layers.RMSNormalization):
+    if cls is layers.RMSNormalization:
         raise ValueError("this Keras has no RMSNormalization")
     return None
 
@@ -78,11 +83,11 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
     """
     known = arguments(theirs)
     for name, value in config.items():
-        # Keras's layers are portable, and without masks `use_mask` says nothing.
+        # Keras's layers are portable, and without masks the other two say nothing.
         if (
             name not in known
             and value not in (None, False)
-            and name not in ("portable", "use_mask")
+            and name not in ("portable", "use_mask", "pass_mask")
         ):
             raise ValueError(f"Keras's layer has no {name}={value!r}")
     return {name: value for name, value in config.items() if name in known}
@@ -91,5 +96,7 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def arguments(theirs: type) -> frozenset[str]:
     """Returns the names in the configuration of a layer of Keras's."""
-    # Of a subclass, which `patch_keras` leaves alone.
-    return frozenset(type(theirs.__name__, (theirs,), {})().get_config())
+    # Of a subclass, which `patch_keras` leaves alone. A configuration has the activity
+    # regularizer, which every layer takes, only where there is one.
+    layer = type(theirs.__name__, (theirs,), {})()
+    return frozenset((*layer.get_config(), "activity_regularizer"))

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
 import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from fusednorm._keras import LEGACY
 from fusednorm.conversion import names
-from fusednorm.layers import GroupNormalization
 
 _suspended = contextvars.ContextVar("fusednorm.patch_keras.suspended", default=False)
 _lock = threading.Lock()
-# What our arguments are where Keras's layer, which does not have them, is meant.
-_MEANT = {"use_mask": LEGACY}
 _active = 0
 
 
@@ -65,9 +60,10 @@ def patch_keras() -> KerasPatch:
     It holds at once and for all threads of the process, until it is undone: at the end
     of a `with` block, or by `undo()`. Patches may overlap.
 
-    Files that are saved with such layers name Keras's own layers, so that they load
-    without fusednorm, too; unless the layers have what only ours do, such as a fused
-    activation.
+    The layers are ours like any other, and stay so when a model of them is cloned,
+    copied, pickled, or saved and loaded, also where Keras is not patched. So files name
+    our layers, and load after `import fusednorm`; `fusednorm.unconvert` before saving
+    makes files that need no fusednorm.
 
     Returns:
         The patch: a context manager, with a method `undo`.
@@ -115,35 +111,7 @@ def _maker(theirs: type, ours: type) -> Any:
     def make(cls: type, *args: Any, **kwargs: Any) -> Any:
         if cls is theirs and not _suspended.get():
             with contextlib.suppress(TypeError, ValueError):
-                if ours is GroupNormalization:
-                    kwargs = _MEANT | kwargs
-                return _drop_in(theirs, ours)(*args, **kwargs)
+                return ours(*args, **(names.meant(ours) | kwargs))
         return super(theirs, cls).__new__(cls, *args, **kwargs)
 
     return make
-
-
-@functools.cache
-def _drop_in(theirs: type, ours: type) -> type:
-    """Returns our layer under Keras's name, in files as well."""
-    known = names.arguments(theirs)
-
-    def get_config(self: Any) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in ours.get_config(self).items()
-            if name in known or value not in (None, False, _MEANT.get(name))
-        }
-
-    # Of the module that Keras writes into files for its own layers, and registered
-    # under no name: so this is written too.
-    return type(
-        theirs.__name__,
-        (ours,),
-        {
-            "__doc__": ours.__doc__,
-            "__module__": "keras.layers",
-            "get_config": get_config,
-            "stands_for": theirs,
-        },
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,8 +32,9 @@ def torch_weights(
         module_or_state_dict: A norm, a module with norms in it, or the `state_dict()`
             of either, which may also hold NumPy arrays. In the state_dict of a larger
             module, norms are recognized by their weights: a `weight` with a `bias` of
-            the same shape, or one of rank 1 alone; without running statistics, which
-            would be BatchNorm's. A module knows its norms.
+            the same shape, or one of rank 1 alone. What has running statistics may be a
+            BatchNorm there or an InstanceNorm: it is left out, and a warning says so. A
+            module knows its norms.
 
     Returns:
         The list of weights of a single norm, or of several a dict of such lists, by the
@@ -51,6 +53,7 @@ def torch_weights(
     """
     given = module_or_state_dict
     if isinstance(given, Mapping):
+        _warn_of_running_statistics(given)
         norms = dict(_in_state_dict(given))
     elif hasattr(given, "named_modules") and hasattr(given, "state_dict"):
         norms = dict(_in_module(given))
@@ -91,6 +94,18 @@ def _in_state_dict(state: Mapping[str, Any]) -> Iterator[tuple[str, list[np.ndar
                 yield prefix, [weight]
         elif weight.shape == tuple(bias.shape):
             yield prefix, [weight, _array(bias)]
+
+
+def _warn_of_running_statistics(state: Mapping[str, Any]) -> None:
+    """Says what is left out, for it may be what was wanted."""
+    names = [key.rpartition(".")[0] for key in state if key.endswith("running_mean")]
+    if names:
+        warnings.warn(
+            "A state_dict does not tell whether running statistics are of a BatchNorm "
+            f"or of an InstanceNorm, so that {names[:8]} are left out; pass the module "
+            "to have the weights of its InstanceNorms.",
+            stacklevel=3,
+        )
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass
 
 
@@ -71,6 +73,21 @@ class Conversion:
         return "\n".join((f"{self.call}: {counts}", *lines, self.outputs))
 
 
+# What Keras and TensorFlow write around the message of an error in a call.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_BEFORE = re.compile(r"Exception encountered when calling ")
+_AFTER = re.compile(r"(Arguments|Call arguments) received by |Detected at node ")
+
+
+def reason(text: object) -> str:
+    """Returns what an error or a text says, in one line, without where it happened."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(text)).splitlines()]
+    said = itertools.takewhile(lambda line: not _AFTER.match(line), lines)
+    kept = [line for line in said if line and not _BEFORE.match(line)]
+    return " ".join(kept) or next(filter(None, lines), "") or type(text).__name__
+
+
 def first_line(text: object) -> str:
     """Returns what fits into a table of an error or a text."""
-    return str(text).strip().partition("\n")[0]
+    text = _COLOURS.sub("", str(text)).strip()
+    return reason(text) if _BEFORE.match(text) else text.partition("\n")[0]

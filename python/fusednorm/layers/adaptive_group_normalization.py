@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import keras
+from fusednorm._keras import MASK_OF_INPUTS, keras
 from fusednorm.layers.base import Normalization
 
 
@@ -34,8 +34,8 @@ class AdaptiveGroupNormalization(Normalization):
             channels; or -1 for one group per channel. Defaults to 32.
         axis: Integer, the channel axis: any axis but 0, which is the batch. Defaults
             to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero. Defaults to
-            1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If `True`, the condition gives an offset. Defaults to `True`.
         scale: If `True`, the condition gives a scale. Defaults to `True`.
         kernel_initializer: Initializer of the projection's kernel. Defaults to zeros.
@@ -124,7 +124,7 @@ class AdaptiveGroupNormalization(Normalization):
         self.projection.build(condition)
         super().build(input_shape)
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
+    def call(self, inputs: Any, mask: Any = MASK_OF_INPUTS) -> Any:
         """Normalizes the first of `inputs`, scaled and shifted by the second."""
         data, condition = _pair("tensors", inputs)
         mask = self._counted(data, self.compute_mask(inputs, mask))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -37,6 +37,7 @@ class Normalization(_keras.Layer):
         epsilon: Float added to the variance.
         activation: Fused activation: `None`, its name, or its Keras function.
         portable: Whether to run as plain TensorFlow ops, as in `fusednorm.portable`.
+        pass_mask: Whether the outputs carry the mask of the input.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
@@ -47,6 +48,7 @@ class Normalization(_keras.Layer):
         epsilon: float,
         activation: Any,
         portable: bool = False,
+        pass_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,7 +57,7 @@ class Normalization(_keras.Layer):
         name = activation_name(activation)
         self.activation = None if name == "none" else name
         self.portable = portable
-        self.supports_masking = True
+        self.supports_masking = bool(pass_mask)
 
     @property
     def supports_jit(self) -> bool:
@@ -101,8 +103,15 @@ class Normalization(_keras.Layer):
         """Returns the mask of the positions that count in the statistics, if any."""
         if not self.use_mask:
             return None
-        # Keras gives it only to layers that are called with one tensor.
-        return _keras.mask_of(inputs) if mask is None else mask
+        given = mask is not None and mask is not _keras.MASK_OF_INPUTS
+        return mask if given else _keras.mask_of(inputs)
+
+    def _on_values(self, norm: Callable[..., Any], inputs: Any, residual: Any) -> Any:
+        """Calls `norm(x, residual, axis)`, on the flat values of a ragged tensor."""
+        if not isinstance(inputs, tf.RaggedTensor) or residual is not None:
+            return norm(inputs, residual, self.axis)
+        axis = _checks.uniform_axes(self.axis, inputs)
+        return inputs.with_flat_values(norm(inputs.flat_values, None, axis))
 
     def _ops(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context in which the layer calls the functional API."""
@@ -113,7 +122,8 @@ class Normalization(_keras.Layer):
         if not isinstance(outputs, tuple):
             return tf.cast(outputs, self.compute_dtype)
         y, total = (tf.cast(output, self.compute_dtype) for output in outputs)
-        _keras.pass_mask(inputs, total)
+        if self.supports_masking:
+            _keras.pass_mask(inputs, total)
         return y, total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
@@ -130,6 +140,7 @@ class Normalization(_keras.Layer):
             "activation": self.activation,
             # Left out where it says nothing, for Keras's own layers do not take it.
             **({"portable": True} if self.portable else {}),
+            **({} if self.supports_masking else {"pass_mask": False}),
         }
 
 

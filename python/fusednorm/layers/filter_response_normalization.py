@@ -34,8 +34,8 @@ class FilterResponseNormalization(AffineNormalization):
     float32 first, which costs a copy, so that only the result is rounded.
 
     Args:
-        epsilon: Small float added to the mean square to avoid dividing by zero.
-            Defaults to 1e-6.
+        epsilon: Small float added to the mean square to avoid dividing by zero. May be
+            0: zeros then give `beta`. Defaults to 1e-6.
         axis: List of the two spatial axes: `[1, 2]`, the default, and nothing else.
         beta_initializer: Initializer for the beta weight. Defaults to zeros.
         gamma_initializer: Initializer for the gamma weight. Defaults to ones.

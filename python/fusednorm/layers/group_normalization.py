@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import LEGACY, keras
+from fusednorm._keras import LEGACY, MASK_OF_INPUTS, keras
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -38,8 +38,8 @@ class GroupNormalization(AffineNormalization):
             Defaults to 32.
         axis: Integer, the channel axis: any axis but 0, which is the batch. -1 is
             the last dimension in the input. Defaults to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero.
-            Defaults to 1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If `True`, add offset of `beta` to normalized tensor.
             If `False`, `beta` is ignored. Defaults to `True`.
         scale: If `True`, multiply by `gamma`. If `False`, `gamma` is not used.
@@ -142,7 +142,9 @@ class GroupNormalization(AffineNormalization):
         channels = _checks.channels(self.groups, self.axis, input_shape)
         return _checks.known([channels], self.axis, input_shape)
 
-    def call(self, inputs: Any, residual: Any = None, mask: Any = None) -> Any:
+    def call(
+        self, inputs: Any, residual: Any = None, mask: Any = MASK_OF_INPUTS
+    ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
         mask = self._counted(inputs, mask)
         x, residual, gamma, beta = self._operands(

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from fusednorm import _checks, _keras
-from fusednorm._keras import keras
+from fusednorm._keras import MASK_OF_INPUTS, keras
 from fusednorm.layers import running_statistics
 from fusednorm.layers.group_normalization import GroupNormalization
 
@@ -27,8 +27,8 @@ class InstanceNormalization(GroupNormalization):
     Args:
         axis: Integer, the channel axis: any axis but 0, which is the batch. -1 is
             the last dimension in the input. Defaults to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero.
-            Defaults to 1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If `True`, add offset of `beta` to normalized tensor.
             If `False`, `beta` is ignored. Defaults to `True`.
         scale: If `True`, multiply by `gamma`. If `False`, `gamma` is not used.
@@ -174,7 +174,7 @@ class InstanceNormalization(GroupNormalization):
         inputs: Any,
         residual: Any = None,
         training: Any = None,
-        mask: Any = None,
+        mask: Any = MASK_OF_INPUTS,
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
         if not self.track_running_stats:

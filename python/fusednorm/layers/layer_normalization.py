@@ -37,8 +37,8 @@ class LayerNormalization(AffineNormalization):
             typically the batch axis/axes. `-1` is the last dimension in the
             input. Axes that are not one contiguous run cost two transpositions.
             Defaults to `-1`.
-        epsilon: Small float added to variance to avoid dividing by zero.
-            Defaults to 1e-3.
+        epsilon: Small float added to variance to avoid dividing by zero. May be 0:
+            equal numbers then give `beta`. Defaults to 1e-3.
         center: If True, add offset of `beta` to normalized tensor. If False,
             `beta` is ignored. Defaults to `True`.
         scale: If True, multiply by `gamma`. If False, `gamma` is not used.
@@ -68,7 +68,8 @@ class LayerNormalization(AffineNormalization):
     Output shape: Same shape as input.
 
     Call arguments:
-        inputs: Floating-point tensor.
+        inputs: Floating-point tensor; also a ragged one, normalized over axes after the
+            ragged ones.
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
@@ -133,17 +134,13 @@ class LayerNormalization(AffineNormalization):
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        if isinstance(inputs, tf.RaggedTensor) and residual is None:
-            axis = _checks.uniform_axes(self.axis, inputs)
-            return inputs.with_flat_values(
-                self._normalize(inputs.flat_values, None, axis)
-            )
-        return self._normalize(inputs, residual, self.axis)
+        return self._on_values(self._normalize, inputs, residual)
 
     def _normalize(self, inputs: Any, residual: Any, axis: Any) -> Any:
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
+        _checks.built_for(x, axis, gamma, beta)
         if self.rms_scaling:
             total = x if residual is None else x + residual
             y = self._scaled(total, gamma, axis)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
-from fusednorm._keras import keras
+from fusednorm._keras import LEGACY, keras
 from fusednorm.layers.base import Normalization
 
 
@@ -24,7 +24,8 @@ class RMSNormalization(Normalization):
 
     A drop-in for `keras.layers.RMSNormalization`: the same arguments, weight and
     results, computed by one op forward and one backward. It also takes axes that
-    are not the last, passes masks on, and in mixed precision computes in float32.
+    are not the last, passes masks on unless `pass_mask=False`, and in mixed precision
+    computes in float32.
 
     `scale` spans the axes of `inputs` specified in `axis`, in increasing order,
     whatever the order in `axis`.
@@ -32,13 +33,16 @@ class RMSNormalization(Normalization):
     Args:
         axis: Integer or List/Tuple. The axis or axes to normalize across. Axes that
             are not one contiguous run cost two transpositions. Defaults to `-1`.
-        epsilon: Small float added to the mean square to avoid dividing by zero.
-            Defaults to 1e-6.
+        epsilon: Small float added to the mean square to avoid dividing by zero. May be
+            0: zeros then give zeros. Defaults to 1e-6.
         activation: Activation applied to the output within the same op; see
             `fusednorm.GroupNormalization`. None by default.
         zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
             to zeros, so that weight decay pulls towards no scaling (as in Gemma).
             Defaults to `False`: multiply by `scale`, initialized to ones.
+        pass_mask: Whether the output carries the mask of the input, as that of Keras's
+            layer does not. Defaults to `True`; to `False` where a configuration does
+            not say, which is then one of Keras's layer.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`.
 
@@ -47,7 +51,8 @@ class RMSNormalization(Normalization):
     Output shape: Same shape as input.
 
     Call arguments:
-        inputs: Floating-point tensor.
+        inputs: Floating-point tensor; also a ragged one, normalized over axes after the
+            ragged ones.
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
@@ -74,12 +79,14 @@ class RMSNormalization(Normalization):
         epsilon: float = 1e-6,
         activation: Any = None,
         zero_centered: bool = False,
+        pass_mask: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             axis=_checks.integer_axes(axis),
             epsilon=epsilon,
             activation=activation,
+            pass_mask=pass_mask,
             **kwargs,
         )
         self.zero_centered = zero_centered
@@ -97,12 +104,16 @@ class RMSNormalization(Normalization):
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
+        return self._on_values(self._normalize, inputs, residual)
+
+    def _normalize(self, inputs: Any, residual: Any, axis: Any) -> ops.Outputs:
         x, residual, scale = self._operands(inputs, residual, self.scale)
+        _checks.built_for(x, axis, scale)
         with self._ops():
             outputs = ops.rms_norm(
                 x,
                 scale,
-                axis=self.axis,
+                axis=axis,
                 epsilon=self.epsilon,
                 zero_centered=self.zero_centered,
                 activation=self.activation,
@@ -110,6 +121,15 @@ class RMSNormalization(Normalization):
             )
         return self._results(inputs, outputs)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RMSNormalization:
+        """Makes the layer from its configuration, or from that of Keras's layer."""
+        return super().from_config({"pass_mask": LEGACY, **config})
+
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration that `from_config` makes the same layer of."""
-        return {**super().get_config(), "zero_centered": self.zero_centered}
+        return {
+            **super().get_config(),
+            "zero_centered": self.zero_centered,
+            "pass_mask": self.supports_masking,
+        }
