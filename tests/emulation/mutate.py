@@ -257,7 +257,6 @@ MUTANTS = [
     Mutant(FORWARD, "at[r] - access.At(0)", "at[r]"),
     Mutant(BACKWARD, "next_row = geometry.slots * length", "next_row = length"),
     Mutant(BACKWARD, "first += geometry.slots;", "first += team.teams();"),
-    Mutant(BACKWARD, "if (by_sample || kVectors > 2) at", "if (kVectors > 2) at"),
     Mutant(BACKWARD, "at += next_row;", ""),
     Mutant(BACKWARD, " && (!Features::kGeneral || args.rows.g.divisor() == 1)", ""),
     Mutant(COLUMNS, "int mask = access.size;", "int mask = 2 * access.size;"),
