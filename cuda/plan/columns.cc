@@ -9,7 +9,6 @@ namespace {
 // A block of columns goes through so many rows at least, each of which spares dgamma
 // and dbeta an addition in the last stage: a guess, not measured.
 constexpr int64_t kLeastChunkRows = 32;
-constexpr int64_t kMostSharedBytes = 48 << 10;  // that a kernel gets without asking
 // Each block of the second kernel adds up the pieces of its rows: 64 of 32 rows were as
 // fast as 32 on an H200, and fill the device with the first kernel.
 constexpr int64_t kMostPieces = 64;
@@ -44,10 +43,9 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   const int64_t blocks = column_blocks * samples;
   const int64_t wanted =
       blocks >= multiprocessors ? 1 : CeilDiv(kColumnsBlocks * multiprocessors, blocks);
-  const int64_t shared_bytes = std::min(work.SharedBytesOfBlock(), kMostSharedBytes);
   geometry.chunk_rows =
       std::min({std::max(kLeastChunkRows, CeilDiv(geometry.sample_rows, wanted)),
-                geometry.sample_rows, shared_bytes / bytes_of_row});
+                geometry.sample_rows, work.SharedBytesUnasked() / bytes_of_row});
   const int64_t chunks = CeilDiv(geometry.sample_rows, geometry.chunk_rows);
   geometry.chunks = Divider(chunks);
 
@@ -57,9 +55,7 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   geometry.piece = CeilDiv(accesses, pieces);
   pieces = CeilDiv(accesses, geometry.piece);
   geometry.pieces = Divider(pieces);
-  while ((1 << geometry.join_bits) < std::min<int64_t>(pieces, kWarp)) {
-    ++geometry.join_bits;
-  }
+  geometry.join_bits = Log2Ceil(pieces, 5);  // at most a warp
 
   Plan plan;
   plan.geometry = geometry;

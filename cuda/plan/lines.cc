@@ -113,17 +113,6 @@ int64_t SharedBytes(const Work& work, const LinesGeometry& g) {
 
 }  // namespace
 
-int Log2Floor(int64_t n, int most) {
-  int bits = 0;
-  while (bits < most && (int64_t{2} << bits) <= n) ++bits;
-  return bits;
-}
-int Log2Ceil(int64_t n, int most) {
-  int bits = 0;
-  while (bits < most && (int64_t{1} << bits) < n) ++bits;
-  return bits;
-}
-
 int64_t ConstantNumbers(const Work& work, const LinesGeometry& g) {
   const int64_t lanes = int64_t{g.thread_columns.divisor()} * g.width;
   return (work.backward ? kLaneConstants : kLaneConstants - 2) * lanes;

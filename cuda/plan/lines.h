@@ -32,10 +32,5 @@ int64_t TableNumbers(const Work& work, const LinesGeometry& geometry);
 // The plan, with fewer threads where shared memory asks for that.
 LinesPlan PlanLines(const Work& work, const LinesWanted& wanted);
 
-// The largest b with 1 << b <= n, from 0 to `most`.
-int Log2Floor(int64_t n, int most);
-// The smallest b with 1 << b >= n, from 0 to `most`.
-int Log2Ceil(int64_t n, int most);
-
 }  // namespace cuda
 }  // namespace fusednorm

@@ -21,6 +21,19 @@ inline int64_t PowerOfTwo(int64_t a) {
   return power;
 }
 
+// The largest b with 1 << b <= n, from 0 to `most`.
+inline int Log2Floor(int64_t n, int most) {
+  int bits = 0;
+  while (bits < most && (int64_t{2} << bits) <= n) ++bits;
+  return bits;
+}
+// The smallest b with 1 << b >= n, from 0 to `most`.
+inline int Log2Ceil(int64_t n, int most) {
+  int bits = 0;
+  while (bits < most && (int64_t{1} << bits) < n) ++bits;
+  return bits;
+}
+
 constexpr int kWarp = 32;
 // The threads of a block for so many pieces of work: whole warps, two of them or more.
 inline int WholeWarps(int64_t work, int most) {
@@ -60,6 +73,10 @@ struct Work {
   // Bytes of an access that is held in shared memory.
   int64_t HeldBytes(int width) const { return width > 1 ? 16 : compute_bytes; }
   int64_t SharedBytesOfBlock() const { return device.shared_bytes_per_block; }
+  // What a kernel gets without asking.
+  int64_t SharedBytesUnasked() const {
+    return std::min(SharedBytesOfBlock(), int64_t{48} << 10);
+  }
   // With at most this, two blocks share a multiprocessor, and one computes while the
   // other one waits for memory. The device reserves 1 KB a block.
   int64_t SharedBytesOfHalf() const {

@@ -13,7 +13,6 @@ namespace {
 constexpr int64_t kLeastSlabBytes = 2 << 10;
 // Of x in a block: beyond it, a tile is as narrow as whole lines of L2 allow.
 constexpr int64_t kSetBytes = 16 << 10;
-constexpr int64_t kMostSharedBytes = 48 << 10;  // that a kernel gets without asking
 
 // One way to share the sets out.
 struct Shares {
@@ -43,7 +42,7 @@ bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   wanted.threads = threads;
   wanted.row_blocks = cluster;
   wanted.set_bytes = kSetBytes;
-  wanted.shared_bytes = std::min(work.SharedBytesOfBlock(), kMostSharedBytes);
+  wanted.shared_bytes = work.SharedBytesUnasked();
   const LinesPlan lines = PlanLines(work, wanted);
   if (lines.threads != threads) return false;
   const LinesGeometry& g = lines.geometry;

@@ -1,7 +1,7 @@
 """Norms on NumPy arrays through emulated kernels, held to the reference and bounds."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bounds
 import ml_dtypes
@@ -122,6 +122,35 @@ def plan(emulated, norm, shape, dtype, device=SMALL, options=None, which="forwar
     answer, _ = emulated.ask("emulate", fields, [])
     assert answer["error"] == ""
     return answer
+
+
+def all_plans(
+    emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"
+):
+    """Returns the candidates, the best first."""
+    options = options or Options()
+    made = plan(emulated, norm, shape, dtype, device, options, which)
+    return [made] + [
+        plan(
+            emulated,
+            norm,
+            shape,
+            dtype,
+            device,
+            replace(options, candidate=candidate),
+            which,
+        )
+        for candidate in range(1, made["candidates"])
+    ]
+
+
+def candidate_of(emulated, norm, shape, dtype, device, options, which, wanted):
+    """Returns options with the candidate that `wanted` says yes to, or None."""
+    plans = all_plans(emulated, norm, shape, dtype, device, options, which)
+    for candidate, made in enumerate(plans):
+        if wanted(made):
+            return replace(options, candidate=candidate)
+    return None
 
 
 def call(emulated, fields, inputs, outputs, shifted, places):

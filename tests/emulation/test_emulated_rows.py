@@ -13,7 +13,9 @@ from emulated_norms import (
     T4,
     Device,
     Options,
+    all_plans,
     backward,
+    candidate_of,
     check,
     draw,
     forward,
@@ -48,35 +50,6 @@ def name_of_instance(value):
         name = ("general_" if general else "") + ("wide" if wide else "single")
         return f"{name}{vectors}{'block' if block else 'lanes'}"
     return str(value)
-
-
-def all_plans(
-    emulated, norm, shape, dtype, device=SMALL, options=None, which="forward"
-):
-    """Returns the candidates, the best first."""
-    options = options or Options()
-    made = plan(emulated, norm, shape, dtype, device, options, which)
-    return [made] + [
-        plan(
-            emulated,
-            norm,
-            shape,
-            dtype,
-            device,
-            dataclasses.replace(options, candidate=candidate),
-            which,
-        )
-        for candidate in range(1, made["candidates"])
-    ]
-
-
-def candidate_of(emulated, norm, shape, dtype, device, options, which, wanted):
-    """Returns options with the candidate that `wanted` says yes to, or None."""
-    plans = all_plans(emulated, norm, shape, dtype, device, options, which)
-    for candidate, made in enumerate(plans):
-        if wanted(made):
-            return dataclasses.replace(options, candidate=candidate)
-    return None
 
 
 def reached(emulated, dtype, which, instance, options, device=SMALL):

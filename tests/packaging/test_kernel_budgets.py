@@ -1,6 +1,7 @@
-"""The specialised rows kernels keep to their budgets, and each budget has a kernel."""
+"""Kernels keep to their budgets, and each budget of rows has a kernel."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import fusednorm
@@ -19,16 +20,25 @@ needs_cuda = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def kernels():
+    """All that have budgets: the library takes long to read."""
+    return read(
+        CUDA, "|".join(each.KERNELS for each in kernel_budgets.SCHEMES.values())
+    )
+
+
 @needs_cuda
 @pytest.mark.skipif(
     "90" not in _build_info.CUDA_ARCHITECTURES, reason="BUILD WITHOUT sm_90"
 )
-def test_rows_kernels_keep_to_their_budgets():
-    kernels = read(CUDA, rows_budgets.KERNELS)
+@pytest.mark.parametrize("scheme", kernel_budgets.SCHEMES.values())
+def test_kernels_keep_to_their_budgets(scheme, kernels):
+    kernels = [each for each in kernels if re.search(scheme.KERNELS, each.name)]
     assert kernels
-    budgets = rows_budgets.load_budgets()
-    print(kernel_budgets.table(rows_budgets, kernels, budgets))
-    found = kernel_budgets.all_faults(rows_budgets, kernels, budgets)
+    budgets = scheme.load_budgets()
+    print(kernel_budgets.table(scheme, kernels, budgets))
+    found = kernel_budgets.all_faults(scheme, kernels, budgets)
     assert not found, "\n".join(found)
 
 

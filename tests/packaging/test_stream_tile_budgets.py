@@ -1,36 +1,18 @@
-"""Kernels of stream and tile keep to their budgets, and each budget has a kernel."""
+"""The budgets of stream and tile: each has a kernel, and a fault is found."""
 
 import dataclasses
-from pathlib import Path
 
-import fusednorm
 import kernel_budgets
 import pytest
 import stream_budgets
 import tile_budgets
 from fusednorm import _build_info
 from limits import Limit, loop_limit
-from machine_code import read
 
-CUDA = Path(fusednorm.__file__).parent / "libfusednorm_cuda.so"
 needs_cuda = pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
 SCHEMES = pytest.mark.parametrize("scheme", [stream_budgets, tile_budgets])
-
-
-@needs_cuda
-@pytest.mark.skipif(
-    "90" not in _build_info.CUDA_ARCHITECTURES, reason="BUILD WITHOUT sm_90"
-)
-@SCHEMES
-def test_kernels_keep_to_their_budgets(scheme):
-    kernels = read(CUDA, scheme.KERNELS)
-    assert kernels
-    budgets = scheme.load_budgets()
-    print(kernel_budgets.table(scheme, kernels, budgets))
-    found = kernel_budgets.all_faults(scheme, kernels, budgets)
-    assert not found, "\n".join(found)
 
 
 def limits_of(budget):
