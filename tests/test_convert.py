@@ -456,10 +456,18 @@ def test_summary_reads_well(capsys):
     fusednorm.convert(model)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fusednorm.convert(small): 1 replaced, 1 left"
-    assert lines[1] == "layer  was                 is now (difference on random input)"
-    assert lines[2].startswith("norm   LayerNormalization  fusednorm.LayerNormalizatio")
-    assert lines[3].endswith("left: normalizes over the batch, as none of ours does")
-    assert lines[4].startswith("Outputs on random input: largest difference ")
+    assert lines[1] == (
+        "norms replaced: LayerNormalization 1 of 1, BatchNormalization 0 of 1"
+    )
+    assert lines[2] == "layer  was                 is now (difference on random input)"
+    assert lines[3].startswith("norm   LayerNormalization  fusednorm.LayerNormalizatio")
+    assert lines[4].endswith("left: normalizes over the batch, as none of ours does")
+    assert lines[5].startswith("Outputs on random input: largest difference ")
+
+
+def test_summary_says_that_there_was_nothing_to_replace(capsys):
+    fusednorm.convert(keras.Sequential([keras.Input((8,)), layers.Dense(4)]))
+    assert "norms replaced: none, as there are none but ours" in capsys.readouterr().out
 
 
 def test_again_there_is_nothing_to_do():

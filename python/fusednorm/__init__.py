@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         convert,
         custom_objects,
         patch_keras,
+        register_conversion,
         torch_weights,
         unconvert,
     )
@@ -65,6 +66,7 @@ __all__ = [
     "ops",
     "patch_keras",
     "portable",
+    "register_conversion",
     "rms_norm",
     "torch_weights",
     "unconvert",
@@ -88,7 +90,14 @@ _MODULES = {
         "fusednorm.layers",
     ),
     **dict.fromkeys(
-        ("convert", "custom_objects", "patch_keras", "torch_weights", "unconvert"),
+        (
+            "convert",
+            "custom_objects",
+            "patch_keras",
+            "register_conversion",
+            "torch_weights",
+            "unconvert",
+        ),
         "fusednorm.conversion",
     ),
     "layers": "fusednorm.layers",

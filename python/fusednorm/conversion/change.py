@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import activations, compare, internals, names, residuals
+from fusednorm.conversion import (
+    activations,
+    compare,
+    internals,
+    names,
+    registry,
+    residuals,
+)
 from fusednorm.conversion.patch import suspended
 from fusednorm.conversion.report import Row, first_line
 from fusednorm.conversion.walk import Place, only_graph
@@ -42,33 +51,37 @@ class Change:
 
     def to_ours(self, place: Place) -> None:
         """Replaces a layer by ours, if there is one for it."""
-        cls = type(place.layer)
-        if ours := names.replacement(cls):
-            masks = {"pass_mask": place.layer.supports_masking}
-            if integers := _integers(place.layer):
+        layer = place.layer
+        if (rule := registry.rule(type(layer))) is not None:
+            if integers := _integers(layer):
                 self._leave(place, f"is called with {integers}, which ours refuses")
             else:
-                self._replace(place, ours, place.layer.get_config() | masks)
-        elif (why := _why_left(place.layer)) is not None:
+                self._replace(place, rule)
+        elif (why := _why_left(layer)) is not None:
             self._leave(place, why)
 
     def to_theirs(self, place: Place) -> None:
         """Replaces a layer of ours by Keras's."""
-        if not isinstance(place.layer, Normalization):
+        layer = place.layer
+        if not isinstance(layer, Normalization):
             return
-        if residuals.has_residual(place.layer):
+        if residuals.has_residual(layer):
             self._leave(place, "is called with a residual")
             return
+        if layer.origin is not None:
+            self._give_back(place)
+            return
         try:
-            found = names.original(place.layer)
+            found = names.original(layer)
         except ValueError as error:
             self._leave(place, error)
             return
         if found is None:
             self._leave(place, "Keras has no layer like it")
         else:
+            cls, config = found
             with suspended():
-                self._replace(place, *found)
+                self._replace(place, registry.Rule(lambda _: cls.from_config(config)))
 
     def fuse(self, norm: Place, follower: Place) -> None:
         """Moves an activation from the layer after a norm into it."""
@@ -77,15 +90,21 @@ class Change:
         try:
             name = activations.name_of(follower.layer)
         except ValueError as error:
-            self._leave(follower, error)
+            self._leave(follower, error, kind="activation")
             return
         if name is None or name == "none":
             return
         if why := activations.obstacle(norm.layer, follower.layer):
-            self._leave(follower, why)
+            self._leave(follower, why, kind="activation")
             return
         why = f"{name} is in {norm.path}"
-        row = Row(follower.path, _name(follower.layer), "Activation('linear')", why)
+        row = Row(
+            follower.path,
+            _name(follower.layer),
+            "Activation('linear')",
+            why,
+            kind="activation",
+        )
         self._move(norm, follower, name, "none", row)
 
     def separate(self, norm: Place, follower: Place) -> None:
@@ -97,7 +116,7 @@ class Change:
             and activations.obstacle(norm.layer, follower.layer) is None
         ):
             now = f"Activation({name!r})"
-            row = Row(follower.path, _name(follower.layer), now)
+            row = Row(follower.path, _name(follower.layer), now, kind="activation")
             self._move(norm, follower, None, name, row)
 
     def fold(self, sums: list[tuple[Place, Place]], model: Layer) -> None:
@@ -124,7 +143,7 @@ class Change:
             return
         # Of an attempt with another norm.
         self.rows = [row for row in self.rows if row.path != add.path]
-        row = Row(add.path, "Add", f"the residual of {norm.path}")
+        row = Row(add.path, "Add", f"the residual of {norm.path}", kind="sum")
         wired = internals.Rewiring(model)
         self._rewire(wired, wired.fold, norm, add.layer, row)
 
@@ -137,7 +156,8 @@ class Change:
             self.undo(changes)
             # Once, also where two norms have tried to take one sum.
             self.rows = [row for row in rows if row.path != place.path or row.after]
-            self._leave(place, "the model's weights would be in another order")
+            why = "the model's weights would be in another order"
+            self._leave(place, why, kind="sum")
 
     def unfold(self, norm: Place) -> None:
         """Makes an Add layer of the sum in a norm."""
@@ -148,7 +168,8 @@ class Change:
             return
         add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
         wired = internals.Rewiring(model)
-        row = Row(norm.path, _name(layer), f"without residual, after Add {add.name!r}")
+        now = f"without residual, after Add {add.name!r}"
+        row = Row(norm.path, _name(layer), now, kind="sum")
         with self._in_order(model, norm):
             self._rewire(wired, wired.unfold, norm, add, row)
 
@@ -170,14 +191,14 @@ class Change:
         apart = compare.outputs(of_sum, x, norm.layer, add)
         joint = compare.outputs(lambda x: norm.layer(x, residual=-3 * x), x, norm.layer)
         gap = compare.difference(joint, apart)
-        if not gap <= compare.layer_tolerance(norm.layer):
+        if not gap <= compare.layer_tolerance(norm.layer.compute_dtype):
             why = f"its outputs would differ by {gap:.1e}"
-            self.rows.append(Row(row.path, row.before, why=why))
+            self.rows.append(replace(row, after=None, why=why))
             return
         self._begin()
         self._changed.append(wired)
         step(norm.layer, add)
-        self.rows.append(Row(row.path, row.before, row.after, difference=gap))
+        self.rows.append(replace(row, difference=gap))
 
     def _move(
         self, norm: Place, follower: Place, inside: str | None, outside: str, row: Row
@@ -197,21 +218,47 @@ class Change:
             row,
         )
 
-    def _replace(self, place: Place, cls: type, config: dict[str, Any]) -> None:
+    def _replace(self, place: Place, rule: registry.Rule) -> None:
+        """Replaces a layer by what a rule makes of it."""
         layer = place.layer
         if not layer.built:
             self._leave(place, "it is not built, as if the model never called it")
             return
         try:
-            twin = internals.twin(layer, cls, config)
-            if not isinstance(layer, Normalization):
+            twin, shape = registry.built_twin(layer, rule)
+            if rule.known:
                 with suspended():
                     twin.on_integers = internals.copy_of(layer).__call__
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # Whatever another class and its rule may raise.
             self._leave(place, error)
             return
+
+        def become() -> None:
+            origin = internals.Snapshot.of(layer)
+            internals.become(layer, twin, rule.weights)
+            if not rule.known and isinstance(layer, Normalization):
+                layer.origin = origin
+                internals.note_shape(layer, shape)
+
+        cls = type(twin)
         row = Row(place.path, _name(layer), f"{_package(cls)}.{cls.__name__}")
-        self._try([layer], layer, lambda: internals.become(layer, twin), row)
+        self._try(
+            [layer],
+            layer,
+            become,
+            row,
+            shape,
+            rule.tolerance,
+            other_weights=not rule.known,
+        )
+
+    def _give_back(self, place: Place) -> None:
+        """Makes a layer of ours what it was before a rule replaced it."""
+        layer, origin = place.layer, place.layer.origin
+        row = Row(place.path, _name(layer), origin.cls.__name__)
+        shape = internals.build_shape(layer)
+        become = functools.partial(internals.become_again, layer, origin)
+        self._try([layer], layer, become, row, shape)
 
     def _try(
         self,
@@ -219,33 +266,39 @@ class Change:
         call: Callable[[Any], Any],
         become: Callable[[], None],
         row: Row,
+        shape: Sequence[int | None] | None = None,
+        tolerance: float | None = None,
+        other_weights: bool = False,
     ) -> None:
         """Changes layers, and takes it back if they compute something else then."""
+        outputs = functools.partial(compare.outputs, other_weights=other_weights)
         snapshots = [internals.Snapshot.of(layer) for layer in layers]
         try:
-            x = compare.layer_input(layers[0])
-            before = compare.outputs(call, x, *layers)
+            dtypes = [layers[0].compute_dtype]
+            x = compare.layer_input(layers[0], shape)
+            before = outputs(call, x, *layers)
         except Exception as error:  # Whatever a layer may raise that cannot do this.
-            self.rows.append(Row(row.path, row.before, why=first_line(error)))
+            self.rows.append(replace(row, after=None, why=first_line(error)))
             return
         self._begin()
         try:
             self._changed += snapshots
             become()
-            gap = compare.difference(compare.outputs(call, x, *layers), before)
-            why = f"its outputs would differ by {gap:.1e}"
+            dtypes.append(layers[0].compute_dtype)
+            after = outputs(call, x, *layers)
+            gap = compare.difference(after, before)
+            why = compare.described(gap, after, before)
         except Exception as error:
             gap, why = float("inf"), first_line(error)
-        if gap <= compare.layer_tolerance(layers[0]):
-            self.rows.append(
-                Row(row.path, row.before, row.after, row.why, difference=gap)
-            )
+        if gap <= (tolerance or compare.layer_tolerance(*dtypes)):
+            self.rows.append(replace(row, difference=gap))
             return
         self.undo(len(self._changed) - len(snapshots))
-        self.rows.append(Row(row.path, row.before, why=why))
+        self.rows.append(replace(row, after=None, why=why))
 
-    def _leave(self, place: Place, why: object) -> None:
-        self.rows.append(Row(place.path, _name(place.layer), why=first_line(why)))
+    def _leave(self, place: Place, why: object, kind: str = "norm") -> None:
+        name = _name(place.layer)
+        self.rows.append(Row(place.path, name, why=first_line(why), kind=kind))
 
 
 def _why_left(layer: Layer) -> str | None:

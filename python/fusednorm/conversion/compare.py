@@ -42,9 +42,13 @@ def _unit(dtypes: Iterable[Any]) -> float:
     return max(_UNITS.get(name, _BFLOAT16) for name in floats)
 
 
-def layer_tolerance(layer: keras.layers.Layer) -> float:
-    """Returns by how much a layer's outputs may differ, relative to their largest."""
-    return _ROUNDINGS * _unit([layer.compute_dtype])
+def layer_tolerance(*dtypes: str) -> float:
+    """Returns by how much outputs may differ, relative to their largest.
+
+    Args:
+        *dtypes: The dtypes that the layer computes in, before and after.
+    """
+    return _ROUNDINGS * _unit(dtypes)
 
 
 def _model_tolerance(model: keras.layers.Layer, inputs: Any) -> float:
@@ -81,13 +85,16 @@ def random_input(sizes: Sequence[int], dtype: Any, rng: np.random.Generator) -> 
     raise ValueError(f"no random input of dtype {dtype.name}")
 
 
-def layer_input(layer: keras.layers.Layer) -> tf.Tensor:
-    """Returns random input for a built normalization layer.
+def layer_input(
+    layer: keras.layers.Layer, shape: Sequence[int | None] | None = None
+) -> tf.Tensor:
+    """Returns random input for a built normalization layer, of the shape of its input.
 
     Where that is large, the batch is 1, and axes that no statistic is over are short.
     Not others: how far two computations of a sum differ depends on how long it is.
     """
-    shape = internals.build_shape(layer)
+    if shape is None:
+        shape = internals.build_shape(layer)
     sizes = _sizes(shape, 2, _LAYER_SIZE)
     if math.prod(sizes) > _MOST:
         axes = layer.axis if isinstance(layer, _OF_ROWS) else range(1, len(sizes))
@@ -121,13 +128,28 @@ def model_input(model: keras.layers.Layer) -> Any:
 
 
 def outputs(
-    call: Callable[[Any], Any], inputs: Any, *called: keras.layers.Layer
+    call: Callable[[Any], Any],
+    inputs: Any,
+    *called: keras.layers.Layer,
+    other_weights: bool = False,
 ) -> list[np.ndarray]:
     """Returns the floating-point outputs of a call of layers.
 
     The layers are what they were before the call.
+
+    Args:
+        call: Calls them.
+        inputs: What with.
+        *called: The layers.
+        other_weights: Whether the weights are random for it. A scale of ones does not
+            tell what a layer does with its scale.
     """
     with kept(*called):
+        if other_weights:
+            rng = np.random.default_rng(1)
+            for weight in (each for layer in called for each in layer.weights):
+                noise = random_input(weight.shape, weight.dtype, rng)
+                weight.assign(weight + noise / 4)
         flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
     return [y.numpy() for y in flat if y.dtype.is_floating]
 
@@ -137,8 +159,16 @@ def difference(after: list[np.ndarray], before: list[np.ndarray]) -> float:
     return max(map(_difference, after, before), default=0.0)
 
 
+def described(gap: float, after: list[np.ndarray], before: list[np.ndarray]) -> str:
+    """Returns in words how outputs differ."""
+    for now, was in zip(after, before, strict=False):
+        if now.dtype != was.dtype:
+            return f"its outputs would be {now.dtype}, not {was.dtype}"
+    return f"its outputs would differ by {gap:.1e}"
+
+
 def _difference(after: np.ndarray, before: np.ndarray) -> float:
-    if after.shape != before.shape:
+    if after.shape != before.shape or after.dtype != before.dtype:
         return float("inf")
     gap = largest = 0.0
     for now, was in _chunks(after, before):

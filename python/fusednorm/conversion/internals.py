@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +36,9 @@ _OF_CLASS = frozenset(
 # Wrapped for each object by Layer.__new__ of Keras 3, around the methods of the class
 # it is made of. A layer that is built can do with the methods themselves.
 _BOUND = ("build", "quantize")
+# What conversion may change of what every layer has.
+_RESTORED = ("_dtype_policy", "_build_shapes_dict")
+_SAME: Mapping[str, str] = MappingProxyType({})
 # What a functional model of Keras 3 knows of its graph.
 _GRAPH = ("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth")
 
@@ -80,20 +83,27 @@ class Snapshot:
             node.arguments = call
 
 
-def twin(layer: Layer, cls: type, config: dict[str, Any]) -> Layer:
-    """Returns a layer of another class, built for the same input.
+def build_as(
+    twin: Layer, layer: Layer, weights: Mapping[str, str], shape: Sequence[int | None]
+) -> None:
+    """Builds a layer that is to take the place of another one, and its weights.
+
+    Args:
+        twin: The layer to build.
+        layer: The other one.
+        weights: The twin's names of weights where they differ, each with the layer's.
+        shape: The shape of the input to build it for.
 
     Raises:
-        ValueError: if there is none, or its weights are not those of `layer`.
+        ValueError: if its weights are not those of `layer`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # What they warn of, the user has been told.
-        made = cls.from_config(config)
-    made.build(build_shape(layer))
-    has, would_have = (_weight_shapes(each) for each in (layer, made))
+    twin.build(shape)
+    has = _weight_shapes(layer)
+    would_have = {
+        weights.get(name, name): shape for name, shape in _weight_shapes(twin).items()
+    }
     if has != would_have:
         raise ValueError(f"has the weights {has}, not {would_have}")
-    return made
 
 
 def copy_of(layer: Layer) -> Layer:
@@ -106,16 +116,23 @@ def copy_of(layer: Layer) -> Layer:
     return copy
 
 
-def become(layer: Layer, model: Layer) -> None:
-    """Makes a built layer what its twin is, but for its weights and its place."""
+def become(layer: Layer, model: Layer, names: Mapping[str, str] = _SAME) -> None:
+    """Makes a built layer what its twin is, but for its weights and its place.
+
+    Args:
+        layer: The layer.
+        model: The twin.
+        names: The twin's names of weights where they differ, each with the layer's. By
+            that name there is the weight, too, as what holds the layer may use it.
+    """
     weights = {id(weight) for weight in model.weights}
     wrapped = {id(_bare(weight)): weight for weight in layer.weights}
     object.__setattr__(layer, "__class__", type(model))
-    for name in (*_BOUND, "on_integers"):  # The latter only ours have.
+    for name in (*_BOUND, "on_integers", "origin"):  # The latter two only ours have.
         vars(layer).pop(name, None)
     for name, value in vars(model).items():
         if id(value) in weights:
-            weight = _bare(vars(layer)[name])
+            weight = _bare(vars(layer)[names.get(name, name)])
             casts = _bare(value) is not value
             vars(layer)[name] = wrapped[id(weight)] if casts else weight
         elif name not in _BOUND and not _of_object(name):
@@ -123,8 +140,37 @@ def become(layer: Layer, model: Layer) -> None:
             vars(layer)[name] = list(value) if isinstance(value, list) else value
     for weight, like in zip(layer.weights, model.weights, strict=True):
         _set_autocast(weight, getattr(like, "_autocast", False))
+    if _dtypes(layer) != _dtypes(model):
+        # As for a class whose outputs are float32, whatever it computes in.
+        layer._dtype_policy = model._dtype_policy
     if not LEGACY and not layer._call_has_mask_arg:
         _call_without_mask(layer)
+
+
+def _dtypes(layer: Layer) -> tuple[str, str]:
+    return layer.compute_dtype, layer.variable_dtype
+
+
+def become_again(layer: Layer, origin: Snapshot) -> None:
+    """Makes a layer what it was, but for its weights and its place.
+
+    Unlike `Snapshot.restore`, this keeps what has been done since to what every layer
+    has: `trainable`, names, calls in graphs.
+    """
+    object.__setattr__(layer, "__class__", origin.cls)
+    for name in list(vars(layer)):
+        if name not in origin.attributes and not _of_object(name):
+            del vars(layer)[name]
+    for name, value in origin.attributes.items():
+        if not _of_object(name) or name in (*_BOUND, *_RESTORED):
+            vars(layer)[name] = value
+    for weight, autocast in zip(layer.weights, origin.autocast, strict=True):
+        _set_autocast(weight, autocast)
+
+
+def note_shape(layer: Layer, shape: Sequence[int | None]) -> None:
+    """Has a layer say that it was built for a shape."""
+    layer._build_shapes_dict = {"input_shape": tuple(shape)}
 
 
 def _call_without_mask(layer: Layer) -> None:

@@ -65,6 +65,8 @@ def original(layer: keras.layers.Layer) -> tuple[type, dict[str, Any]] | None:
     """
     cls = type(layer)
     config = layer.get_config()
+    if cls is layers.RMSNormalization and not layer.with_scale:
+        raise ValueError("Keras's layer cannot do without a scale")
     if cls is layers.InstanceNormalization:
         cls, config["groups"] = layers.GroupNormalization, -1
     for theirs, ours in of_keras().items():

@@ -18,6 +18,7 @@ class Row:
         why: Why it was left, or what else there is to say.
         difference: The largest difference of its outputs from those before, on random
             input and relative to the largest of them.
+        kind: What the layer is: a "norm", an "activation" or a "sum".
     """
 
     path: str
@@ -25,6 +26,7 @@ class Row:
     after: str | None = None
     why: str = ""
     difference: float | None = None
+    kind: str = "norm"
 
     @property
     def result(self) -> str:
@@ -62,15 +64,28 @@ class Conversion:
         """The layers that stayed what they were."""
         return tuple(row for row in self.rows if row.after is None)
 
+    @property
+    def by_class(self) -> dict[str, tuple[int, int]]:
+        """How many norms were replaced, and how many there are, by class."""
+        found: dict[str, tuple[int, int]] = {}
+        for row in self.rows:
+            if row.kind == "norm":
+                replaced, seen = found.get(row.before, (0, 0))
+                found[row.before] = replaced + (row.after is not None), seen + 1
+        return found
+
     def __str__(self) -> str:
         """Returns the table."""
         counts = f"{len(self.replaced)} replaced, {len(self.left)} left"
+        norms = [f"{name} {n} of {seen}" for name, (n, seen) in self.by_class.items()]
+        norms = norms or ["none, as there are none but ours"]
+        replaced = f"norms replaced: {', '.join(norms)}"
         rows = [(row.path, row.before, row.result) for row in self.rows]
         if rows:
             rows.insert(0, ("layer", "was", "is now (difference on random input)"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-        return "\n".join((f"{self.call}: {counts}", *lines, self.outputs))
+        return "\n".join((f"{self.call}: {counts}", replaced, *lines, self.outputs))
 
 
 # What Keras and TensorFlow write around the message of an error in a call.

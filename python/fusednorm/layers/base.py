@@ -41,6 +41,10 @@ class Normalization(_keras.Layer):
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
+    # What a layer was before `fusednorm.convert`, if `unconvert` could not tell by what
+    # it is now.
+    origin: Any = None
+
     def __init__(
         self,
         *,

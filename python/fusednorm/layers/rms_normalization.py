@@ -40,6 +40,7 @@ class RMSNormalization(Normalization):
         zero_centered: If `True`, multiply by `1 + scale`, with `scale` initialized
             to zeros, so that weight decay pulls towards no scaling (as in Gemma).
             Defaults to `False`: multiply by `scale`, initialized to ones.
+        with_scale: Whether there is a `scale`. Defaults to `True`.
         pass_mask: Whether the output carries the mask of the input, as that of Keras's
             layer does not. Defaults to `True`; to `False` where a configuration does
             not say, which is then one of Keras's layer.
@@ -79,6 +80,7 @@ class RMSNormalization(Normalization):
         epsilon: float = 1e-6,
         activation: Any = None,
         zero_centered: bool = False,
+        with_scale: bool = True,
         pass_mask: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -89,17 +91,27 @@ class RMSNormalization(Normalization):
             pass_mask=pass_mask,
             **kwargs,
         )
+        if zero_centered and not with_scale:
+            raise ValueError(
+                "Argument `zero_centered` says what to add to `scale`, and with "
+                "`with_scale=False` there is none. Received: zero_centered=True, "
+                "with_scale=False"
+            )
         self.zero_centered = zero_centered
+        self.with_scale = with_scale
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weight `scale`."""
         _checks.one_tensor(input_shape)
-        self.scale = self.add_weight(
-            name="scale",
-            shape=self._weight_shape(input_shape),
-            initializer="zeros" if self.zero_centered else "ones",
-            autocast=False,
-        )
+        shape = self._weight_shape(input_shape)
+        self.scale = None
+        if self.with_scale:
+            self.scale = self.add_weight(
+                name="scale",
+                shape=shape,
+                initializer="zeros" if self.zero_centered else "ones",
+                autocast=False,
+            )
         super().build(input_shape)
 
     def call(self, inputs: Any, residual: Any = None) -> Any:
@@ -131,5 +143,7 @@ class RMSNormalization(Normalization):
         return {
             **super().get_config(),
             "zero_centered": self.zero_centered,
+            # Left out where it says nothing, as Keras's layer does not take it.
+            **({} if self.with_scale else {"with_scale": False}),
             "pass_mask": self.supports_masking,
         }

@@ -1,0 +1,216 @@
+"""`fusednorm.register_conversion`: classes of layers that users teach `convert`."""
+
+import fusednorm
+import keras
+import numpy as np
+import pytest
+from fusednorm.conversion import registry
+from keras import ops
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+class MyRMS(keras.layers.Layer):
+    """An RMS norm with names of its own."""
+
+    def __init__(self, eps=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        x = ops.cast(x, "float32")
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        y = x * ops.rsqrt(square + self.eps)
+        return ops.cast(y * self.weight, self.compute_dtype)
+
+
+class MyNorm(keras.layers.Layer):
+    """A layer norm with names of its own."""
+
+    def build(self, shape):
+        self.g = self.add_weight(shape=(shape[-1],), initializer="ones")
+        self.b = self.add_weight(shape=(shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+        return (
+            x * ops.rsqrt(ops.var(x, axis=-1, keepdims=True) + 1e-4) * self.g + self.b
+        )
+
+
+def to_rms(layer):
+    return fusednorm.RMSNormalization(epsilon=layer.eps, dtype=layer.dtype_policy)
+
+
+def to_norm(layer):
+    return fusednorm.LayerNormalization(epsilon=1e-4, dtype=layer.dtype_policy)
+
+
+def model_of(*layers):
+    model = keras.Sequential([keras.Input((5, 12)), *layers])
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(weight + rng.normal(size=weight.shape) / 4)
+    return model
+
+
+def only_row(model):
+    (row,) = model.fusednorm_conversion.rows
+    return row
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", ["by class", "by name"])
+def test_replaces_a_registered_class_and_gives_it_back(policy, name):
+    model = model_of(MyRMS(dtype=policy, name="mine"))
+    layer, weight = model.layers[0], model.layers[0].weight
+    x = np.random.default_rng(1).normal(size=(3, 5, 12)).astype("float32")
+    before, order = model(x), [each.path for each in model.weights]
+    cls = MyRMS if name == "by class" else f"{__name__}.MyRMS"
+    fusednorm.register_conversion(cls, to_rms, weights={"scale": "weight"})
+    fusednorm.convert(model, verbose=False)
+    assert model.layers == [layer]
+    assert type(layer) is fusednorm.RMSNormalization
+    assert layer.scale is weight
+    assert layer.weight is weight
+    assert [each.path for each in model.weights] == order
+    after = model(x)
+    assert after.dtype == before.dtype
+    # Three roundings of the compute dtype, and of float32 on the way.
+    unit = {"float32": 2.0**-24, "mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
+    bound = 4 * unit[policy] * np.abs(before).max()
+    assert np.max(np.abs(ops.cast(after - before, "float32"))) <= bound
+    layer.trainable = False
+    fusednorm.unconvert(model, verbose=False)
+    assert type(layer) is MyRMS
+    assert layer.weight is weight
+    assert not layer.trainable
+    assert not hasattr(layer, "scale")
+    assert not hasattr(layer, "activation")
+    assert np.array_equal(model(x), before)
+    assert only_row(model).after == "MyRMS"
+
+
+def test_weights_may_have_other_names_and_be_several():
+    model = model_of(MyNorm())
+    names = {"gamma": "g", "beta": "b"}
+    fusednorm.register_conversion(MyNorm, to_norm, weights=names)
+    fusednorm.convert(model, verbose=False)
+    layer = model.layers[0]
+    assert type(layer) is fusednorm.LayerNormalization
+    assert layer.gamma is layer.g
+    assert layer.beta is layer.b
+
+
+def test_weights_that_are_mixed_up_show():
+    # Fresh ones are all ones and all zeros, and so is a layer of random weights not.
+    model = keras.Sequential([keras.Input((5, 12)), MyNorm()])
+    names = {"gamma": "b", "beta": "g"}
+    fusednorm.register_conversion(MyNorm, to_norm, weights=names)
+    fusednorm.convert(model, verbose=False)
+    assert "outputs would differ by" in only_row(model).why
+    assert type(model.layers[0]) is MyNorm
+
+
+class Exponential(MyRMS):
+    """Computes the same as `zero_centered` while its weight is zero."""
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        return x * ops.rsqrt(square + self.eps) * ops.exp(self.weight)
+
+
+def test_another_formula_shows_on_fresh_weights():
+    model = keras.Sequential([keras.Input((5, 12)), Exponential()])
+    fusednorm.register_conversion(
+        Exponential,
+        lambda layer: fusednorm.RMSNormalization(
+            epsilon=layer.eps, zero_centered=True, dtype=layer.dtype_policy
+        ),
+        weights={"scale": "weight"},
+    )
+    fusednorm.convert(model, verbose=False)
+    assert "outputs would differ by" in only_row(model).why
+    assert type(model.layers[0]) is Exponential
+    assert not np.any(model.layers[0].weight)
+
+
+def test_subclasses_stay():
+    fusednorm.register_conversion(MyRMS, to_rms, weights={"scale": "weight"})
+
+    class Derived(MyRMS):
+        pass
+
+    model = model_of(Derived())
+    fusednorm.convert(model, verbose=False)
+    assert type(model.layers[0]) is Derived
+
+
+@pytest.mark.parametrize(
+    ("to_fused", "why"),
+    [
+        (lambda layer: layer.no_such, "'MyRMS' object has no attribute 'no_such'"),
+        (lambda layer: None, "`to_fused` must return a layer that is not built"),
+        (lambda layer: keras.layers.Dense, "`to_fused` must return a layer that is"),
+        (lambda layer: 1 / 0, "division by zero"),
+        (to_norm, "has the weights"),
+        (
+            lambda layer: fusednorm.RMSNormalization(epsilon=1, dtype="float64"),
+            "its outputs would be float64, not float32",
+        ),
+        (
+            lambda layer: fusednorm.RMSNormalization(epsilon=1e-2),
+            "its outputs would differ by",
+        ),
+    ],
+)
+def test_leaves_a_layer_for_which_there_is_none(to_fused, why):
+    model = model_of(MyRMS())
+    layer, before = model.layers[0], dict(vars(model.layers[0]))
+    fusednorm.register_conversion(MyRMS, to_fused, weights={"scale": "weight"})
+    fusednorm.convert(model, verbose=False)
+    assert why in only_row(model).why
+    assert type(layer) is MyRMS
+    assert vars(layer) == before
+
+
+def test_tolerance_is_that_of_the_class():
+    fusednorm.register_conversion(
+        MyRMS,
+        lambda layer: fusednorm.RMSNormalization(epsilon=1e-4),
+        weights={"scale": "weight"},
+        tolerance=1e-2,
+    )
+    model = model_of(MyRMS())
+    fusednorm.convert(model, verbose=False)
+    assert 64 * 2.0**-24 < only_row(model).difference < 1e-2
+
+
+def test_what_is_said_last_holds():
+    fusednorm.register_conversion(MyRMS, to_norm)
+    fusednorm.register_conversion(MyRMS, to_rms, weights={"scale": "weight"})
+    model = model_of(MyRMS())
+    fusednorm.convert(model, verbose=False)
+    assert type(model.layers[0]) is fusednorm.RMSNormalization
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((int, to_rms), "Argument `cls` must be a class of Keras layers, or its full"),
+        ((MyRMS(), to_rms), "Argument `cls` must be a class of Keras layers"),
+        ((MyRMS, "RMSNormalization"), "Argument `to_fused` must be a function"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        fusednorm.register_conversion(*arguments)
