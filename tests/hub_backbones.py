@@ -142,7 +142,7 @@ _CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "use_msfa": False,
     },
     "Moonshine": {
-        "filter_dim": 16,
+        "filter_dim": 32,
         "encoder_num_layers": 1,
         "decoder_num_layers": 1,
         "encoder_num_heads": 4,

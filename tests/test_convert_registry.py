@@ -76,7 +76,7 @@ def test_replaces_a_registered_class_and_gives_it_back(policy, name):
     fusednorm.register_conversion(cls, to_rms, weights={"scale": "weight"})
     fusednorm.convert(model, verbose=False)
     assert model.layers == [layer]
-    assert type(layer) is fusednorm.RMSNormalization
+    assert isinstance(layer, fusednorm.RMSNormalization)
     assert layer.scale is weight
     assert layer.weight is weight
     assert [each.path for each in model.weights] == order
@@ -103,7 +103,7 @@ def test_weights_may_have_other_names_and_be_several():
     fusednorm.register_conversion(MyNorm, to_norm, weights=names)
     fusednorm.convert(model, verbose=False)
     layer = model.layers[0]
-    assert type(layer) is fusednorm.LayerNormalization
+    assert isinstance(layer, fusednorm.LayerNormalization)
     assert layer.gamma is layer.g
     assert layer.beta is layer.b
 
@@ -200,7 +200,7 @@ def test_what_is_said_last_holds():
     fusednorm.register_conversion(MyRMS, to_rms, weights={"scale": "weight"})
     model = model_of(MyRMS())
     fusednorm.convert(model, verbose=False)
-    assert type(model.layers[0]) is fusednorm.RMSNormalization
+    assert isinstance(model.layers[0], fusednorm.RMSNormalization)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class Change:
         why = f"{name} is in {norm.path}"
         row = Row(
             follower.path,
-            _name(follower.layer),
+            _name(type(follower.layer)),
             "Activation('linear')",
             why,
             kind="activation",
@@ -116,7 +116,9 @@ class Change:
             and activations.obstacle(norm.layer, follower.layer) is None
         ):
             now = f"Activation({name!r})"
-            row = Row(follower.path, _name(follower.layer), now, kind="activation")
+            row = Row(
+                follower.path, _name(type(follower.layer)), now, kind="activation"
+            )
             self._move(norm, follower, None, name, row)
 
     def fold(self, sums: list[tuple[Place, Place]], model: Layer) -> None:
@@ -169,7 +171,7 @@ class Change:
         add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
         wired = internals.Rewiring(model)
         now = f"without residual, after Add {add.name!r}"
-        row = Row(norm.path, _name(layer), now, kind="sum")
+        row = Row(norm.path, _name(type(layer)), now, kind="sum")
         with self._in_order(model, norm):
             self._rewire(wired, wired.unfold, norm, add, row)
 
@@ -233,15 +235,9 @@ class Change:
             self._leave(place, error)
             return
 
-        def become() -> None:
-            origin = internals.Snapshot.of(layer)
-            internals.become(layer, twin, rule.weights)
-            if not rule.known and isinstance(layer, Normalization):
-                layer.origin = origin
-                internals.note_shape(layer, shape)
-
+        become = functools.partial(registry.become, layer, twin, rule, shape)
         cls = type(twin)
-        row = Row(place.path, _name(layer), f"{_package(cls)}.{cls.__name__}")
+        row = Row(place.path, _name(type(layer)), f"{_package(cls)}.{cls.__name__}")
         self._try(
             [layer],
             layer,
@@ -254,11 +250,10 @@ class Change:
 
     def _give_back(self, place: Place) -> None:
         """Makes a layer of ours what it was before a rule replaced it."""
-        layer, origin = place.layer, place.layer.origin
-        row = Row(place.path, _name(layer), origin.cls.__name__)
-        shape = internals.build_shape(layer)
-        become = functools.partial(internals.become_again, layer, origin)
-        self._try([layer], layer, become, row, shape)
+        layer = place.layer
+        cls = layer.origin.snapshot.cls
+        row = Row(place.path, f"fusednorm>{type(layer).__base__.__name__}", _name(cls))
+        self._try([layer], layer, functools.partial(layer.origin.become, layer), row)
 
     def _try(
         self,
@@ -297,7 +292,7 @@ class Change:
         self.rows.append(replace(row, after=None, why=why))
 
     def _leave(self, place: Place, why: object, kind: str = "norm") -> None:
-        name = _name(place.layer)
+        name = _name(type(place.layer))
         self.rows.append(Row(place.path, name, why=first_line(why), kind=kind))
 
 
@@ -328,9 +323,9 @@ def _weighted(model: Layer) -> list[int]:
     return [id(each) for each in model.layers if each.variables]
 
 
-def _name(layer: Layer) -> str:
-    """Returns the name of a layer's class that files have, too."""
-    return keras.saving.get_registered_name(type(layer))
+def _name(cls: type) -> str:
+    """Returns the name of a class that files have, too."""
+    return keras.saving.get_registered_name(cls)
 
 
 def _package(cls: type) -> str:

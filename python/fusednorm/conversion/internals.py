@@ -36,8 +36,6 @@ _OF_CLASS = frozenset(
 # Wrapped for each object by Layer.__new__ of Keras 3, around the methods of the class
 # it is made of. A layer that is built can do with the methods themselves.
 _BOUND = ("build", "quantize")
-# What conversion may change of what every layer has.
-_RESTORED = ("_dtype_policy", "_build_shapes_dict")
 _SAME: Mapping[str, str] = MappingProxyType({})
 # What a functional model of Keras 3 knows of its graph.
 _GRAPH = ("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth")
@@ -116,7 +114,12 @@ def copy_of(layer: Layer) -> Layer:
     return copy
 
 
-def become(layer: Layer, model: Layer, names: Mapping[str, str] = _SAME) -> None:
+def become(
+    layer: Layer,
+    model: Layer,
+    names: Mapping[str, str] = _SAME,
+    cls: type | None = None,
+) -> None:
     """Makes a built layer what its twin is, but for its weights and its place.
 
     Args:
@@ -124,10 +127,11 @@ def become(layer: Layer, model: Layer, names: Mapping[str, str] = _SAME) -> None
         model: The twin.
         names: The twin's names of weights where they differ, each with the layer's. By
             that name there is the weight, too, as what holds the layer may use it.
+        cls: The layer's new class, if it is not that of the twin.
     """
     weights = {id(weight) for weight in model.weights}
     wrapped = {id(_bare(weight)): weight for weight in layer.weights}
-    object.__setattr__(layer, "__class__", type(model))
+    object.__setattr__(layer, "__class__", cls or type(model))
     for name in (*_BOUND, "on_integers", "origin"):  # The latter two only ours have.
         vars(layer).pop(name, None)
     for name, value in vars(model).items():
@@ -151,26 +155,66 @@ def _dtypes(layer: Layer) -> tuple[str, str]:
     return layer.compute_dtype, layer.variable_dtype
 
 
-def become_again(layer: Layer, origin: Snapshot) -> None:
-    """Makes a layer what it was, but for its weights and its place.
+@dataclass(frozen=True)
+class Origin:
+    """What a layer of ours was, if only it itself can tell.
 
-    Unlike `Snapshot.restore`, this keeps what has been done since to what every layer
-    has: `trainable`, names, calls in graphs.
+    Attributes:
+        snapshot: The layer then.
+        shape: The shape of what it takes.
     """
-    object.__setattr__(layer, "__class__", origin.cls)
-    for name in list(vars(layer)):
-        if name not in origin.attributes and not _of_object(name):
-            del vars(layer)[name]
-    for name, value in origin.attributes.items():
-        if not _of_object(name) or name in (*_BOUND, *_RESTORED):
-            vars(layer)[name] = value
-    for weight, autocast in zip(layer.weights, origin.autocast, strict=True):
-        _set_autocast(weight, autocast)
+
+    snapshot: Snapshot
+    shape: tuple[int | None, ...]
+
+    def attributes(self, layer: Layer) -> dict[str, Any]:
+        """Returns what the attributes of the layer would be, if it were that again.
+
+        Unlike `Snapshot.restore`, this keeps what has been done since to what every
+        layer has: `trainable`, names, calls in graphs.
+        """
+        now = {name: value for name, value in vars(layer).items() if _of_object(name)}
+        then = {
+            name: value
+            for name, value in self.snapshot.attributes.items()
+            if not _of_object(name) or name in (*_BOUND, "_dtype_policy")
+        }
+        return now | then
+
+    def become(self, layer: Layer) -> None:
+        """Makes a layer that again, but for its weights and its place."""
+        attributes = self.attributes(layer)
+        object.__setattr__(layer, "__class__", self.snapshot.cls)
+        vars(layer).clear()
+        vars(layer).update(attributes)
+        for weight, autocast in zip(layer.weights, self.snapshot.autocast, strict=True):
+            _set_autocast(weight, autocast)
+
+    def config(self, layer: Layer) -> dict[str, Any]:
+        """Returns the configuration that the layer would have."""
+        as_it_was = object.__new__(self.snapshot.cls)
+        vars(as_it_was).update(self.attributes(layer))
+        return as_it_was.get_config()
 
 
-def note_shape(layer: Layer, shape: Sequence[int | None]) -> None:
-    """Has a layer say that it was built for a shape."""
-    layer._build_shapes_dict = {"input_shape": tuple(shape)}
+@functools.cache
+def disguise(ours: type, theirs: type) -> type:
+    """Returns a class of ours that files do not tell from another one.
+
+    Files have the names of classes: a whole model those to make layers of, and weights
+    those of the layers they belong to. A file of a model with a class that only a rule
+    knows is one of that class: before and after the conversion, in both directions.
+    """
+
+    def get_config(self: Layer) -> dict[str, Any]:
+        return self.origin.config(self)
+
+    def from_config(cls: type, config: dict[str, Any]) -> Layer:
+        return theirs.from_config(config)
+
+    names = {each: getattr(theirs, each) for each in ("__module__", "__qualname__")}
+    methods = {"get_config": get_config, "from_config": classmethod(from_config)}
+    return type(theirs.__name__, (ours,), {**names, **methods, "__doc__": ours.__doc__})
 
 
 def _call_without_mask(layer: Layer) -> None:
@@ -204,8 +248,12 @@ def build_shape(layer: Layer) -> tuple[int | None, ...]:
     Raises:
         ValueError: if the layer does not know.
     """
-    shape = (layer.get_build_config() or {}).get("input_shape")
-    if shape is None:
+    if getattr(layer, "origin", None) is not None:
+        return layer.origin.shape
+    # By the name of the only argument of `build`.
+    shapes = list((layer.get_build_config() or {}).values())
+    shape = shapes[0] if len(shapes) == 1 else None
+    if shape is None or isinstance(shape, dict):
         raise ValueError("the shape that it was built for is not known")
     return tuple(shape)
 

@@ -105,6 +105,8 @@ def full_name(cls: type) -> str:
 
 def rule(cls: type) -> Rule | None:
     """Returns how layers of a class are replaced, if they are."""
+    if issubclass(cls, Normalization):  # Also one in disguise.
+        return None
     name = full_name(cls)
     if found := _registered.get(name):
         return found
@@ -135,6 +137,26 @@ def built_twin(layer: Layer, rule: Rule) -> tuple[Layer, tuple[int | None, ...]]
     shape = _input_shape(layer, twin, rule)
     internals.build_as(twin, layer, rule.weights, shape)
     return twin, shape
+
+
+def become(
+    layer: Layer, twin: Layer, rule: Rule, shape: tuple[int | None, ...]
+) -> None:
+    """Makes a layer what a rule makes of it.
+
+    Args:
+        layer: The layer, built.
+        twin: The built layer that the rule has made.
+        rule: The rule.
+        shape: The shape of what the layer takes.
+    """
+    if rule.known or not isinstance(twin, Normalization):
+        internals.become(layer, twin)
+        return
+    origin = internals.Origin(internals.Snapshot.of(layer), shape)
+    cls = internals.disguise(type(twin), type(layer))
+    internals.become(layer, twin, rule.weights, cls)
+    layer.origin = origin
 
 
 def _input_shape(layer: Layer, twin: Layer, rule: Rule) -> tuple[int | None, ...]:
