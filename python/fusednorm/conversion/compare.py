@@ -12,6 +12,7 @@ import tensorflow as tf
 from fusednorm import layers
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
+from fusednorm.conversion.patch import suspended
 from fusednorm.conversion.report import reason
 from fusednorm.conversion.state import kept
 
@@ -125,9 +126,10 @@ def outputs(
 ) -> list[np.ndarray]:
     """Returns the floating-point outputs of a call of layers.
 
-    The layers are what they were before the call.
+    The layers are what they were before the call, and those of Keras's compute with
+    its own functions, also where `fusednorm.patch_keras` holds.
     """
-    with kept(*called):
+    with kept(*called), suspended():
         flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
     return [y.numpy() for y in flat if y.dtype.is_floating]
 

@@ -12,6 +12,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
@@ -187,6 +188,30 @@ def global_variables() -> list[tf.Variable]:
 
     generator = global_state.get_global_attribute("global_seed_generator")
     return [] if generator is None else [tensorflow_variable(generator.state)]
+
+
+def function_of_norm(kind: str) -> tuple[ModuleType, str] | None:
+    """Returns where Keras 3 looks up the function that computes a norm.
+
+    All that computes it there calls this function: `keras.ops`, eager, traced, and from
+    the nodes of functional models; and layers, with subclasses of them. Checked on
+    Keras 3.15.1, which has it among its operations. A Keras with functions of its
+    backends for that calls those.
+
+    Args:
+        kind: "layer_normalization" or "rms_normalization".
+
+    Returns:
+        The module and the function's name in it; `None` if this Keras has none, or
+        computes with another library than TensorFlow.
+    """
+    if LEGACY or keras.backend.backend() != "tensorflow":
+        return None
+    from keras.src import backend
+    from keras.src.ops import nn
+
+    places = ((backend.nn, kind), (nn, f"_{kind}"))
+    return next((place for place in places if hasattr(*place)), None)
 
 
 def everything(layer: Layer) -> list[Layer]:

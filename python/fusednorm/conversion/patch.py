@@ -1,19 +1,22 @@
-"""`fusednorm.patch_keras`: Keras's own names make our layers."""
+"""`fusednorm.patch_keras`: Keras's own names make our layers and call our ops."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from fusednorm.conversion import names
+from fusednorm.conversion import functions, names
 
 _suspended = contextvars.ContextVar("fusednorm.patch_keras.suspended", default=False)
 _lock = threading.Lock()
 _active = 0
+# Keras's functions, each with ours, and what was there before.
+_replaced: list[tuple[functions.Function, Callable[..., Any]]] = []
 
 
 class KerasPatch:
@@ -57,6 +60,12 @@ def patch_keras() -> KerasPatch:
     layers that exist already; for those there is `fusednorm.convert`. What our layers
     refuse, Keras's get to see.
 
+    `keras.ops.layer_normalization` and `keras.ops.rms_normalization` of Keras 3 compute
+    with our ops, also where subclasses, layers that exist already and functional models
+    call them: whatever runs or is traced within it. Keras's functions compute what ours
+    do not take: integers, weights that broadcast, tensors of unknown rank, sparse and
+    ragged ones. A function that was traced within it keeps our ops.
+
     It holds at once and for all threads of the process, until it is undone: at the end
     of a `with` block, or by `undo()`. Patches may overlap.
 
@@ -83,7 +92,7 @@ def patch_keras() -> KerasPatch:
 
 @contextlib.contextmanager
 def suspended() -> Iterator[None]:
-    """Within it, Keras's layers are Keras's, in this thread."""
+    """Within it, Keras's layers and functions are Keras's, in this thread."""
     token = _suspended.set(True)
     try:
         yield
@@ -105,6 +114,32 @@ def _count(step: int) -> None:
                 theirs.__new__ = staticmethod(_maker(theirs, ours))
             else:
                 del theirs.__new__
+        if _active:
+            _replace_functions()
+        else:
+            _put_functions_back()
+
+
+def _replace_functions() -> None:
+    for each in functions.of_keras():
+        theirs = getattr(each.module, each.name)
+        _replaced.append((each, theirs))
+        setattr(each.module, each.name, _server(theirs, each.ours))
+
+
+def _put_functions_back() -> None:
+    while _replaced:
+        each, theirs = _replaced.pop()
+        setattr(each.module, each.name, theirs)
+
+
+def _server(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        y = None if _suspended.get() else ours(*args, **kwargs)
+        return theirs(*args, **kwargs) if y is None else y
+
+    return call
 
 
 def _maker(theirs: type, ours: type) -> Any:
