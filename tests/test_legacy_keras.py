@@ -10,7 +10,7 @@ import tensorflow as tf
 
 # Those that import no Keras of their own, for three processes.
 MODULES = (
-    ("test_layers", "test_layer_residual"),
+    ("test_layers", "test_layer_residual", "test_modulation"),
     ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
     ("test_convert", "test_masks"),
 )

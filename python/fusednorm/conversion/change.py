@@ -17,8 +17,8 @@ from fusednorm.conversion import (
     registry,
     residuals,
 )
-from fusednorm.conversion.patch import suspended
 from fusednorm.conversion.report import Row, first_line
+from fusednorm.conversion.suspension import suspended
 from fusednorm.conversion.walk import Place, only_graph
 from fusednorm.layers.base import Normalization
 

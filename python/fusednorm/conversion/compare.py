@@ -14,6 +14,7 @@ from fusednorm._keras import keras
 from fusednorm.conversion import internals
 from fusednorm.conversion.report import reason
 from fusednorm.conversion.state import kept
+from fusednorm.conversion.suspension import suspended
 
 # Half a unit in the last place.
 _UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
@@ -135,7 +136,8 @@ def outputs(
 ) -> list[np.ndarray]:
     """Returns the floating-point outputs of a call of layers.
 
-    The layers are what they were before the call.
+    The layers are what they were before the call, and those of Keras's compute with
+    its own functions, also where `fusednorm.patch_keras` holds.
 
     Args:
         call: Calls them.
@@ -144,7 +146,7 @@ def outputs(
         other_weights: Whether the weights are random for it. A scale of ones does not
             tell what a layer does with its scale.
     """
-    with kept(*called):
+    with kept(*called), suspended():
         if other_weights:
             rng = np.random.default_rng(1)
             for weight in (each for layer in called for each in layer.weights):

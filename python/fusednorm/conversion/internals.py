@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import tensorflow as tf
@@ -112,6 +112,36 @@ def copy_of(layer: Layer) -> Layer:
             vars(copy)[name] = value
     copy.built = True
     return copy
+
+
+def copy_with_weights(layer: Layer) -> Layer:
+    """Returns a layer like a built one, with random weights of its own."""
+    copy = object.__new__(type(layer))
+    own = {
+        id(weight): keras.Variable(
+            "random_normal",
+            shape=weight.shape,
+            dtype=weight.dtype,
+            autocast=getattr(weight, "_autocast", False),
+        )
+        for weight in layer.weights
+    }
+    for name, value in vars(layer).items():
+        vars(copy)[name] = own.get(id(value), value)
+    return copy
+
+
+def after_build(layer: Layer, then: Callable[[], None]) -> None:
+    """Has a new layer of Keras 3 call a function when it has been built, once."""
+    build = vars(layer)["build"]
+
+    @functools.wraps(build)
+    def build_and_then(*args: Any, **kwargs: Any) -> None:
+        build(*args, **kwargs)
+        vars(layer)["build"] = build
+        then()
+
+    vars(layer)["build"] = build_and_then
 
 
 def become(
@@ -281,6 +311,30 @@ def global_variables() -> list[tf.Variable]:
 
     generator = global_state.get_global_attribute("global_seed_generator")
     return [] if generator is None else [tensorflow_variable(generator.state)]
+
+
+def function_of_norm(kind: str) -> tuple[ModuleType, str] | None:
+    """Returns where Keras 3 looks up the function that computes a norm.
+
+    All that computes it there calls this function: `keras.ops`, eager, traced, and from
+    the nodes of functional models; and layers, with subclasses of them. Checked on
+    Keras 3.15.1, which has it among its operations. A Keras with functions of its
+    backends for that calls those.
+
+    Args:
+        kind: "layer_normalization" or "rms_normalization".
+
+    Returns:
+        The module and the function's name in it; `None` if this Keras has none, or
+        computes with another library than TensorFlow.
+    """
+    if LEGACY or keras.backend.backend() != "tensorflow":
+        return None
+    from keras.src import backend
+    from keras.src.ops import nn
+
+    places = ((backend.nn, kind), (nn, f"_{kind}"))
+    return next((place for place in places if hasattr(*place)), None)
 
 
 def everything(layer: Layer) -> list[Layer]:

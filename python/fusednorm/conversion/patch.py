@@ -1,19 +1,24 @@
-"""`fusednorm.patch_keras`: Keras's own names make our layers."""
+"""`fusednorm.patch_keras`: Keras's own names make our layers and call our ops."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from fusednorm.conversion import names
+from fusednorm._keras import LEGACY, keras
+from fusednorm.conversion import functions, names, on_build
+from fusednorm.conversion.suspension import is_suspended
 
-_suspended = contextvars.ContextVar("fusednorm.patch_keras.suspended", default=False)
 _lock = threading.Lock()
 _active = 0
+# Keras's functions, each with ours, and what was there before.
+_replaced: list[tuple[functions.Function, Callable[..., Any]]] = []
+# What makes all of Keras's layers, as it was before.
+_new_of_layer: list[Any] = []
 
 
 class KerasPatch:
@@ -57,6 +62,12 @@ def patch_keras() -> KerasPatch:
     layers that exist already; for those there is `fusednorm.convert`. What our layers
     refuse, Keras's get to see.
 
+    `keras.ops.layer_normalization` and `keras.ops.rms_normalization` of Keras 3 compute
+    with our ops, also where subclasses, layers that exist already and functional models
+    call them: whatever runs or is traced within it. Keras's functions compute what ours
+    do not take: integers, weights that broadcast, tensors of unknown rank, sparse and
+    ragged ones. A function that was traced within it keeps our ops.
+
     It holds at once and for all threads of the process, until it is undone: at the end
     of a `with` block, or by `undo()`. Patches may overlap.
 
@@ -81,16 +92,6 @@ def patch_keras() -> KerasPatch:
     return KerasPatch()
 
 
-@contextlib.contextmanager
-def suspended() -> Iterator[None]:
-    """Within it, Keras's layers are Keras's, in this thread."""
-    token = _suspended.set(True)
-    try:
-        yield
-    finally:
-        _suspended.reset(token)
-
-
 def _count(step: int) -> None:
     """Counts the patches that hold; the first and the last one change Keras."""
     global _active
@@ -105,11 +106,61 @@ def _count(step: int) -> None:
                 theirs.__new__ = staticmethod(_maker(theirs, ours))
             else:
                 del theirs.__new__
+        if _active:
+            _replace_functions()
+            _watch_new_layers()
+        else:
+            _put_functions_back()
+            _watch_no_more()
+
+
+def _replace_functions() -> None:
+    for each in functions.of_keras():
+        theirs = getattr(each.module, each.name)
+        _replaced.append((each, theirs))
+        setattr(each.module, each.name, _server(theirs, each.ours))
+
+
+def _put_functions_back() -> None:
+    while _replaced:
+        each, theirs = _replaced.pop()
+        setattr(each.module, each.name, theirs)
+
+
+def _watch_new_layers() -> None:
+    """Has layers of registered classes replaced when they are built; in Keras 3."""
+    if LEGACY:
+        return
+    cls = keras.layers.Layer
+    theirs = cls.__new__
+
+    def make(cls: type, *args: Any, **kwargs: Any) -> Any:
+        layer = theirs(cls, *args, **kwargs)
+        if not is_suspended():
+            on_build.replace_when_built(layer)
+        return layer
+
+    _new_of_layer.append(cls.__dict__["__new__"])
+    cls.__new__ = staticmethod(make)
+
+
+def _watch_no_more() -> None:
+    while _new_of_layer:
+        keras.layers.Layer.__new__ = _new_of_layer.pop()
+
+
+def _server(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        y = None if is_suspended() else ours(*args, **kwargs)
+        return theirs(*args, **kwargs) if y is None else y
+
+    return call
 
 
 def _maker(theirs: type, ours: type) -> Any:
     def make(cls: type, *args: Any, **kwargs: Any) -> Any:
-        if cls is theirs and not _suspended.get():
+        if cls is theirs and not is_suspended():
             with contextlib.suppress(TypeError, ValueError):
                 return ours(*args, **(names.meant(ours) | kwargs))
         return super(theirs, cls).__new__(cls, *args, **kwargs)

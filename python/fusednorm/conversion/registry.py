@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fusednorm._keras import keras
 from fusednorm.conversion import hub, internals, names
@@ -137,6 +138,16 @@ def built_twin(layer: Layer, rule: Rule) -> tuple[Layer, tuple[int | None, ...]]
     shape = _input_shape(layer, twin, rule)
     internals.build_as(twin, layer, rule.weights, shape)
     return twin, shape
+
+
+def paired_weights(twin: Layer, layer: Layer, rule: Rule) -> list[tuple[Any, Any]]:
+    """Returns each weight of a twin, with the layer's own that takes its place."""
+    names = {id(value): name for name, value in vars(twin).items()}
+    return [
+        (weight, getattr(layer, rule.weights.get(name, name)))
+        for weight in twin.weights
+        for name in [names[id(weight)]]
+    ]
 
 
 def become(

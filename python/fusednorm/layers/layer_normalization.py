@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from fusednorm import _checks, ops
 from fusednorm._activations import activation_name, apply_activation
 from fusednorm._keras import keras
 from fusednorm.layers.base import AffineNormalization
+from fusednorm.layers.modulation import Affine, combined, given
 
 
 @keras.saving.register_keras_serializable(package="fusednorm")
@@ -73,6 +75,16 @@ class LayerNormalization(AffineNormalization):
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
+        gamma: Optional scale that comes from elsewhere in the model, as in adaptive
+            layer norm: for each sample, of shape `(batch, channels)` or `(batch, 1,
+            ..., channels)`, or in any other shape that `fusednorm.layer_norm` takes.
+            The output is `activation(layer(inputs) * gamma + beta)`. It takes the
+            place of the layer's own weights where these are left out (`center=False,
+            scale=False`); otherwise it comes after them, and a few small ops combine
+            both before the one of the norm.
+        beta: Optional offset, as `gamma`.
+        zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
+            to `False`.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -84,6 +96,10 @@ class LayerNormalization(AffineNormalization):
     >>> layer.build([5, 20, 30, 40])
     >>> layer.gamma.shape
     TensorShape([20, 30, 40])
+    >>> layer = fusednorm.LayerNormalization(center=False, scale=False)
+    >>> x, scale, shift = (tf.random.normal([8, n, 64]) for n in (16, 1, 1))
+    >>> layer(x, gamma=scale, beta=shift, zero_centered=True).shape
+    TensorShape([8, 16, 64])
 
     Reference:
 
@@ -132,26 +148,44 @@ class LayerNormalization(AffineNormalization):
     def _wanted(self) -> tuple[bool, bool]:
         return (True, False) if self.rms_scaling else super()._wanted()
 
-    def call(self, inputs: Any, residual: Any = None) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        residual: Any = None,
+        *,
+        gamma: Any = None,
+        beta: Any = None,
+        zero_centered: bool = False,
+    ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        return self._on_values(self._normalize, inputs, residual)
+        affine = given(inputs, gamma, beta, zero_centered)
+        if affine and self.rms_scaling:
+            raise ValueError(
+                "Arguments `gamma` and `beta` of the call must not be given where the "
+                "layer has rms_scaling=True."
+            )
+        normalize = functools.partial(self._normalize, affine)
+        return self._on_values(normalize, inputs, residual)
 
-    def _normalize(self, inputs: Any, residual: Any, axis: Any) -> Any:
-        x, residual, gamma, beta = self._operands(
-            inputs, residual, self.gamma, self.beta
+    def _normalize(self, affine: Affine, inputs: Any, residual: Any, axis: Any) -> Any:
+        x, residual, gamma, beta, *outer = self._operands(
+            inputs, residual, self.gamma, self.beta, affine.gamma, affine.beta
         )
         _checks.built_for(x, axis, gamma, beta)
         if self.rms_scaling:
             total = x if residual is None else x + residual
             y = self._scaled(total, gamma, axis)
             return self._results(inputs, y if residual is None else (y, total))
+        outer = Affine(*outer, affine.zero_centered)
+        affine = combined(Affine(gamma, beta), outer, x, axis)
         with self._ops():
             outputs = ops.layer_norm(
                 x,
-                gamma,
-                beta,
+                affine.gamma,
+                affine.beta,
                 axis=axis,
                 epsilon=self.epsilon,
+                zero_centered=affine.zero_centered,
                 activation=self.activation,
                 residual=residual,
             )

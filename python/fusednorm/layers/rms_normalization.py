@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from fusednorm import _checks, ops
 from fusednorm._keras import LEGACY, keras
 from fusednorm.layers.base import Normalization
+from fusednorm.layers.modulation import Affine, combined, given
 
 
 @keras.saving.register_keras_serializable(package="fusednorm")
@@ -57,6 +59,10 @@ class RMSNormalization(Normalization):
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
+        gamma: Optional scale that comes from elsewhere in the model, for each sample;
+            see `fusednorm.LayerNormalization`. It comes after the layer's own.
+        zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
+            to `False`, whatever the layer's own scale is.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -114,20 +120,36 @@ class RMSNormalization(Normalization):
             )
         super().build(input_shape)
 
-    def call(self, inputs: Any, residual: Any = None) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        residual: Any = None,
+        *,
+        gamma: Any = None,
+        zero_centered: bool = False,
+    ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        return self._on_values(self._normalize, inputs, residual)
+        affine = given(inputs, gamma, None, zero_centered)
+        normalize = functools.partial(self._normalize, affine)
+        return self._on_values(normalize, inputs, residual)
 
-    def _normalize(self, inputs: Any, residual: Any, axis: Any) -> ops.Outputs:
-        x, residual, scale = self._operands(inputs, residual, self.scale)
+    def _normalize(
+        self, affine: Affine, inputs: Any, residual: Any, axis: Any
+    ) -> ops.Outputs:
+        x, residual, scale, outer = self._operands(
+            inputs, residual, self.scale, affine.gamma
+        )
         _checks.built_for(x, axis, scale)
+        own = Affine(scale, zero_centered=self.zero_centered)
+        outer = Affine(outer, zero_centered=affine.zero_centered)
+        affine = combined(own, outer, x, axis)
         with self._ops():
             outputs = ops.rms_norm(
                 x,
-                scale,
+                affine.gamma,
                 axis=axis,
                 epsilon=self.epsilon,
-                zero_centered=self.zero_centered,
+                zero_centered=affine.zero_centered,
                 activation=self.activation,
                 residual=residual,
             )
