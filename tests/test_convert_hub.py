@@ -247,3 +247,20 @@ def test_backbone_is_trained_and_saved(name, tmp_path):
     ours.save_weights(tmp_path / "ours.weights.h5")
     model.load_weights(tmp_path / "ours.weights.h5")
     assert gap(floats(model(inputs)), floats(ours(inputs))) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["Flux", "Gemma3n", "MobileNetV5", "Qwen3"])
+def test_backbone_made_within_patch(name):
+    def made():
+        keras.utils.set_random_seed(0)
+        return hub_backbones.backbone(name)
+
+    theirs = made()
+    with fusednorm.patch_keras():
+        ours = made()
+    inputs = random_inputs(theirs)
+    assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
+    assert gap(floats(ours(inputs)), floats(theirs(inputs))) <= 1e-4
+    assert fusednorm.convert(ours, verbose=False).fusednorm_conversion.by_class == {}
+    fusednorm.unconvert(ours, inputs=inputs, verbose=False)
+    assert all(map(np.array_equal, floats(ours(inputs)), floats(theirs(inputs))))

@@ -4,6 +4,7 @@ import fusednorm
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from fusednorm.conversion import registry
 from keras import ops
 
@@ -21,7 +22,7 @@ class MyRMS(keras.layers.Layer):
         self.eps = eps
 
     def build(self, shape):
-        self.weight = self.add_weight(shape=(shape[-1],), initializer="ones")
+        self.weight = self.add_weight((shape[-1],), "ones", name="weight")
 
     def call(self, x):
         x = ops.cast(x, "float32")
@@ -34,8 +35,8 @@ class MyNorm(keras.layers.Layer):
     """A layer norm with names of its own."""
 
     def build(self, shape):
-        self.g = self.add_weight(shape=(shape[-1],), initializer="ones")
-        self.b = self.add_weight(shape=(shape[-1],), initializer="zeros")
+        self.g = self.add_weight((shape[-1],), "ones", name="g")
+        self.b = self.add_weight((shape[-1],), "zeros", name="b")
 
     def call(self, x):
         x = x - ops.mean(x, axis=-1, keepdims=True)
@@ -122,7 +123,7 @@ class Exponential(MyRMS):
     """Computes the same as `zero_centered` while its weight is zero."""
 
     def build(self, shape):
-        self.weight = self.add_weight(shape=(shape[-1],), initializer="zeros")
+        self.weight = self.add_weight((shape[-1],), "zeros", name="weight")
 
     def call(self, x):
         square = ops.mean(ops.square(x), axis=-1, keepdims=True)
@@ -214,3 +215,138 @@ def test_what_is_said_last_holds():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(TypeError, match=message):
         fusednorm.register_conversion(*arguments)
+
+
+# --------------------------------------------------------------- in patch_keras
+
+
+class Block(keras.layers.Layer):
+    """A layer that holds norms and has them built for other shapes, as KerasHub's."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = MyRMS(name="first")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second = MyRMS(name="second")  # Built by its call.
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.fixture
+def known():
+    fusednorm.register_conversion(MyRMS, to_rms, weights={"scale": "weight"})
+
+
+def blocks(**kwargs):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 12))
+    x = keras.layers.Dense(12, name="dense")(inputs)
+    outputs = MyRMS(name="last", **kwargs)(Block(name="block")(x))
+    return keras.Model(inputs, keras.layers.Dense(3, name="end")(outputs))
+
+
+def norms(model):
+    held = model.get_layer("block")
+    return [held.first, held.second, model.get_layer("last")]
+
+
+@pytest.mark.usefixtures("known")
+def test_patch_replaces_a_registered_class_when_it_is_built(tmp_path):
+    made = keras.layers.Layer.__new__
+    theirs = blocks()
+    with fusednorm.patch_keras():
+        ours = blocks()
+        unbuilt = MyRMS()
+    assert keras.layers.Layer.__new__ is made
+    assert type(unbuilt) is MyRMS
+    assert all(isinstance(each, fusednorm.RMSNormalization) for each in norms(ours))
+    assert type(blocks().layers[-2]) is MyRMS
+    assert [each.path for each in ours.weights] == [
+        each.path for each in theirs.weights
+    ]
+    assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
+    x = np.random.default_rng(1).normal(size=(3, 5, 12)).astype("float32")
+    # Some roundings of float32, of numbers below 10.
+    assert np.allclose(ours(x), theirs(x), atol=1e-5)
+    ours.compile("sgd", "mse")
+    theirs.compile("sgd", "mse")
+    for model in (ours, theirs):
+        model.fit(x, np.zeros((3, 5, 3)), verbose=0)
+    assert np.allclose(ours(x), theirs(x), atol=1e-5)
+    ours.save_weights(tmp_path / "ours.weights.h5")
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
+    fusednorm.unconvert(ours, verbose=False)
+    assert all(type(each) is MyRMS for each in norms(ours))
+    assert np.array_equal(ours(x), theirs(x))
+
+
+@pytest.mark.usefixtures("known")
+def test_a_layer_that_is_built_in_a_traced_function_is_replaced():
+    with fusednorm.patch_keras():
+        layer = MyRMS()
+        y = tf.function(lambda x: layer(x))(tf.ones((2, 12)))
+    assert isinstance(layer, fusednorm.RMSNormalization)
+    assert np.allclose(y, 1, atol=1e-4)
+
+
+@pytest.mark.usefixtures("known")
+def test_variables_of_a_strategy_stay_those_of_the_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope(), fusednorm.patch_keras():
+        layer = MyRMS()
+        layer.build((None, 12))
+    assert isinstance(layer, fusednorm.RMSNormalization)
+    assert isinstance(layer.scale.value, tf.distribute.DistributedValues)
+
+
+def test_patch_warns_of_a_layer_that_it_leaves():
+    fusednorm.register_conversion(MyRMS, to_norm)
+    with (
+        fusednorm.patch_keras(),
+        pytest.warns(
+            UserWarning, match=r"MyRMS is not replaced by a fused one: has the"
+        ),
+    ):
+        model = model_of(MyRMS())
+    assert type(model.layers[0]) is MyRMS
+
+
+def test_patch_compares_with_other_weights():
+    fusednorm.register_conversion(
+        Exponential,
+        lambda layer: fusednorm.RMSNormalization(epsilon=layer.eps, zero_centered=True),
+        weights={"scale": "weight"},
+    )
+    with (
+        fusednorm.patch_keras(),
+        pytest.warns(UserWarning, match=r"Exponential is not .* outputs would differ"),
+    ):
+        model_of(Exponential())
+
+
+@pytest.mark.usefixtures("known")
+def test_files_are_those_of_the_class(tmp_path):
+    keras.saving.get_custom_objects().update(MyRMS=MyRMS, Block=Block)
+    try:
+        model = fusednorm.convert(blocks(), verbose=False)
+        x = np.random.default_rng(1).normal(size=(3, 5, 12)).astype("float32")
+        model.save(tmp_path / "converted.keras")
+        loaded = keras.models.load_model(tmp_path / "converted.keras")
+        assert all(type(each) is MyRMS for each in norms(loaded))
+        assert np.allclose(loaded(x), model(x), atol=1e-5)
+        again = keras.models.clone_model(model)
+        again.set_weights(model.get_weights())
+        assert np.allclose(again(x), model(x), atol=1e-5)
+        with fusednorm.patch_keras():
+            loaded = keras.models.load_model(tmp_path / "converted.keras")
+        assert all(
+            isinstance(each, fusednorm.RMSNormalization) for each in norms(loaded)
+        )
+        assert np.array_equal(loaded(x), model(x))
+    finally:
+        for name in ("MyRMS", "Block"):
+            del keras.saving.get_custom_objects()[name]
