@@ -344,3 +344,39 @@ def test_a_norm_of_integers_in_code_gives_what_it_gave(kind, dtype, rng):
     # Layers that replace none refuse them.
     with pytest.raises(ValueError, match="floating-point dtype"):
         fusednorm.LayerNormalization()(x)
+
+
+def test_who_is_right_where_sums_are_long(capsys):
+    # Keras adds up half a million numbers one after the other, in float32.
+    model = keras.Sequential(
+        [keras.Input((48, 48, 48, 8)), layers.GroupNormalization(4, name="norm")]
+    )
+    norm = model.layers[-1]
+    fusednorm.convert(model)
+    (row,) = model.fusednorm_conversion.rows
+    assert row.after == "fusednorm.GroupNormalization"
+    assert row.why.startswith("Keras's layer is off by ")
+    assert row.difference > 64 * 2.0**-24
+    assert "Keras's layer is off by" in capsys.readouterr().out
+    fusednorm.unconvert(model, verbose=False)
+    assert type(norm) is layers.GroupNormalization
+    (row,) = model.fusednorm_conversion.rows
+    assert row.why.startswith("Keras's layer is off by ")
+
+
+def test_long_sums_hide_no_other_formula(monkeypatch):
+    model = keras.Sequential(
+        [keras.Input((48, 48, 48, 8)), layers.GroupNormalization(4, name="norm")]
+    )
+    norm = model.layers[-1]
+    call = fusednorm.GroupNormalization.call
+    monkeypatch.setattr(
+        fusednorm.GroupNormalization,
+        "call",
+        # As much as Keras's is off, or twice.
+        lambda self, x: call(self, x) * (1 + 2.0**-14),
+    )
+    fusednorm.convert(model, verbose=False)
+    assert type(norm) is layers.GroupNormalization
+    (row,) = model.fusednorm_conversion.rows
+    assert "outputs would differ by" in row.why

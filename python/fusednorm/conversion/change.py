@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from fusednorm.conversion import (
 )
 from fusednorm.conversion.report import Row, first_line
 from fusednorm.conversion.suspension import suspended
+from fusednorm.conversion.trial import Trial
 from fusednorm.conversion.walk import Place, only_graph
 from fusednorm.layers.base import Normalization
 
@@ -213,12 +214,8 @@ class Change:
                 follower.layer, activations.as_activation(follower.layer, outside)
             )
 
-        self._try(
-            [norm.layer, follower.layer],
-            lambda x: follower.layer(norm.layer(x)),
-            become,
-            row,
-        )
+        layers = [norm.layer, follower.layer]
+        self._try(Trial(row, layers, lambda x: layers[1](layers[0](x)), become))
 
     def _replace(self, place: Place, rule: registry.Rule) -> None:
         """Replaces a layer by what a rule makes of it."""
@@ -235,17 +232,18 @@ class Change:
             self._leave(place, error)
             return
 
-        become = functools.partial(registry.become, layer, twin, rule, shape)
         cls = type(twin)
-        row = Row(place.path, _name(type(layer)), f"{_package(cls)}.{cls.__name__}")
         self._try(
-            [layer],
-            layer,
-            become,
-            row,
-            shape,
-            rule.tolerance,
-            other_weights=not rule.known,
+            Trial(
+                Row(place.path, _name(type(layer)), f"{_package(cls)}.{cls.__name__}"),
+                [layer],
+                layer,
+                functools.partial(registry.become, layer, twin, rule, shape),
+                shape,
+                rule.tolerance,
+                other_weights=not rule.known,
+                theirs=next((x for x in (layer, twin) if _is_of_keras(x)), None),
+            )
         )
 
     def _give_back(self, place: Place) -> None:
@@ -253,43 +251,23 @@ class Change:
         layer = place.layer
         cls = layer.origin.snapshot.cls
         row = Row(place.path, f"fusednorm>{type(layer).__base__.__name__}", _name(cls))
-        self._try([layer], layer, functools.partial(layer.origin.become, layer), row)
+        become = functools.partial(layer.origin.become, layer)
+        self._try(Trial(row, [layer], layer, become))
 
-    def _try(
-        self,
-        layers: list[Layer],
-        call: Callable[[Any], Any],
-        become: Callable[[], None],
-        row: Row,
-        shape: Sequence[int | None] | None = None,
-        tolerance: float | None = None,
-        other_weights: bool = False,
-    ) -> None:
+    def _try(self, trial: Trial) -> None:
         """Changes layers, and takes it back if they compute something else then."""
-        outputs = functools.partial(compare.outputs, other_weights=other_weights)
-        snapshots = [internals.Snapshot.of(layer) for layer in layers]
+        snapshots = [internals.Snapshot.of(layer) for layer in trial.layers]
         try:
-            dtypes = [layers[0].compute_dtype]
-            x = compare.layer_input(layers[0], shape)
-            before = outputs(call, x, *layers)
+            trial.take()
         except Exception as error:  # Whatever a layer may raise that cannot do this.
-            self.rows.append(replace(row, after=None, why=first_line(error)))
+            self.rows.append(replace(trial.row, after=None, why=first_line(error)))
             return
         self._begin()
-        try:
-            self._changed += snapshots
-            become()
-            dtypes.append(layers[0].compute_dtype)
-            after = outputs(call, x, *layers)
-            gap = compare.difference(after, before)
-            why = compare.described(gap, after, before)
-        except Exception as error:
-            gap, why = float("inf"), first_line(error)
-        if gap <= (tolerance or compare.layer_tolerance(*dtypes)):
-            self.rows.append(replace(row, difference=gap))
-            return
-        self.undo(len(self._changed) - len(snapshots))
-        self.rows.append(replace(row, after=None, why=why))
+        self._changed += snapshots
+        row = trial.changed()
+        if row.after is None:
+            self.undo(len(self._changed) - len(snapshots))
+        self.rows.append(row)
 
     def _leave(self, place: Place, why: object, kind: str = "norm") -> None:
         name = _name(type(place.layer))
@@ -310,6 +288,10 @@ def _why_left(layer: Layer) -> str | None:
     if "norm" in type(layer).__name__.lower() and not internals.sublayers(layer):
         return "not a class that one of ours replaces"
     return None
+
+
+def _is_of_keras(layer: Layer) -> bool:
+    return type(layer) in names.of_keras()
 
 
 def _integers(layer: Layer) -> str | None:

@@ -23,6 +23,8 @@ _BFLOAT16 = 2.0**-8
 # that occurs; Keras's RMSNormalization makes all of them in the data's own type.
 _ROUNDINGS = 64
 _LAYER_SIZE = 5
+# What a model may make of the difference of one layer, where that is large.
+_AMPLIFIED = 8
 # The batch and the size of unknown dimensions of a model's input: the first pair with
 # which it has no more than so many numbers, or the last one.
 _SIZES, _MOST = ((2, 32), (1, 32), (1, 16), (1, 8)), 2**20
@@ -161,6 +163,11 @@ def difference(after: list[np.ndarray], before: list[np.ndarray]) -> float:
     return max(map(_difference, after, before), default=0.0)
 
 
+def error(outputs: list[np.ndarray], exact: list[np.ndarray]) -> float:
+    """Returns the largest error, relative to the largest number of each output."""
+    return max(map(_error, outputs, exact), default=0.0)
+
+
 def described(gap: float, after: list[np.ndarray], before: list[np.ndarray]) -> str:
     """Returns in words how outputs differ."""
     for now, was in zip(after, before, strict=False):
@@ -170,7 +177,11 @@ def described(gap: float, after: list[np.ndarray], before: list[np.ndarray]) -> 
 
 
 def _difference(after: np.ndarray, before: np.ndarray) -> float:
-    if after.shape != before.shape or after.dtype != before.dtype:
+    return _error(after, before) if after.dtype == before.dtype else float("inf")
+
+
+def _error(after: np.ndarray, before: np.ndarray) -> float:
+    if after.shape != before.shape:
         return float("inf")
     gap = largest = 0.0
     for now, was in _chunks(after, before):
@@ -243,8 +254,15 @@ class Outputs:
     def _outputs(self) -> list[np.ndarray]:
         return outputs(self._model, self._inputs, self._model)
 
-    def compare(self, tolerance: float | None) -> tuple[str, float | None]:
+    def compare(
+        self, tolerance: float | None, of_layers: float
+    ) -> tuple[str, float | None]:
         """Compares what the model returns now.
+
+        Args:
+            tolerance: The largest difference allowed; `None` for half of the digits, or
+                what that of the layers can amount to.
+            of_layers: The largest difference of a layer's outputs.
 
         Returns:
             How it was compared, in words, and the difference; `None` if it was not.
@@ -255,7 +273,7 @@ class Outputs:
         if self._before is None:
             return f"The model's outputs were not compared: {self._why}", None
         if tolerance is None:
-            tolerance = self._tolerance
+            tolerance = max(self._tolerance, _AMPLIFIED * of_layers)
         gap = difference(self._outputs(), self._before)
         if not gap <= tolerance:
             raise RuntimeError(

@@ -114,6 +114,20 @@ def copy_of(layer: Layer) -> Layer:
     return copy
 
 
+def in_float64(layer: Layer, like: Layer) -> Layer:
+    """Returns a layer like one of Keras's norms that computes in float64.
+
+    Args:
+        layer: The layer.
+        like: A layer with its weights, under the same names.
+    """
+    copy = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    copy.build(build_shape(like))
+    for name in _weight_shapes(copy):
+        getattr(copy, name).assign(getattr(like, name))
+    return copy
+
+
 def copy_with_weights(layer: Layer) -> Layer:
     """Returns a layer like a built one, with random weights of its own."""
     copy = object.__new__(type(layer))

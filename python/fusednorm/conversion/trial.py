@@ -1,0 +1,93 @@
+"""One change of layers, tried on random input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fusednorm._keras import keras
+from fusednorm.conversion import compare, internals
+from fusednorm.conversion.report import Row, first_line
+from fusednorm.conversion.suspension import suspended
+from fusednorm.layers.base import Normalization
+
+Layer = keras.layers.Layer
+
+
+@dataclass
+class Trial:
+    """A change of layers, and what tells that they compute the same afterwards.
+
+    Attributes:
+        row: What the report says of it if they do.
+        layers: The layers that change; the first one is a norm.
+        call: Calls them.
+        become: Makes the change.
+        shape: The shape of the input of the first one, if it does not know it itself.
+        tolerance: By how much outputs may differ, relative to their largest; `None`
+            for the usual bound.
+        other_weights: Whether the weights are random for it.
+        theirs: Keras's layer, which is or becomes one of ours. Its float32 sums over
+            millions of elements are off by more than the bound. So where outputs
+            differ, the one of its class in float64 tells who is right.
+    """
+
+    row: Row
+    layers: list[Layer]
+    call: Callable[[Any], Any]
+    become: Callable[[], None]
+    shape: Sequence[int | None] | None = None
+    tolerance: float | None = None
+    other_weights: bool = False
+    theirs: Layer | None = None
+    _dtypes: list[str] = field(default_factory=list)
+    _before: list[np.ndarray] = field(default_factory=list)
+    _x: tf.Tensor | None = None
+
+    def take(self) -> None:
+        """Calls the layers before the change."""
+        self._x = compare.layer_input(self.layers[0], self.shape)
+        self._before = self._outputs()
+
+    def changed(self) -> Row:
+        """Makes the change, and returns what there is to say of it.
+
+        Returns:
+            The row, without `after` if the change is to be taken back.
+        """
+        try:
+            self.become()
+            after = self._outputs()
+            gap = compare.difference(after, self._before)
+            bound = self.tolerance or compare.layer_tolerance(*self._dtypes)
+            if gap <= bound:
+                return replace(self.row, difference=gap)
+            why = compare.described(gap, after, self._before)
+            if self.theirs is not None:
+                exact = self._exact()
+                by_us, by_keras = after, self._before
+                if not isinstance(self.layers[0], Normalization):
+                    by_us, by_keras = by_keras, by_us
+                if compare.error(by_us, exact) <= bound:
+                    off = compare.error(by_keras, exact)
+                    why = f"Keras's layer is off by {off:.1e} from float64"
+                    return replace(self.row, why=why, difference=gap)
+        except Exception as error:
+            why = first_line(error)
+        return replace(self.row, after=None, why=why)
+
+    def _outputs(self) -> list[np.ndarray]:
+        self._dtypes.append(self.layers[0].compute_dtype)
+        return compare.outputs(
+            self.call, self._x, *self.layers, other_weights=self.other_weights
+        )
+
+    def _exact(self) -> list[np.ndarray]:
+        """Returns what Keras's layer gives in float64."""
+        with suspended():
+            exact = internals.in_float64(self.theirs, self.layers[0])
+            return compare.outputs(exact, tf.cast(self._x, "float64"), exact)
