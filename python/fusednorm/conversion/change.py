@@ -222,9 +222,14 @@ class Change:
     ) -> None:
         """Changes layers, and takes it back if they compute something else then."""
         snapshots = [internals.Snapshot.of(layer) for layer in layers]
+
+        def outputs() -> list[Any]:
+            with compare.other_weights(layers[0]):
+                return compare.outputs(call, x, *layers)
+
         try:
             x = compare.layer_input(layers[0])
-            before = compare.outputs(call, x, *layers)
+            before = outputs()
         except Exception as error:  # Whatever a layer may raise that cannot do this.
             self.rows.append(Row(row.path, row.before, why=first_line(error)))
             return
@@ -232,7 +237,7 @@ class Change:
         try:
             self._changed += snapshots
             become()
-            gap = compare.difference(compare.outputs(call, x, *layers), before)
+            gap = compare.difference(outputs(), before)
             why = f"its outputs would differ by {gap:.1e}"
         except Exception as error:
             gap, why = float("inf"), first_line(error)
