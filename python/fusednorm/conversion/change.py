@@ -241,8 +241,7 @@ class Change:
                 functools.partial(registry.become, layer, twin, rule, shape),
                 shape,
                 rule.tolerance,
-                other_weights=not rule.known,
-                theirs=next((x for x in (layer, twin) if _is_of_keras(x)), None),
+                of_keras=next(filter(_is_of_keras, (layer, twin)), None),
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from fusednorm import layers
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
 from fusednorm.conversion.report import reason
-from fusednorm.conversion.state import kept
+from fusednorm.conversion.state import kept, variables_kept
 from fusednorm.conversion.suspension import suspended
 
 # Half a unit in the last place.
@@ -25,6 +26,10 @@ _ROUNDINGS = 64
 _LAYER_SIZE = 5
 # What a model may make of the difference of one layer, where that is large.
 _AMPLIFIED = 8
+# A norm gives numbers of about one, whose sum may be nothing but rounding: an output is
+# not compared by less than this times the tolerance for a model, with which what is
+# allowed are as many roundings of a one as for a layer.
+_FLOOR = 4.0
 # The batch and the size of unknown dimensions of a model's input: the first pair with
 # which it has no more than so many numbers, or the last one.
 _SIZES, _MOST = ((2, 32), (1, 32), (1, 16), (1, 8)), 2**20
@@ -109,6 +114,20 @@ def layer_input(
     return random_input(sizes, layer.compute_dtype, np.random.default_rng(0))
 
 
+@contextlib.contextmanager
+def other_weights(layer: keras.layers.Layer) -> Iterator[None]:
+    """Within it a layer has random weights.
+
+    With those of its initializers, ones and zeros mostly, layers agree that do not once
+    they are trained.
+    """
+    rng = np.random.default_rng(1)
+    with variables_kept(layer):
+        for weight in layer.weights:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        yield
+
+
 def model_input(model: keras.layers.Layer) -> Any:
     """Returns random input for a model with a graph.
 
@@ -131,36 +150,27 @@ def model_input(model: keras.layers.Layer) -> Any:
 
 
 def outputs(
-    call: Callable[[Any], Any],
-    inputs: Any,
-    *called: keras.layers.Layer,
-    other_weights: bool = False,
+    call: Callable[[Any], Any], inputs: Any, *called: keras.layers.Layer
 ) -> list[np.ndarray]:
     """Returns the floating-point outputs of a call of layers.
 
     The layers are what they were before the call, and those of Keras's compute with
     its own functions, also where `fusednorm.patch_keras` holds.
-
-    Args:
-        call: Calls them.
-        inputs: What with.
-        *called: The layers.
-        other_weights: Whether the weights are random for it. A scale of ones does not
-            tell what a layer does with its scale.
     """
     with kept(*called), suspended():
-        if other_weights:
-            rng = np.random.default_rng(1)
-            for weight in (each for layer in called for each in layer.weights):
-                noise = random_input(weight.shape, weight.dtype, rng)
-                weight.assign(weight + noise / 4)
         flat = [tf.convert_to_tensor(each) for each in tf.nest.flatten(call(inputs))]
     return [y.numpy() for y in flat if y.dtype.is_floating]
 
 
-def difference(after: list[np.ndarray], before: list[np.ndarray]) -> float:
-    """Returns the largest difference, relative to the largest number of each output."""
-    return max(map(_difference, after, before), default=0.0)
+def difference(
+    after: list[np.ndarray], before: list[np.ndarray], floor: float = 0.0
+) -> float:
+    """Returns the largest difference, relative to the largest number of each output.
+
+    Where that is less than `floor`, relative to `floor`.
+    """
+    gaps = (_difference(*pair, floor) for pair in zip(after, before, strict=True))
+    return max(gaps, default=0.0)
 
 
 def error(outputs: list[np.ndarray], exact: list[np.ndarray]) -> float:
@@ -176,11 +186,12 @@ def described(gap: float, after: list[np.ndarray], before: list[np.ndarray]) -> 
     return f"its outputs would differ by {gap:.1e}"
 
 
-def _difference(after: np.ndarray, before: np.ndarray) -> float:
-    return _error(after, before) if after.dtype == before.dtype else float("inf")
+def _difference(after: np.ndarray, before: np.ndarray, floor: float) -> float:
+    same = after.dtype == before.dtype
+    return _error(after, before, floor) if same else float("inf")
 
 
-def _error(after: np.ndarray, before: np.ndarray) -> float:
+def _error(after: np.ndarray, before: np.ndarray, floor: float = 0.0) -> float:
     if after.shape != before.shape:
         return float("inf")
     gap = largest = 0.0
@@ -191,7 +202,8 @@ def _error(after: np.ndarray, before: np.ndarray) -> float:
         gap = np.max(np.abs(now[finite] - was[finite]), initial=gap)
         largest = np.max(np.abs(was[finite]), initial=largest)
     # Where all is zero, relative to one.
-    return float("inf") if np.isnan(gap) else float(gap / (largest or 1.0))
+    scale = max(largest, floor) or 1.0
+    return float("inf") if np.isnan(gap) else float(gap / scale)
 
 
 def _chunks(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
@@ -244,7 +256,7 @@ class Outputs:
             self._inputs = model_input(self._model)
         before = self._outputs()
         self._tolerance = _model_tolerance(self._model, self._inputs)
-        if difference(self._outputs(), before) > self._tolerance:
+        if self._difference(before) > self._tolerance:
             self._why = "two calls of the original on the same input differ"
         elif before:
             self._before = before
@@ -253,6 +265,10 @@ class Outputs:
 
     def _outputs(self) -> list[np.ndarray]:
         return outputs(self._model, self._inputs, self._model)
+
+    def _difference(self, before: list[np.ndarray]) -> float:
+        """Returns the difference of what the model gives now."""
+        return difference(self._outputs(), before, _FLOOR * self._tolerance)
 
     def compare(
         self, tolerance: float | None, of_layers: float
@@ -274,7 +290,7 @@ class Outputs:
             return f"The model's outputs were not compared: {self._why}", None
         if tolerance is None:
             tolerance = max(self._tolerance, _AMPLIFIED * of_layers)
-        gap = difference(self._outputs(), self._before)
+        gap = self._difference(self._before)
         if not gap <= tolerance:
             raise RuntimeError(
                 f"The outputs of model '{self._model.name}' differ by {gap:.1e} of the "

@@ -36,11 +36,11 @@ def convert(
     So weights, names, what is trainable or shared, dtype policies, regularizers,
     constraints, `compile` and the optimizer's state are what they were.
 
-    Each layer is compared with the one before on random input, and left as it was
-    where it would compute something else. So is the whole model, where its inputs are
-    known and anything was replaced; if its outputs differ, everything is put back.
-    Being called for that changes neither its variables nor the attributes of its
-    layers. Functions that `fit` has traced are traced anew. A `tf.function` of your
+    Each layer is compared with the one before on random input, with random weights, and
+    left as it was where it would compute something else. So is the whole model, where
+    its inputs are known and anything was replaced; if its outputs differ, everything is
+    put back. Being called for that changes neither its variables nor the attributes of
+    its layers. Functions that `fit` has traced are traced anew. A `tf.function` of your
     own keeps the layers it was traced with: make a new one.
 
     Args:

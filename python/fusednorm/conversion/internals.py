@@ -114,14 +114,15 @@ def copy_of(layer: Layer) -> Layer:
     return copy
 
 
-def in_float64(layer: Layer, like: Layer) -> Layer:
-    """Returns a layer like one of Keras's norms that computes in float64.
+def in_float64(cls: type, config: dict[str, Any], like: Layer) -> Layer:
+    """Returns a norm of Keras's that computes in float64.
 
     Args:
-        layer: The layer.
+        cls: Its class.
+        config: Its configuration, in another dtype.
         like: A layer with its weights, under the same names.
     """
-    copy = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    copy = cls.from_config({**config, "dtype": "float64"})
     copy.build(build_shape(like))
     for name in _weight_shapes(copy):
         getattr(copy, name).assign(getattr(like, name))

@@ -46,6 +46,21 @@ def meant(ours: type) -> dict[str, Any]:
     return {"pass_mask": LEGACY} if ours is layers.RMSNormalization else {}
 
 
+def means_the_same(layer: keras.layers.Layer) -> bool:
+    """Tells whether Keras's layer, made with the axes of ours, has the same weights.
+
+    Those of ours are in the order of the input's axes. Keras's LayerNormalization has
+    them in that of the numbers in `axis`, where -1 comes before 1 (in tf_keras, as they
+    are given), and Keras multiplies by those of RMSNormalization along the last axes,
+    whatever `axis` says. Where it depends on the rank, which is not known before a
+    call, the answer is no.
+    """
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if isinstance(layer, layers.RMSNormalization):
+        return axes == list(range(-len(axes), 0))
+    return axes == sorted(axes) and (axes[0] < 0) is (axes[-1] < 0)
+
+
 def replacement(cls: type) -> type | None:
     """Returns the class of ours that replaces a class of layers, if one does.
 

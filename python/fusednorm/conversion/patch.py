@@ -162,7 +162,9 @@ def _maker(theirs: type, ours: type) -> Any:
     def make(cls: type, *args: Any, **kwargs: Any) -> Any:
         if cls is theirs and not is_suspended():
             with contextlib.suppress(TypeError, ValueError):
-                return ours(*args, **(names.meant(ours) | kwargs))
+                layer = ours(*args, **(names.meant(ours) | kwargs))
+                if names.means_the_same(layer):
+                    return layer
         return super(theirs, cls).__new__(cls, *args, **kwargs)
 
     return make

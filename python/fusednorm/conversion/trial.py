@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,9 @@ class Trial:
         shape: The shape of the input of the first one, if it does not know it itself.
         tolerance: By how much outputs may differ, relative to their largest; `None`
             for the usual bound.
-        other_weights: Whether the weights are random for it.
-        theirs: Keras's layer, which is or becomes one of ours. Its float32 sums over
-            millions of elements are off by more than the bound. So where outputs
-            differ, the one of its class in float64 tells who is right.
+        of_keras: Keras's layer, which becomes one of ours, or the other way round. Its
+            float32 sums over millions of elements are off by more than the bound. So
+            where outputs differ, a layer like it in float64 tells who is right.
     """
 
     row: Row
@@ -42,11 +41,16 @@ class Trial:
     become: Callable[[], None]
     shape: Sequence[int | None] | None = None
     tolerance: float | None = None
-    other_weights: bool = False
-    theirs: Layer | None = None
+    of_keras: InitVar[Layer | None] = None
     _dtypes: list[str] = field(default_factory=list)
     _before: list[np.ndarray] = field(default_factory=list)
     _x: tf.Tensor | None = None
+    _theirs: tuple[type, dict[str, Any]] | None = None
+
+    def __post_init__(self, of_keras: Layer | None) -> None:
+        """Notes what Keras's layer is at once, for it may be ours in the end."""
+        if of_keras is not None:
+            self._theirs = type(of_keras), of_keras.get_config()
 
     def take(self) -> None:
         """Calls the layers before the change."""
@@ -67,7 +71,7 @@ class Trial:
             if gap <= bound:
                 return replace(self.row, difference=gap)
             why = compare.described(gap, after, self._before)
-            if self.theirs is not None:
+            if self._theirs is not None:
                 exact = self._exact()
                 by_us, by_keras = after, self._before
                 if not isinstance(self.layers[0], Normalization):
@@ -82,12 +86,11 @@ class Trial:
 
     def _outputs(self) -> list[np.ndarray]:
         self._dtypes.append(self.layers[0].compute_dtype)
-        return compare.outputs(
-            self.call, self._x, *self.layers, other_weights=self.other_weights
-        )
+        with compare.other_weights(self.layers[0]):
+            return compare.outputs(self.call, self._x, *self.layers)
 
     def _exact(self) -> list[np.ndarray]:
         """Returns what Keras's layer gives in float64."""
-        with suspended():
-            exact = internals.in_float64(self.theirs, self.layers[0])
+        with suspended(), compare.other_weights(self.layers[0]):
+            exact = internals.in_float64(*self._theirs, self.layers[0])
             return compare.outputs(exact, tf.cast(self._x, "float64"), exact)

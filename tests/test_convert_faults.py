@@ -1,0 +1,95 @@
+"""What random models (tests/test_convert_fuzz.py) have found wrong in conversions."""
+
+import fusednorm
+import keras
+import numpy as np
+import pytest
+from fusednorm.layers.base import Normalization
+
+layers = keras.layers
+# See tests/test_convert.py.
+AGREE = 2.0**-16
+
+
+def model_of(shape, *given):
+    return keras.Sequential([keras.Input(shape), *given])
+
+
+def with_other_weights(model, rng):
+    model.set_weights([rng.uniform(0.5, 1.5, each.shape) for each in model.weights])
+    return model
+
+
+def relative(y, expected):
+    y, expected = map(np.asarray, (y, expected))
+    return np.abs(y - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("axis", [1, -2])
+def test_weights_of_ones_do_not_hide_how_they_are_applied(axis, rng):
+    """Keras multiplies by `scale` along the last axes; ours does along `axis`."""
+    x = rng.standard_normal((3, 4, 4), np.float32)
+    model = model_of((4, 4), layers.RMSNormalization(axis=axis, name="rms"))
+    fusednorm.convert(model, verbose=False)
+    (row,) = model.fusednorm_conversion.left
+    assert row.why.startswith("its outputs would differ by ")
+    ones = model.get_weights()
+    theirs = model_of((4, 4), layers.RMSNormalization(axis=axis))
+    np.testing.assert_array_equal(ones[0], 1)
+    theirs.set_weights(with_other_weights(model, rng).get_weights())
+    np.testing.assert_array_equal(model(x), theirs(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])
+def test_outputs_that_are_nothing_but_rounding_are_no_difference(dtype):
+    """The mean of what InstanceNormalization gives is zero."""
+    norm = layers.GroupNormalization(-1, center=False, dtype=dtype)
+    pool = layers.GlobalAveragePooling1D(dtype=dtype)
+    inputs = keras.Input((32, 8))
+    model = keras.Model(inputs, pool(norm(inputs)))
+    fusednorm.convert(model, verbose=False)
+    assert isinstance(norm, Normalization)
+    report = model.fusednorm_conversion
+    assert report.difference is not None
+    assert report.difference <= 2.0**-10
+
+
+def test_outputs_that_are_small_are_still_compared(monkeypatch):
+    norm, scale = layers.LayerNormalization(), layers.Rescaling(0.01)
+    model = model_of((32, 8), norm, scale)
+    # An error of the size of the outputs, which no comparison of a layer has seen.
+    before = fusednorm.LayerNormalization.call
+    monkeypatch.setattr(
+        fusednorm.LayerNormalization,
+        "call",
+        lambda self, x, **more: before(self, x, **more) * (1 + (x.shape[-2] == 32)),
+    )
+    monkeypatch.setattr(fusednorm.conversion.compare, "layer_tolerance", lambda _: 9.0)
+    with pytest.raises(RuntimeError, match="differ by"):
+        fusednorm.convert(model, verbose=False)
+    assert type(norm) is layers.LayerNormalization
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "shape", "is_ours"),
+    [
+        # Keras has these weights in the order of the numbers, ours of the input's axes.
+        ("LayerNormalization", [-1, 1], (4, 8), False),
+        ("LayerNormalization", [1, -1], (4, 8), False),
+        ("LayerNormalization", [-2, -1], (4, 8), True),
+        ("LayerNormalization", [1, 2], (4, 8), True),
+        # Keras multiplies by these along the last axes.
+        ("RMSNormalization", 1, (4, 4), False),
+        ("RMSNormalization", [-1, -2], (4, 4), False),
+        ("RMSNormalization", [-2, -1], (4, 8), True),
+        ("RMSNormalization", -1, (4, 8), True),
+    ],
+)
+def test_patched_layers_have_the_weights_of_keras(name, axis, shape, is_ours, rng):
+    x = rng.standard_normal((3, *shape), np.float32)
+    theirs = with_other_weights(model_of(shape, getattr(layers, name)(axis=axis)), rng)
+    with fusednorm.patch_keras():
+        model = model_of(shape, getattr(layers, name)(axis=axis))
+    assert isinstance(model.layers[0], Normalization) is is_ours
+    model.set_weights(theirs.get_weights())
+    assert relative(model(x), theirs(x)) <= AGREE
