@@ -36,6 +36,8 @@ class Change:
     def __init__(self, at_first: Callable[[], None]) -> None:
         self.rows: list[Row] = []
         self.begun = False
+        # By how much a layer of Keras's is off from float64, as far as it was looked at.
+        self.off = 0.0
         self._at_first = at_first
         self._changed: list[internals.Snapshot | internals.Rewiring] = []
 
@@ -264,6 +266,7 @@ class Change:
         self._begin()
         self._changed += snapshots
         row = trial.changed()
+        self.off = max(self.off, trial.off)
         if row.after is None:
             self.undo(len(self._changed) - len(snapshots))
         self.rows.append(row)

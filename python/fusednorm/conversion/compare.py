@@ -24,7 +24,7 @@ _BFLOAT16 = 2.0**-8
 # that occurs; Keras's RMSNormalization makes all of them in the data's own type.
 _ROUNDINGS = 64
 _LAYER_SIZE = 5
-# What a model may make of the difference of one layer, where that is large.
+# What a model may make of the error of one layer of Keras's, where that is large.
 _AMPLIFIED = 8
 # A norm gives numbers of about one, whose sum may be nothing but rounding: an output is
 # not compared by less than this times the tolerance for a model, with which what is
@@ -270,15 +270,13 @@ class Outputs:
         """Returns the difference of what the model gives now."""
         return difference(self._outputs(), before, _FLOOR * self._tolerance)
 
-    def compare(
-        self, tolerance: float | None, of_layers: float
-    ) -> tuple[str, float | None]:
+    def compare(self, tolerance: float | None, off: float) -> tuple[str, float | None]:
         """Compares what the model returns now.
 
         Args:
             tolerance: The largest difference allowed; `None` for half of the digits, or
-                what that of the layers can amount to.
-            of_layers: The largest difference of a layer's outputs.
+                what that of a layer can amount to.
+            off: By how much a layer of Keras's is off from float64.
 
         Returns:
             How it was compared, in words, and the difference; `None` if it was not.
@@ -289,7 +287,7 @@ class Outputs:
         if self._before is None:
             return f"The model's outputs were not compared: {self._why}", None
         if tolerance is None:
-            tolerance = max(self._tolerance, _AMPLIFIED * of_layers)
+            tolerance = max(self._tolerance, _AMPLIFIED * off)
         gap = self._difference(self._before)
         if not gap <= tolerance:
             raise RuntimeError(

@@ -145,8 +145,7 @@ def _rewritten(
     try:
         with random_numbers_kept():
             rewrite(change)
-            of_layers = max((row.difference or 0 for row in change.rows), default=0)
-            outputs, difference = before.compare(tolerance, of_layers)
+            outputs, difference = before.compare(tolerance, change.off)
     except BaseException:
         change.undo()
         raise

@@ -33,6 +33,7 @@ class Trial:
         of_keras: Keras's layer, which becomes one of ours, or the other way round. Its
             float32 sums over millions of elements are off by more than the bound. So
             where outputs differ, a layer like it in float64 tells who is right.
+        off: By how much Keras's layer was off, where that was found.
     """
 
     row: Row
@@ -41,6 +42,7 @@ class Trial:
     become: Callable[[], None]
     shape: Sequence[int | None] | None = None
     tolerance: float | None = None
+    off: float = field(default=0.0, init=False)
     of_keras: InitVar[Layer | None] = None
     _dtypes: list[str] = field(default_factory=list)
     _before: list[np.ndarray] = field(default_factory=list)
@@ -77,8 +79,8 @@ class Trial:
                 if not isinstance(self.layers[0], Normalization):
                     by_us, by_keras = by_keras, by_us
                 if compare.error(by_us, exact) <= bound:
-                    off = compare.error(by_keras, exact)
-                    why = f"Keras's layer is off by {off:.1e} from float64"
+                    self.off = compare.error(by_keras, exact)
+                    why = f"Keras's layer is off by {self.off:.1e} from float64"
                     return replace(self.row, why=why, difference=gap)
         except Exception as error:
             why = first_line(error)
