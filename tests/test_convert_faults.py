@@ -64,7 +64,7 @@ def test_outputs_that_are_small_are_still_compared(monkeypatch):
         "call",
         lambda self, x, **more: before(self, x, **more) * (1 + (x.shape[-2] == 32)),
     )
-    monkeypatch.setattr(fusednorm.conversion.compare, "layer_tolerance", lambda _: 9.0)
+    monkeypatch.setattr(fusednorm.conversion.compare, "layer_tolerance", lambda *_: 9.0)
     with pytest.raises(RuntimeError, match="differ by"):
         fusednorm.convert(model, verbose=False)
     assert type(norm) is layers.LayerNormalization

@@ -91,7 +91,7 @@ else:
             self.autocast = False
 
         def compute_output_spec(
-            self, inputs: Any, residual: Any = None, **kwargs: Any
+            self, inputs: Any, residual: Any = None, *_: Any, **kwargs: Any
         ) -> Any:
             """Returns the symbolic outputs, checking dtypes while a model is built."""
             for each in keras.tree.flatten(inputs):

@@ -128,6 +128,17 @@ def other_weights(layer: keras.layers.Layer) -> Iterator[None]:
         yield
 
 
+def like(symbols: dict[str, Any], x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns random data for symbolic tensors, of as many samples as `x` has."""
+    rng = np.random.default_rng(1)
+    by_id = {id(each): each for each in symbols.values()}
+    data = {
+        key: random_input(_sizes(each.shape, x.shape[0], _LAYER_SIZE), each.dtype, rng)
+        for key, each in by_id.items()
+    }
+    return {name: data[id(each)] for name, each in symbols.items()}
+
+
 def model_input(model: keras.layers.Layer) -> Any:
     """Returns random input for a model with a graph.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import activations, internals, residuals
+from fusednorm.conversion import activations, internals, modulations, residuals
 from fusednorm.conversion.change import Change
 from fusednorm.conversion.compare import Outputs
 from fusednorm.conversion.report import Conversion
@@ -49,7 +49,9 @@ def convert(
             layer after them, where the graph shows that nothing else takes their
             output. That layer stays, as `Activation("linear")`, which costs nothing.
             And the `Add` before them, which goes, unless the order of the weights in
-            the model would be another one without it.
+            the model would be another one without it. LayerNormalization and
+            RMSNormalization also take over a scale of each sample after them, and
+            LayerNormalization an offset, as in adaptive layer norm.
         inputs: What to call the model on for the comparison, instead of random
             data. A model that is not built is built by it.
         tolerance: The largest difference allowed between outputs of the model,
@@ -78,10 +80,18 @@ def convert(
         for place in places(model):
             change.to_ours(place)
         if fuse:
-            for norm, follower in list(activations.followers(places(model))):
+            before = list(activations.followers(places(model)))
+            for norm, follower in before:
                 change.fuse(norm, follower)
             for graph, sums in residuals.sums(places(model)):
                 change.fold(sums, graph)
+            for graph, found in modulations.found(places(model)):
+                change.modulate(found, graph)
+            # Those after a scale and an offset that a norm has taken over.
+            seen = [(norm.layer, follower.layer) for norm, follower in before]
+            for norm, follower in list(activations.followers(places(model))):
+                if (norm.layer, follower.layer) not in seen:
+                    change.fuse(norm, follower)
 
     outputs = Outputs(model, inputs, compare)
     return _rewritten("convert", model, rewrite, outputs, inputs, tolerance, verbose)
@@ -123,6 +133,8 @@ def unconvert(
             change.unfold(place)
         for norm, follower in list(activations.followers(places(model))):
             change.separate(norm, follower)
+        for place in places(model):
+            change.unmodulate(place)
         for place in places(model):
             change.to_theirs(place)
 

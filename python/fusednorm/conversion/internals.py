@@ -7,6 +7,7 @@ layers, layers that are shared, variables, the optimizer's slots for them, callb
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ _BOUND = ("build", "quantize")
 _SAME: Mapping[str, str] = MappingProxyType({})
 # What a functional model of Keras 3 knows of its graph.
 _GRAPH = ("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth")
+
+# The arguments of a norm's call that are tensors which gradients go to.
+_TENSORS = ("inputs", "residual", "gamma", "beta")
 
 
 @functools.lru_cache(maxsize=1)
@@ -425,6 +429,115 @@ def producers(layer: Layer) -> list[Any]:
     return [_layer_of(parent) for node in nodes for parent in node.parent_nodes]
 
 
+def only_node(layer: Layer) -> Any:
+    """Returns the node of the only call of a layer in graphs of Keras 3."""
+    (node,) = layer._inbound_nodes
+    return node
+
+
+def operation(node: Any) -> Any:
+    """Returns the layer or operation that a node of a graph of Keras 3 calls."""
+    return node.operation
+
+
+def results(node: Any) -> list[Any]:
+    """Returns the symbolic tensors that a node gives."""
+    return node.outputs
+
+
+def is_in(operation: Any, model: Layer) -> bool:
+    """Tells whether the graph of a model of Keras 3 has an operation."""
+    return any(each is operation for each in model.operations)
+
+
+def evaluated(node: Any, values: dict[int, Any]) -> Any:
+    """Calls what a node calls, on values for its symbolic tensors, by their id."""
+    args, kwargs = node.arguments.fill_in(values)
+    return node.operation(*args, **kwargs)
+
+
+@functools.lru_cache(maxsize=1)
+def _kinds() -> dict[str, tuple[type, ...]]:
+    from keras.src.ops import numpy
+
+    layers = keras.layers
+    return {
+        "product": (layers.Multiply, numpy.Multiply),
+        "sum": (layers.Add, numpy.Add),
+    }
+
+
+def _is_plain(operation: Any, kind: str) -> bool:
+    """Tells whether an operation is a sum or product, called once, with no losses."""
+    return (
+        type(operation) in _kinds()[kind]
+        and len(operation._inbound_nodes) == 1
+        and getattr(operation, "activity_regularizer", None) is None
+    )
+
+
+def only_taker(tensor: Any, kind: str) -> Any:
+    """Returns the only node that takes a symbolic tensor, if it is of a kind.
+
+    Args:
+        tensor: The tensor, given by a layer or operation that is called once.
+        kind: "product" or "sum": as a layer of two inputs or an operation.
+    """
+    giver = tensor._keras_history.operation
+    takers = [each for each in giver._outbound_nodes if _takes(each, tensor)]
+    if len(takers) != 1 or not _is_plain(takers[0].operation, kind):
+        return None
+    return takers[0]
+
+
+def other_input(node: Any, tensor: Any) -> Any:
+    """Returns the one other symbolic tensor that a node takes, if it takes two."""
+    others = [each for each in node.arguments.keras_tensors if each is not tensor]
+    return others[0] if len(node.arguments.keras_tensors) == 2 and others else None
+
+
+def one_plus(tensor: Any) -> tuple[Any, Any]:
+    """Returns the node that makes a symbolic tensor by adding 1, and what it adds to.
+
+    Two times `None` if it is made in another way, or with another shape or dtype.
+    """
+    history = tensor._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    inputs = node.arguments.keras_tensors
+    if len(inputs) != 1 or not _adds_one(node):
+        return None, None
+    same = (inputs[0].shape, inputs[0].dtype) == (tensor.shape, tensor.dtype)
+    return (node, inputs[0]) if same else (None, None)
+
+
+def _adds_one(node: Any) -> bool:
+    operation = node.operation
+    if type(operation) is keras.layers.Rescaling:
+        return _is_one(operation.scale) and _is_one(operation.offset)
+    if not _is_plain(operation, "sum") or isinstance(operation, Layer):
+        return False
+    arguments = (*node.arguments.args, *node.arguments.kwargs.values())
+    return any(map(_is_one, arguments))
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, int | float) and value == 1
+
+
+def depends_on(tensor: Any, node: Any) -> bool:
+    """Tells whether a symbolic tensor is computed from what a node gives."""
+    seen, waiting = set(), [tensor]
+    while waiting:
+        history = waiting.pop()._keras_history
+        giver = history.operation._inbound_nodes[history.node_index]
+        if giver is node:
+            return True
+        if id(giver) not in seen:
+            seen.add(id(giver))
+            waiting += giver.arguments.keras_tensors
+    return False
+
+
 def is_graph(model: Layer) -> bool:
     """Tells whether what a model computes is all in its graph of layers."""
     call_of, package_of = (
@@ -483,7 +596,7 @@ class Rewiring:
     def unfold(self, norm: Layer, add: Layer) -> None:
         """Makes a new Add take what a norm takes, and the norm take what that gives."""
         (node,) = norm._inbound_nodes
-        a, b = node.arguments.keras_tensors
+        a, b = (_argument(norm, node, name) for name in ("inputs", "residual"))
         y, total = node.outputs
         for tensor in (a, b):
             self._replace(tensor, node, None)
@@ -491,7 +604,8 @@ class Rewiring:
         (new,) = add._inbound_nodes
         self._set(new, "outputs", [total])
         self._give(total, add, 0)
-        self._set(node, "arguments", type(node.arguments)(total))
+        arguments = _with_arguments(norm, node, inputs=total, residual=None)
+        self._set(node, "arguments", arguments)
         self._set(node, "outputs", [y])
         takers = [each for each in norm._outbound_nodes if _takes(each, total)]
         self._set(add, "_outbound_nodes", [node, *takers])
@@ -501,6 +615,84 @@ class Rewiring:
         self.model._tracker.track(add)
         self._undo.append((self.model._tracker.untrack, add))
         self._map()
+
+    def take_over(
+        self, norm: Layer, steps: list[Any], arguments: dict[str, Any]
+    ) -> None:
+        """Makes a norm give what the last of the nodes after it gives.
+
+        Those nodes stay what they are, and so does the norm's, for other models that
+        have them: there, what the norm needs now may be computed after it.
+
+        Args:
+            norm: A norm that is called once.
+            steps: The nodes; only the first takes what the norm gives.
+            arguments: What to call the norm with, too.
+        """
+        (node,) = norm._inbound_nodes
+        (result,) = steps[-1].outputs
+        self._renew(norm, [result, *node.outputs[1:]], **arguments)
+        for step in steps:
+            for tensor in step.arguments.keras_tensors:
+                self._replace(tensor, step, None)
+        takers = steps[-1].operation._outbound_nodes
+        self._give(result, norm, 0)
+        self._set(norm, "_outbound_nodes", [*norm._outbound_nodes, *takers])
+        layers = [each.operation for each in steps if isinstance(each.operation, Layer)]
+        self._track([], layers)
+        self._map()
+
+    def give_back(
+        self, norm: Layer, gamma: Any, beta: Any, layers: list[Layer]
+    ) -> None:
+        """Makes new layers after a norm apply the scale and offset that it takes.
+
+        Args:
+            norm: A norm that is called once.
+            gamma: The scale that it takes, or `None`.
+            beta: The offset that it takes, or `None`.
+            layers: The new layers, see `applied`.
+        """
+        (node,) = norm._inbound_nodes
+        result, *others = node.outputs
+        y = keras.KerasTensor(result.shape, dtype=result.dtype)
+        y._keras_history = result._keras_history
+        takers = [each for each in norm._outbound_nodes if _takes(each, result)]
+        rest = [each for each in norm._outbound_nodes if not _takes(each, result)]
+        self._set(norm, "_outbound_nodes", rest)
+        self._renew(norm, [y, *others], gamma=None, beta=None, zero_centered=None)
+        applied(layers, y, gamma, beta)
+        (last,) = layers[-1]._inbound_nodes
+        self._set(last, "outputs", [result])
+        self._give(result, layers[-1], 0)
+        self._set(layers[-1], "_outbound_nodes", takers)
+        self._track(layers, [])
+        self._map()
+
+    def _renew(self, norm: Layer, outputs: list[Any], **changes: Any) -> None:
+        """Gives a norm another node, with some other arguments, for its only one."""
+        (node,) = norm._inbound_nodes
+        new = copy.copy(node)
+        new.outputs = outputs
+        new.arguments = _with_arguments(norm, node, **changes)
+        self._set(norm, "_inbound_nodes", [new])
+        for tensor in node.arguments.keras_tensors:
+            self._replace(tensor, node, None)
+        for tensor in new.arguments.keras_tensors:
+            giver = tensor._keras_history.operation
+            self._set(giver, "_outbound_nodes", [*giver._outbound_nodes, new])
+
+    def _track(self, more: list[Layer], fewer: list[Layer]) -> None:
+        """Has the model hold more layers, and no more hold others."""
+        self._tracked = list(self.model._layers)
+        tracker = self.model._tracker
+        for layers, do, undo in (
+            (more, tracker.track, tracker.untrack),
+            (fewer, tracker.untrack, tracker.track),
+        ):
+            for layer in layers:
+                do(layer)
+                self._undo.append((undo, layer))
 
     def restore(self) -> None:
         """Takes it back."""
@@ -534,6 +726,39 @@ class Rewiring:
         fresh = keras.Model(self.model.input, self.model.output, name="fresh")
         for name in _GRAPH:
             self._set(self.model, name, getattr(fresh, name))
+
+
+def _with_arguments(norm: Layer, node: Any, **changes: Any) -> Any:
+    """Returns the arguments of a norm's call with some of them changed.
+
+    Tensors are positional: Keras goes through the graph in the order of arguments, and
+    through named ones in that of their names.
+    """
+    names = list(inspect.signature(type(norm).call).parameters)[1:]
+    values = {name: _argument(norm, node, name) for name in names} | changes
+    given = {name: value for name, value in values.items() if value is not None}
+    tensors = [name for name in names if name in given and name in _TENSORS]
+    positional = names[: 1 + names.index(tensors[-1])]
+    args = [given.pop(name, None) for name in positional]
+    return type(node.arguments)(*args, **given)
+
+
+def applied(layers: list[Layer], y: Any, gamma: Any, beta: Any) -> Any:
+    """Returns what layers make of a tensor, a scale and an offset.
+
+    Args:
+        layers: As many of these as there is something to do for, in this order: one
+            that makes the scale of `gamma`, a product, and a sum.
+        y: The tensor.
+        gamma: The scale, or what the first layer makes one of; or `None`.
+        beta: The offset, or `None`.
+    """
+    for layer in layers:
+        if type(layer) is keras.layers.Rescaling:
+            gamma = layer(gamma)
+        else:
+            y = layer([y, gamma if type(layer) is keras.layers.Multiply else beta])
+    return y
 
 
 def _takes(node: Any, tensor: Any) -> bool:

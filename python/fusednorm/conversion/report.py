@@ -18,7 +18,8 @@ class Row:
         why: Why it was left, or what else there is to say.
         difference: The largest difference of its outputs from those before, on random
             input and relative to the largest of them.
-        kind: What the layer is: a "norm", an "activation" or a "sum".
+        kind: What it is: a "norm", an "activation", a "sum", or a "modulation": a scale
+            and an offset after a norm.
     """
 
     path: str

@@ -152,7 +152,6 @@ class LayerNormalization(AffineNormalization):
         self,
         inputs: Any,
         residual: Any = None,
-        *,
         gamma: Any = None,
         beta: Any = None,
         zero_centered: bool = False,

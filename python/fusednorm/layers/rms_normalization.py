@@ -124,7 +124,6 @@ class RMSNormalization(Normalization):
         self,
         inputs: Any,
         residual: Any = None,
-        *,
         gamma: Any = None,
         zero_centered: bool = False,
     ) -> Any:
