@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import keras_hub
+import numpy as np
 
 # What backbones take under these names, unless said otherwise.
 _USUAL = {
@@ -262,3 +264,26 @@ def backbone(name: str) -> Any:
     taken = inspect.signature(cls.__init__).parameters
     usual = {key: value for key, value in _USUAL.items() if key in taken}
     return cls(**(usual | _CONFIGURATIONS[name]))
+
+
+def random_inputs(model: Any) -> Any:
+    """Returns inputs that a backbone takes, with two padded positions."""
+    rng = np.random.default_rng(0)
+
+    def one(name: str, spec: Any) -> np.ndarray:
+        # Images of 32 by 32, sound of 1024 samples, sequences of 8.
+        channels = tuple(spec.shape[2:])
+        unknown = 1024 if channels == (1,) else 32 if channels == (None, 3) else 8
+        shape = [2, *(unknown if size is None else size for size in spec.shape[1:])]
+        if "float" in spec.dtype:
+            return rng.normal(size=shape).astype("float32")
+        if "mask" in name:
+            kept = np.arange(shape[1]) < np.array([[shape[1]], [shape[1] - 2]])
+            return kept.astype(spec.dtype)
+        high = 2 if "segment" in name else 30
+        return rng.integers(0, high, shape).astype(spec.dtype)
+
+    symbols = model.input
+    if isinstance(symbols, dict):
+        return {name: one(name, spec) for name, spec in symbols.items()}
+    return keras.tree.map_structure(lambda spec: one(spec.name, spec), symbols)

@@ -138,29 +138,6 @@ if os.environ.get("FUSEDNORM_TEST_HUB") == "all":
     CONVERTED = TRAINED = hub_backbones.NAMES
 
 
-def random_inputs(model):
-    """Returns inputs that a backbone takes, with two padded positions."""
-    rng = np.random.default_rng(0)
-
-    def one(name, spec):
-        # Images of 32 by 32, sound of 1024 samples, sequences of 8.
-        channels = tuple(spec.shape[2:])
-        unknown = 1024 if channels == (1,) else 32 if channels == (None, 3) else 8
-        shape = [2, *(unknown if size is None else size for size in spec.shape[1:])]
-        if "float" in spec.dtype:
-            return rng.normal(size=shape).astype("float32")
-        if "mask" in name:
-            kept = np.arange(shape[1]) < np.array([[shape[1]], [shape[1] - 2]])
-            return kept.astype(spec.dtype)
-        high = 2 if "segment" in name else 30
-        return rng.integers(0, high, shape).astype(spec.dtype)
-
-    symbols = model.input
-    if isinstance(symbols, dict):
-        return {name: one(name, spec) for name, spec in symbols.items()}
-    return keras.tree.map_structure(lambda spec: one(spec.name, spec), symbols)
-
-
 def floats(outputs):
     flat = [np.asarray(each) for each in keras.tree.flatten(outputs)]
     return [each for each in flat if each.dtype.kind == "f"]
@@ -194,7 +171,7 @@ def gradients(model, inputs):
 @pytest.mark.parametrize("name", CONVERTED)
 def test_backbone(name):
     model = hub_backbones.backbone(name)
-    inputs = random_inputs(model)
+    inputs = hub_backbones.random_inputs(model)
     before, slopes = gradients(model, inputs)
     paths = [each.path for each in model.weights]
     fusednorm.convert(model, inputs=inputs, verbose=False)
@@ -221,7 +198,7 @@ def test_backbone(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_backbone_is_trained_and_saved(name, tmp_path):
     model, inputs = hub_backbones.backbone(name), None
-    inputs = random_inputs(model)
+    inputs = hub_backbones.random_inputs(model)
     model.save(tmp_path / "original.keras")
     model.save_weights(tmp_path / "original.weights.h5")
     goals = keras.tree.map_structure(lambda y: np.zeros(y.shape), model(inputs))
@@ -258,7 +235,7 @@ def test_backbone_made_within_patch(name):
     theirs = made()
     with fusednorm.patch_keras():
         ours = made()
-    inputs = random_inputs(theirs)
+    inputs = hub_backbones.random_inputs(theirs)
     assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
     assert gap(floats(ours(inputs)), floats(theirs(inputs))) <= 1e-4
     assert fusednorm.convert(ours, verbose=False).fusednorm_conversion.by_class == {}
