@@ -62,6 +62,10 @@ def patch_keras() -> KerasPatch:
     layers that exist already; for those there is `fusednorm.convert`. What our layers
     refuse, Keras's get to see.
 
+    Layers of KerasHub's own classes, and of those of `fusednorm.register_conversion`,
+    become ours when they are built; one that would compute something else then stays,
+    with a warning. Files name their class, and give it back.
+
     `keras.ops.layer_normalization` and `keras.ops.rms_normalization` of Keras 3 compute
     with our ops, also where subclasses, layers that exist already and functional models
     call them: whatever runs or is traced within it. Keras's functions compute what ours
