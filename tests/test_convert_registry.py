@@ -350,3 +350,11 @@ def test_files_are_those_of_the_class(tmp_path):
     finally:
         for name in ("MyRMS", "Block"):
             del keras.saving.get_custom_objects()[name]
+
+
+def test_keras_has_no_norm_without_scale():
+    model = keras.Sequential(
+        [keras.Input((5, 12)), fusednorm.RMSNormalization(with_scale=False)]
+    )
+    fusednorm.unconvert(model, verbose=False)
+    assert only_row(model).why == "Keras's layer cannot do without a scale"

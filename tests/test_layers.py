@@ -390,6 +390,16 @@ def test_zero_centered_starts_at_zero_and_scales_by_one_more(rng):
     np.testing.assert_array_equal(layer(x), plain(x))
 
 
+def test_without_scale_it_has_no_weights(rng):
+    layer, plain = fusednorm.RMSNormalization(with_scale=False), LAYERS["rms"]()
+    x = data(rng, (2, 5, 8))
+    np.testing.assert_array_equal(layer(x), plain(x))
+    assert layer.weights == []
+    assert layer.scale is None
+    with pytest.raises(ValueError, match=r"`zero_centered` says what to add to `scal"):
+        fusednorm.RMSNormalization(zero_centered=True, with_scale=False)
+
+
 # ---------------------------------------------------------------- dtypes
 
 BFLOAT16 = ml_dtypes.bfloat16
@@ -456,6 +466,7 @@ CONFIGURED = {
     "layer": lambda: fusednorm.LayerNormalization(axis=[-1, 1], activation="gelu"),
     "layer, tuple": lambda: fusednorm.LayerNormalization(axis=(2, 1)),
     "rms": lambda: fusednorm.RMSNormalization(axis=[-1], zero_centered=True),
+    "rms, no scale": lambda: fusednorm.RMSNormalization(with_scale=False),
 }
 
 
