@@ -241,3 +241,50 @@ def test_backbone_made_within_patch(name):
     assert fusednorm.convert(ours, verbose=False).fusednorm_conversion.by_class == {}
     fusednorm.unconvert(ours, inputs=inputs, verbose=False)
     assert all(map(np.array_equal, floats(ours(inputs)), floats(theirs(inputs))))
+
+
+def test_presets_are_those_of_the_original(tmp_path):
+    model = hub_backbones.backbone("Qwen3")
+    inputs = hub_backbones.random_inputs(model)
+    before = floats(model(inputs))
+    fusednorm.convert(model, inputs=inputs, verbose=False)
+    model.save_to_preset(str(tmp_path))
+
+    def loaded():
+        found = hub_backbones.keras_hub.models.Backbone.from_preset(str(tmp_path))
+        return found, found.get_layer("sequence_output_layernorm")
+
+    theirs, norm = loaded()
+    assert not isinstance(norm, fusednorm.RMSNormalization)
+    assert all(map(np.array_equal, floats(theirs(inputs)), before))
+    with fusednorm.patch_keras():
+        ours, norm = loaded()
+    assert isinstance(norm, fusednorm.RMSNormalization)
+    assert all(map(np.array_equal, floats(ours(inputs)), floats(model(inputs))))
+
+
+def test_text_is_generated_with_the_layers_of_now(monkeypatch):
+    backbone = hub_backbones.backbone("Qwen3")
+    model = hub_backbones.keras_hub.models.Qwen3CausalLM(
+        backbone=backbone, preprocessor=None
+    )
+    model.compile(sampler="greedy")
+    prompt = {
+        "token_ids": np.full((1, 12), 3, "int32"),
+        "padding_mask": np.arange(12)[None] < 4,
+    }
+
+    def generated():
+        return model.generate(dict(prompt), stop_token_ids=None)["token_ids"]
+
+    before = generated()
+    fusednorm.convert(model, verbose=False)
+    calls = []
+    call = fusednorm.RMSNormalization.call
+    monkeypatch.setattr(
+        fusednorm.RMSNormalization,
+        "call",
+        lambda self, *given, **more: calls.append(1) or call(self, *given, **more),
+    )
+    assert np.array_equal(generated(), before)
+    assert calls
