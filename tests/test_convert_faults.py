@@ -1,12 +1,13 @@
 """What random models (tests/test_convert_fuzz.py) have found wrong in conversions."""
 
 import fusednorm
-import keras
 import numpy as np
 import pytest
+from fusednorm._keras import LEGACY, keras
 from fusednorm.layers.base import Normalization
 
 layers = keras.layers
+keras_3_only = pytest.mark.skipif(LEGACY, reason="of Keras 3")
 # See tests/test_convert.py.
 AGREE = 2.0**-16
 
@@ -93,3 +94,60 @@ def test_patched_layers_have_the_weights_of_keras(name, axis, shape, is_ours, rn
     assert isinstance(model.layers[0], Normalization) is is_ours
     model.set_weights(theirs.get_weights())
     assert relative(model(x), theirs(x)) <= AGREE
+
+
+# Ours, and what Keras's layer would do with the mask that comes to it.
+MASKED = {
+    "rms": (
+        fusednorm.RMSNormalization,
+        "Keras's layer ends the mask that it gets",
+    ),
+    "group": (
+        lambda **options: fusednorm.GroupNormalization(4, **options),
+        "Keras's layer counts masked positions in its statistics",
+    ),
+    "instance": (
+        fusednorm.InstanceNormalization,
+        "Keras's layer counts masked positions in its statistics",
+    ),
+    "layer": (
+        lambda **options: fusednorm.LayerNormalization(pass_mask=False, **options),
+        "Keras's layer passes on the mask that it gets",
+    ),
+}
+
+
+@keras_3_only
+@pytest.mark.parametrize("kind", MASKED)
+@pytest.mark.parametrize("arrives", ["from_before", "given", "not"])
+def test_unconvert_leaves_what_treats_a_mask_in_another_way(kind, arrives, rng):
+    make, why = MASKED[kind]
+    norm = make(name="norm")
+    tokens = keras.Input((6,), dtype="int32")
+    mask = keras.Input((6,), dtype="bool")
+    y = layers.Embedding(5, 8, mask_zero=arrives == "from_before")(tokens)
+    if arrives == "given" and not hasattr(norm, "use_mask"):
+        pytest.skip("takes no mask")
+    y = norm(y, mask=mask) if arrives == "given" else norm(y)
+    inputs = [tokens, mask] if arrives == "given" else tokens
+    model = keras.Model(inputs, layers.GlobalAveragePooling1D()(y))
+    x = rng.integers(0, 5, (3, 6))
+    x[:, :2] = [1, 0]
+    data = [x, x > 0] if arrives == "given" else x
+    before = model(data)
+    fusednorm.unconvert(model, verbose=False)
+    left = [(row.path, row.why) for row in model.fusednorm_conversion.left]
+    assert left == ([] if arrives == "not" else [("norm", why)])
+    assert isinstance(norm, Normalization) is (arrives != "not")
+    np.testing.assert_allclose(model(data), before, rtol=0, atol=AGREE)
+
+
+@keras_3_only
+@pytest.mark.parametrize("kind", ["rms", "group"])
+def test_unconvert_replaces_what_treats_a_mask_as_keras_does(kind):
+    norm = MASKED[kind][0](**{"pass_mask" if kind == "rms" else "use_mask": False})
+    tokens = keras.Input((6,), dtype="int32")
+    y = norm(layers.Embedding(5, 8, mask_zero=True)(tokens))
+    model = keras.Model(tokens, y)
+    fusednorm.unconvert(model, verbose=False)
+    assert not isinstance(norm, Normalization)
