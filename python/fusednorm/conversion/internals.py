@@ -288,9 +288,12 @@ def models(model: Layer) -> Iterator[Layer]:
 
 
 def forget_traces(model: Layer) -> None:
-    """Drops the functions that `fit` and its like have traced with other layers."""
+    """Drops the functions that `fit` and its like have traced with other layers.
+
+    Also that of `generate`, which KerasHub's language models have.
+    """
     for each in models(model):
-        for name in ("train", "test", "predict", "train_tf"):
+        for name in ("train", "test", "predict", "train_tf", "generate"):
             if hasattr(each, f"{name}_function"):
                 setattr(each, f"{name}_function", None)
         if not LEGACY and each.compiled:
