@@ -92,7 +92,8 @@ class Parts:
         # Keras cannot load an `.h5` file with other ones.
         self.only_last_axes = rng.random() < 0.5
         self._count = 0
-        self._shared: list[Any] = []
+        self._shared: list[tuple[Any, tuple[int, ...]]] = []
+        self._activations: list[Any] = []
 
     def name(self, kind: str) -> str:
         self._count += 1
@@ -249,7 +250,11 @@ class Parts:
         return norm(x)
 
     def _activated(self, x: Any) -> Any:
-        return self.activation()(self._of_norm(x))
+        """Perhaps by a layer that has another input already."""
+        again = self._activations and self.rng.random() < 0.3
+        layer = self.rng.choice(self._activations) if again else self.activation()
+        self._activations.append(layer)
+        return layer(self._of_norm(x))
 
     def _add(self, *tensors: Any) -> Any:
         return layers.Add(**self.options("add"))(list(tensors))
@@ -418,6 +423,7 @@ def _inner(parts: Parts, y: Any) -> Any:
     rng = parts.rng
     name = parts.name("inner")
     shared, parts._shared = parts._shared, []
+    activations, parts._activations = parts._activations, []
     if rng.random() < 0.3:
         rank = len(y.shape)
         stack = [parts.norm(rank), parts.activation(), parts.plain(rank)]
@@ -427,7 +433,7 @@ def _inner(parts: Parts, y: Any) -> Any:
         x = keras.Input(y.shape[1:], dtype=y.dtype, name=parts.name("x"))
         z = parts.pieces(x, rng.randint(1, 2))
         inner = keras.Model(x, z, name=name)
-    parts._shared = shared
+    parts._shared, parts._activations = shared, activations
     z = inner(y)
     return inner(z) if rng.random() < 0.3 else z
 

@@ -198,10 +198,10 @@ OPERANDS = table(
     ),
     (
         ALL,
-        [X, zeros(1, 4)],
+        [X, zeros(3, 4)],
         {},
         "Argument `gamma` must have shape (2, 4), or (4,) for all samples. Received: "
-        "shape=(1, 4)",
+        "shape=(3, 4)",
     ),
     (CENTRED, [X, None, zeros(3)], {}, wrong_shape("beta", (4,), (3,))),
     (CENTRED, [X, zeros(4), [0.0, 1.0]], {}, wrong_shape("beta", (4,), (2,))),

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-# Those that import no Keras of their own, for three processes.
+# Those that import no Keras of their own, for four processes.
 MODULES = (
     ("test_layers", "test_layer_residual", "test_modulation"),
     ("test_running_statistics", "test_filter_response", "test_peer_behaviours"),
     ("test_convert", "test_masks"),
+    ("test_convert_state", "test_convert_faults"),
 )
 
 

@@ -380,7 +380,14 @@ def _broadcast(
     """
     given = _static_shape_of(value)
     rank = len(sizes)
-    if given is None or len(given) != rank or len(axes) == rank:
+    if given is None or len(axes) == rank:
+        return value
+    if len(given) != rank:
+        common = [sizes[axis] for axis in axes]
+        # For each of one sample, or along an axis that is repeated: for all of them.
+        for_all = 0 not in axes and given[:1] == [1]
+        if for_all and _compatible(given[1:], common):
+            return tf.squeeze(parameter_tensor(value), [0])
         return value
     single = [
         axis

@@ -10,7 +10,7 @@ A scale and an offset that come from elsewhere in the model are given for each s
 as in AdaIN, FiLM and adaptive layer norm: `gamma` and `beta` with the batch axis in
 front. Or for each position, as in SPADE: of the shape of `x`. With as many axes as `x`,
 those of size 1 are broadcast, so that `[N, 1, C]` for `x` of `[N, T, C]` is for each
-sample.
+sample. What is for one sample, `[1, C]`, is for all.
 
 All of them compute in float32 whatever the data (float64 for float64 data), so
 float16 data neither overflows nor vanishes, and all outputs are differentiable.

@@ -85,6 +85,10 @@ class Change:
             return
         if found is None:
             self._leave(place, "Keras has no layer like it")
+        elif internals.gets_mask(place.layer) and (
+            why := names.why_not_for_masks(place.layer, found[0])
+        ):
+            self._leave(place, why)
         else:
             cls, config = found
             with suspended():

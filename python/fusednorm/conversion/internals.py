@@ -418,6 +418,13 @@ def has_mask(tensor: Any) -> bool:
     return getattr(tensor, "_keras_mask", None) is not None
 
 
+def gets_mask(layer: Layer) -> bool:
+    """Tells whether a mask comes to any of a layer's calls in graphs."""
+    inputs = (tensor for node in layer._inbound_nodes for tensor in _tensors(node))
+    has_given = any(mask is not None for mask in given(layer, "mask"))
+    return has_given or any(map(has_mask, inputs))
+
+
 def consumers(layer: Layer) -> list[Any]:
     """Returns the layers and operations of all graphs that take the layer's output."""
     return [_layer_of(node) for node in layer._outbound_nodes]
@@ -557,9 +564,12 @@ def models(model: Layer) -> Iterator[Layer]:
 
 
 def forget_traces(model: Layer) -> None:
-    """Drops the functions that `fit` and its like have traced with other layers."""
+    """Drops the functions that `fit` and its like have traced with other layers.
+
+    Also that of `generate`, which KerasHub's language models have.
+    """
     for each in models(model):
-        for name in ("train", "test", "predict", "train_tf"):
+        for name in ("train", "test", "predict", "train_tf", "generate"):
             if hasattr(each, f"{name}_function"):
                 setattr(each, f"{name}_function", None)
         if not LEGACY and each.compiled:

@@ -92,6 +92,19 @@ def original(layer: keras.layers.Layer) -> tuple[type, dict[str, Any]] | None:
     return None
 
 
+def why_not_for_masks(layer: keras.layers.Layer, theirs: type) -> str | None:
+    """Returns what Keras's class does with a mask that a layer of ours does not do."""
+    passes = _plain(theirs).supports_masking
+    if passes is not layer.supports_masking:
+        return (
+            f"Keras's layer {'passes on' if passes else 'ends'} the mask that it gets"
+        )
+    if getattr(layer, "use_mask", LEGACY) is not LEGACY:
+        does = "leaves out masked positions" if LEGACY else "counts masked positions"
+        return f"Keras's layer {does} in its statistics"
+    return None
+
+
 def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
     """Returns a configuration without what only our layers have.
 
@@ -100,7 +113,7 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
     """
     known = arguments(theirs)
     for name, value in config.items():
-        # Keras's layers are portable, and without masks the other two say nothing.
+        # Keras's layers are portable; the other two are about masks.
         if (
             name not in known
             and value not in (None, False)
@@ -113,7 +126,12 @@ def _in_terms_of(theirs: type, config: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def arguments(theirs: type) -> frozenset[str]:
     """Returns the names in the configuration of a layer of Keras's."""
-    # Of a subclass, which `patch_keras` leaves alone. A configuration has the activity
-    # regularizer, which every layer takes, only where there is one.
-    layer = type(theirs.__name__, (theirs,), {})()
-    return frozenset((*layer.get_config(), "activity_regularizer"))
+    # A configuration has the activity regularizer, which every layer takes, only where
+    # there is one.
+    return frozenset((*_plain(theirs).get_config(), "activity_regularizer"))
+
+
+def _plain(theirs: type) -> keras.layers.Layer:
+    """Returns a layer of Keras's by default, made outside of graphs and patches."""
+    # Of a subclass, which `patch_keras` leaves alone.
+    return type(theirs.__name__, (theirs,), {})()
