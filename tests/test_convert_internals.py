@@ -12,8 +12,11 @@ layers = keras.layers
 # What has the attributes -> those that Keras 3 has, and those that tf_keras has.
 NEEDED = {
     "layer": (
-        {"_inbound_nodes", "_outbound_nodes", "_flatten_layers", "_call_has_mask_arg"},
-        {"_inbound_nodes", "_outbound_nodes", "_flatten_layers"},
+        {
+            *{"_inbound_nodes", "_outbound_nodes", "_flatten_layers"},
+            *{"_call_has_mask_arg", "_dtype_policy"},
+        },
+        {"_inbound_nodes", "_outbound_nodes", "_flatten_layers", "_dtype_policy"},
     ),
     "model": (
         {
@@ -98,7 +101,8 @@ def test_a_graph_of_a_layer_is_found_by_these_attributes():
 def test_no_private_attribute_is_left_out_here():
     source = inspect.getsource(internals)
     # Those of Keras's objects; not the methods and fields of this module.
-    own = {"_set", "_give", "_kept", "_map", "_replace", "_tracked", "_undo"}
+    own = {"_set", "_give", "_kept", "_map", "_renew", "_replace", "_track"}
+    own |= {"_tracked", "_undo"}
     used = set(re.findall(r"\w\.(_[a-z]\w*)", source)) - own
     used |= set(re.findall(r'getattr\(\w+, "(_[a-z]\w*)"', source))
     used |= set(internals._GRAPH)

@@ -129,7 +129,8 @@ def in_float64(cls: type, config: dict[str, Any], like: Layer) -> Layer:
     copy = cls.from_config({**config, "dtype": "float64"})
     copy.build(build_shape(like))
     for name in _weight_shapes(copy):
-        getattr(copy, name).assign(getattr(like, name))
+        value = tensorflow_variable(_bare(getattr(like, name)))
+        getattr(copy, name).assign(tf.cast(value, "float64"))
     return copy
 
 
