@@ -649,9 +649,11 @@ class Rewiring:
         takers = steps[-1].operation._outbound_nodes
         self._give(result, norm, 0)
         self._set(norm, "_outbound_nodes", [*norm._outbound_nodes, *takers])
-        layers = [each.operation for each in steps if isinstance(each.operation, Layer)]
-        self._track([], layers)
+        before = self.model.layers
         self._map()
+        # Also a layer that has only made the scale of what the norm takes now.
+        reached = {id(each) for each in self.model.layers}
+        self._track([], [each for each in before if id(each) not in reached])
 
     def give_back(
         self, norm: Layer, gamma: Any, beta: Any, layers: list[Layer]
@@ -677,8 +679,8 @@ class Rewiring:
         self._set(last, "outputs", [result])
         self._give(result, layers[-1], 0)
         self._set(layers[-1], "_outbound_nodes", takers)
-        self._track(layers, [])
         self._map()
+        self._track(layers, [])
 
     def _renew(self, norm: Layer, outputs: list[Any], **changes: Any) -> None:
         """Gives a norm another node, with some other arguments, for its only one."""
