@@ -411,6 +411,9 @@ def _functional(parts: Parts, nested: bool) -> tuple[keras.Model, Any]:
             y = _inner(parts, y)
         if rng.random() < 0.3:
             ends.append(parts.head(y))
+            if ends[-1].shape == y.shape and rng.random() < 0.7:
+                # What is given out is not all that is made of it.
+                y = parts.activation()(ends[-1])
     if nested:
         y = _inner(parts, y)
     ends.append(parts.head(y))

@@ -2,7 +2,7 @@
 
 What is converted: the models of tests/random_models.py by `fusednorm.convert`, with and
 without `fuse`, and the same models made within `fusednorm.patch_keras()`. What is asked
-stands in `PROPERTIES`.
+stands in `PROPERTIES` and `IN_TURN`.
 
 A few models are tried by default. Two environment variables choose which:
 `FUSEDNORM_FUZZ_MODELS` is how many, `FUSEDNORM_FUZZ_FIRST` the seed of the first:
@@ -36,15 +36,16 @@ FIRST = int(os.environ.get("FUSEDNORM_FUZZ_FIRST", "0"))
 MODELS = int(os.environ.get("FUSEDNORM_FUZZ_MODELS", "6"))
 
 # By how much outputs, gradients and weights after a step may differ, relative to the
-# largest number among them; by the coarsest dtype policy of the model. Of 500 models
-# the largest differences were a quarter of these.
+# largest number among them; by the coarsest dtype policy of the model. Of 40 models
+# the largest differences were 3e-15, 6e-6, 2e-3 and 0.12.
 BOUNDS = {
-    "float64": 1e-9,
+    "float64": 1e-11,
     "float32": 1e-3,
     "mixed_float16": 0.1,
     "mixed_bfloat16": 0.5,
 }
 
+# Outputs of random models are of about one, unless they are nothing but rounding.
 FLOOR = 1e-3
 
 HOW = ("convert", "fuse", "patch")
@@ -315,17 +316,23 @@ def goes_back(case: Case, model: keras.Model, how: str) -> None:
 def trains_as_before(case: Case, model: keras.Model, how: str) -> None:
     rng = np.random.default_rng(case.seed)
     targets = [rng.standard_normal(y.shape) for y in case.expected]
-    fitted = []
-    for each in (case.make().model, model):
+    y = targets if len(targets) > 1 else targets[0]
+
+    def fitted(model: keras.Model) -> tuple[list[float], list[np.ndarray]]:
         with floatx("float64" if case.original.policy == "float64" else "float32"):
             # Tracing takes most of the time.
-            each.compile(
-                keras.optimizers.SGD(0.01), "mse", run_eagerly=case.seed % 4 > 0
-            )
-            y = targets if len(targets) > 1 else targets[0]
-            done = each.fit(case.inputs, y, batch_size=random_models.BATCH, verbose=0)
-        fitted.append((done.history["loss"], each.get_weights()))
-    (loss, weights), (loss_now, weights_now) = fitted
+            eager = case.seed % 4 > 0
+            model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=eager)
+            done = model.fit(case.inputs, y, batch_size=random_models.BATCH, verbose=0)
+        return done.history["loss"], model.get_weights()
+
+    try:
+        loss, weights = fitted(case.make().model)
+    except (TypeError, tf.errors.InvalidArgumentError):
+        # Keras adds up no losses of several dtypes, which regularizers may give.
+        assert case.original.policy.startswith("mixed")
+        return
+    loss_now, weights_now = fitted(model)
     case.near("loss", loss_now, loss)
     case.near("weights after fit", weights_now, weights)
 
