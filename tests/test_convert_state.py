@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import change, compare
+from fusednorm.conversion import compare, graph_change
 from fusednorm.layers.base import Normalization
 
 layers = keras.layers
@@ -177,7 +177,7 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(
         y = layers.ReLU()(layers.LayerNormalization()(y))
     model = keras.Model(inputs, y)
     before, weights, kept = model(x), variables(model), snapshot(model)
-    done = getattr(change.Change, where)
+    done = getattr(graph_change.GraphChange, where)
     calls = []
 
     def fail_at_the_second(self, *args):
@@ -186,7 +186,7 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(
             raise error
         return done(self, *args)
 
-    monkeypatch.setattr(change.Change, where, fail_at_the_second)
+    monkeypatch.setattr(graph_change.GraphChange, where, fail_at_the_second)
     with pytest.raises(error):
         fusednorm.convert(model, fuse=True, verbose=False)
     assert len(calls) == 2

@@ -7,8 +7,8 @@ from typing import Any
 
 from fusednorm._keras import LEGACY, keras
 from fusednorm.conversion import activations, internals, modulations, residuals
-from fusednorm.conversion.change import Change
 from fusednorm.conversion.compare import Outputs
+from fusednorm.conversion.graph_change import GraphChange
 from fusednorm.conversion.report import Conversion
 from fusednorm.conversion.state import random_numbers_kept, variables_kept
 from fusednorm.conversion.walk import places
@@ -76,7 +76,7 @@ def convert(
     ```
     """
 
-    def rewrite(change: Change) -> None:
+    def rewrite(change: GraphChange) -> None:
         for place in places(model):
             change.to_ours(place)
         if fuse:
@@ -128,7 +128,7 @@ def unconvert(
         RuntimeError: if its outputs change. Then it is as it was before.
     """
 
-    def rewrite(change: Change) -> None:
+    def rewrite(change: GraphChange) -> None:
         for place in places(model):
             change.unfold(place)
         for norm, follower in list(activations.followers(places(model))):
@@ -145,7 +145,7 @@ def unconvert(
 def _rewritten(
     verb: str,
     model: Layer,
-    rewrite: Callable[[Change], None],
+    rewrite: Callable[[GraphChange], None],
     before: Outputs,
     inputs: Any,
     tolerance: float | None,
@@ -153,7 +153,7 @@ def _rewritten(
 ) -> Layer:
     """Rewrites a model, or leaves it as it was if anything goes wrong."""
     _check(verb, model, inputs)
-    change = Change(before.take)
+    change = GraphChange(before.take)
     try:
         with random_numbers_kept():
             rewrite(change)
