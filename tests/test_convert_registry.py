@@ -358,3 +358,23 @@ def test_keras_has_no_norm_without_scale():
     )
     fusednorm.unconvert(model, verbose=False)
     assert only_row(model).why == "Keras's layer cannot do without a scale"
+
+
+@pytest.mark.usefixtures("known")
+def test_nothing_is_fused_into_what_files_take_for_the_class(tmp_path):
+    inputs = keras.Input((5, 12))
+    total = keras.layers.Add()([inputs, keras.layers.Dense(12)(inputs)])
+    y = keras.layers.ReLU()(MyRMS()(total))
+    scale = keras.layers.Dense(12)(keras.layers.Flatten()(inputs))
+    y = MyRMS(name="last")(y) * (1 + ops.expand_dims(scale, 1))
+    model = keras.Model(inputs, keras.layers.Add()([y, total]))
+    fusednorm.convert(model, fuse=True, verbose=False)
+    report = model.fusednorm_conversion
+    assert report.by_class == {"MyRMS": (2, 2)}
+    assert [row.why for row in report.left] == [
+        "files name the norm's own class, which takes no activation"
+    ]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", {"MyRMS": MyRMS})
+    x = np.random.default_rng(1).normal(size=(3, 5, 12)).astype("float32")
+    assert np.allclose(loaded(x), model(x), atol=1e-5)

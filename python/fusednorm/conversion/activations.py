@@ -73,6 +73,8 @@ def followers(places: list[Place]) -> Iterator[tuple[Place, Place]]:
 
 def obstacle(norm: Normalization, follower: Layer) -> str | None:
     """Returns why an activation cannot move between two such layers, if it cannot."""
+    if norm.origin is not None:
+        return "files name the norm's own class, which takes no activation"
     if norm.activity_regularizer is not None:
         return "the norm's activity regularizer is for what it gives without it"
     if norm.compute_dtype != follower.compute_dtype:
