@@ -33,7 +33,7 @@ import tensorflow as tf
 from fusednorm.layers.base import Normalization
 
 FIRST = int(os.environ.get("FUSEDNORM_FUZZ_FIRST", "0"))
-MODELS = int(os.environ.get("FUSEDNORM_FUZZ_MODELS", "6"))
+MODELS = int(os.environ.get("FUSEDNORM_FUZZ_MODELS", "3"))
 
 # By how much outputs, gradients and weights after a step may differ, relative to the
 # largest number among them; by the coarsest dtype policy of the model. Of 40 models
