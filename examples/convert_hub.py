@@ -88,7 +88,8 @@ def training_step(model: keras.Model, inputs: Any, jit_compile: bool) -> Callabl
     def step() -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
-            loss = sum(tf.reduce_sum(y * y) for y in tf.nest.flatten(outputs))
+            flat = [y for y in tf.nest.flatten(outputs) if y.dtype.is_floating]
+            loss = sum(tf.reduce_sum(y * y) for y in flat)
         return outputs, tape.gradient(loss, [x.value for x in model.trainable_weights])
 
     return step
