@@ -86,15 +86,32 @@ class Task:
         call: Works on set i and returns the results.
         sets: How many sets there are to go around.
         estimate: Seconds of a call, more or less.
+        waits: Whether every call is waited for: the time from the call to the end.
+        calls: How many calls are timed together.
     """
+
+    method = "calls"
 
     key: Any
     call: Callable[[int], Any]
     sets: int
     estimate: float
+    waits: bool = False
     calls: int = 1
     _next: int = 0
     _kept: list[Any] = field(default_factory=list)
+
+    def prepare(self, call_seconds: float) -> None:
+        """Decides how many calls are timed together, to take about so long."""
+        wanted = math.ceil(call_seconds / max(self.estimate, 1e-7))
+        self.calls = max(1, min(MOST_CALLS, wanted))
+
+    def time(self, synchronize: Callable[[], None], *, warm: bool) -> float:
+        """Returns the seconds of a call, after a call that is not timed if `warm`."""
+        time.sleep(SETTLE_SECONDS)
+        if warm and self.estimate < WAKE_BELOW_SECONDS:
+            self.run(1, synchronize)
+        return self.run(self.calls, synchronize)
 
     def run(self, calls: int, synchronize: Callable[[], None]) -> float:
         """Returns the seconds of one of `calls` calls.
@@ -113,6 +130,8 @@ class Task:
             self._kept[i] = None
             self._kept[i] = self.call(i)
             self._next = i + 1 if i + 1 < self.sets else 0
+            if self.waits:
+                synchronize()
         synchronize()
         elapsed = time.perf_counter() - begin
         if self.sets <= FEW_SETS:
@@ -136,8 +155,7 @@ def measure(
     """Returns the seconds of one call of each task, round by round, by its key."""
     times: dict[Any, list[float]] = {task.key: [] for task in tasks}
     for task in tasks:
-        wanted = math.ceil(call_seconds / max(task.estimate, 1e-7))
-        task.calls = max(1, min(MOST_CALLS, wanted))
+        task.prepare(call_seconds)
     gc.collect()
     gc.disable()
     try:
@@ -145,10 +163,7 @@ def measure(
             tasks, rounds=rounds, seconds=seconds, fewest_rounds=fewest_rounds
         ):
             for task in order:
-                time.sleep(SETTLE_SECONDS)
-                if number >= 0 and task.estimate < WAKE_BELOW_SECONDS:
-                    task.run(1, synchronize)
-                elapsed = task.run(task.calls, synchronize)
+                elapsed = task.time(synchronize, warm=number >= 0)
                 if number >= 0:
                     times[task.key].append(elapsed)
     finally:
