@@ -403,16 +403,31 @@ def test_what_there_is_no_time_for_is_cut(tmp_path, monkeypatch):
     assert made.code == 1  # Nothing is left.
 
 
-def test_of_a_call_the_time_to_its_end_is_taken(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("waits", "count"), [(True, 2 + 3), (False, 2)])
+def test_calls_are_waited_for_one_by_one_or_together(waits, count):
+    seen = []
+    task = timing.Task("a", lambda i: None, 1, 1.0, waits=waits)
+    task.run(3, lambda: seen.append(1))
+    assert len(seen) == count
+
+
+def test_what_a_call_costs_is_timed_on_one_set_and_waited_for(tmp_path, monkeypatch):
     quick_field(monkeypatch)
-    waits = []
-    monkeypatch.setattr(FakeMachine, "synchronize", lambda self: waits.append(1))
+    tasks = []
+    measured = timing.measure
+    monkeypatch.setattr(
+        timing,
+        "measure",
+        lambda found, **o: tasks.extend(found) or measured(found, **o),
+    )
     made = a_run(tmp_path, ("layer_norm",), suite={"latency": True})
     made.execute()
-    case = made.report["cases"][0]
+    (case, *_) = made.report["cases"]
     assert case["sets"] == 1
     assert set(case["results"]) == {base.KERNEL}
-    assert len(waits) > case["results"][base.KERNEL]["rounds"]
+    of_the_case = [task for task in tasks if task.key != "copy"]
+    assert of_the_case
+    assert all(task.waits and task.sets == 1 for task in of_the_case)
 
 
 def test_what_does_not_fit_into_memory_is_cut_with_the_reason(tmp_path):
@@ -613,10 +628,12 @@ def test_what_calls_cost_is_shown_beside_the_kernels_that_were_counted(
     case = canned("launch-ln-1KiB")
     case["plan"] = {"scheme": "rows", "launches": [{}]}
     case["results"][base.GRAPH]["kernels"] = 2
+    case["results"][base.KERNEL]["kernels"] = 3
     report |= {"settings": {"latency": True}, "cases": [case, canned("launch-ln-1MiB")]}
     headings, first, second = table.launch_rows(report)
     cells = dict(zip(headings, first, strict=True))
     assert (cells["planned"], cells[base.GRAPH]) == ("1", "200.0 (2)")
+    assert cells[base.KERNEL] == "100.0 (3!)"
     assert dict(zip(headings, second, strict=True))["planned"] == "-"
     assert "the kernels that were counted" in table.render(report)
     names = {path.stem for path in plots.draw_all(report, tmp_path)}

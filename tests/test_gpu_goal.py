@@ -145,6 +145,8 @@ def test_of_layers_and_of_a_cpu_there_is_no_goal(h200):
     assert len(goal.distances(h200 | {"cases": [case]})) == 1
     without_plan = {key: value for key, value in case.items() if key != "plan"}
     assert goal.distances(h200 | {"cases": [without_plan]}) == []
+    sweep = case | {"shape": "size-1MiB"}
+    assert goal.distances(h200 | {"cases": [sweep]}) == []
     both = case | {"pass": "forward+backward"}
     assert goal.distances(h200 | {"cases": [both]}) == []
 

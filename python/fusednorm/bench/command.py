@@ -138,6 +138,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "anew",
     )
     parser.add_argument("--commit", help="where the code is a copy without git")
+    parser.add_argument("--note", help="what the report is to say of the machine")
     parser.add_argument("--list", action="store_true", help="print the cases, and stop")
 
 
@@ -300,7 +301,7 @@ def main(options: argparse.Namespace) -> int:
         jobs,
         machine,
         versions,
-        settings={"suite": options.suite, **settings},
+        settings={"suite": options.suite, "note": options.note, **settings},
         json=path,
         progress=progress,
         budget=options.minutes and 60 * options.minutes,

@@ -131,10 +131,10 @@ class Gpu:
         self.device = devices[0]
         self.cache_bytes = self.device["l2_bytes"]
         self._copy: yardstick.Copy | None = None
+        self._tf = _imported("tensorflow") if tensorflow else None
         self._torch = _imported("torch")
         if self._torch is not None and not self._torch.cuda.is_available():
             self._torch = None
-        self._tf = _imported("tensorflow") if tensorflow else None
         if self._torch is None and self._tf is None:
             raise RuntimeError(
                 "--device gpu needs PyTorch with CUDA for kernels, and TensorFlow or "

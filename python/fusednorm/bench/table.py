@@ -162,15 +162,18 @@ def launch_rows(report: dict[str, Any]) -> list[list[str]]:
     """Returns what a call costs everybody, with the kernels that were counted."""
     names = list(dict.fromkeys(n for case in report["cases"] for n in case["results"]))
 
+    def planned(case: Case) -> str:
+        return str(len(case["plan"]["launches"])) if "plan" in case else NOTHING
+
     def cell(case: Case, name: str) -> str:
         result = case["results"].get(name)
         if result is None:
             return NOTHING
-        count = f" ({result['kernels']})" if "kernels" in result else ""
-        return f"{result['median_us']:.1f}{count}"
-
-    def planned(case: Case) -> str:
-        return str(len(case["plan"]["launches"])) if "plan" in case else NOTHING
+        count = result.get("kernels")
+        # Layers may launch more: TensorFlow's own kernels around ours.
+        other = "!" if name == KERNEL and str(count) != planned(case) else ""
+        kernels = "" if count is None else f" ({count}{other})"
+        return f"{result['median_us']:.1f}{kernels}"
 
     found = [["shape", "dtype", "pass", "planned", *names]]
     for case in report["cases"]:
@@ -206,7 +209,7 @@ def model_rows(report: dict[str, Any]) -> list[list[str]]:
                     number(result.get("share_in_norms"), ".0%"),
                     number(peak and peak / 2**20, ".0f"),
                     number(first and first / 1e3, ".1f"),
-                    (" ".join(f"{each:.5g}" for each in losses) or NOTHING) + mark,
+                    (" ".join(f"{each:.6g}" for each in losses) or NOTHING) + mark,
                 ]
             )
     return found
@@ -288,7 +291,7 @@ def explanations(report: dict[str, Any]) -> list[str]:
     if report["cases"] and is_latency(report):
         lines.append(
             "us from the call to the end; in brackets the kernels that were counted, "
-            "under planned those of the plan."
+            "under planned those of the plan; !: another number of our kernels."
         )
     elif report["cases"]:
         lines += [

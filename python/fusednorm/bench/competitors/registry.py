@@ -102,7 +102,9 @@ class Field:
                 continue
             if name == "keras-eager" and not small:
                 continue
-            for one in (name, "torch-instance-norm") if name == "torch" else (name,):
+            # On a GPU `torch` itself is that function.
+            more = name == "torch" and not machine.is_gpu
+            for one in (name, "torch-instance-norm") if more else (name,):
                 self._add(one, lambda one=one: self._peer(one))
         # Of no interest where it does not apply.
         for name in (BUILTIN, "torch-instance-norm"):
