@@ -56,7 +56,7 @@ class GraphTask(timing.Task):
 
         self.calls = number_of_calls(self.sets, self._moved)
         # What is done only once, for each set, is not to be in the graph.
-        self._kept = [self.call(i) for i in range(self.sets)]
+        kept = [self.call(i) for i in range(self.sets)]
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
@@ -64,7 +64,7 @@ class GraphTask(timing.Task):
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 for n in range(self.calls):
-                    self._kept[n % self.sets] = self.call(n % self.sets)
+                    kept[n % self.sets] = self.call(n % self.sets)
             finally:
                 graph.capture_end()
         except Exception as error:  # Peers raise anything.
@@ -73,7 +73,6 @@ class GraphTask(timing.Task):
             super().prepare(call_seconds)
         else:
             self.method, self._graph = "graph", graph
-        self.release()
 
     def time(self, synchronize: Callable[[], None], *, warm: bool) -> float:
         """Returns the seconds of a call."""

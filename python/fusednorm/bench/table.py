@@ -116,10 +116,17 @@ def rows(
     }
     table = [list(columns)]
     table += [[cell(case) for cell in columns.values()] for case in report["cases"]]
-    said = [any(cell != NOTHING for cell in column[1:]) for column in zip(*table)]  # noqa: B905
-    return [
-        [cell for cell, keep in zip(line, said, strict=True) if keep] for line in table
+    return _without_empty_columns(table)
+
+
+def _without_empty_columns(table: list[list[str]]) -> list[list[str]]:
+    """Returns the table without columns that have nothing to say in any line."""
+    columns = [
+        column
+        for column in zip(*table, strict=True)
+        if any(cell != NOTHING for cell in column[1:])
     ]
+    return [list(line) for line in zip(*columns, strict=True)]
 
 
 def summary_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -179,7 +186,7 @@ def launch_rows(report: dict[str, Any]) -> list[list[str]]:
     for case in report["cases"]:
         label = [case["shape"], case["dtype"], case["pass"], planned(case)]
         found.append([*label, *(cell(case, name) for name in names)])
-    return found
+    return _without_empty_columns(found)
 
 
 def model_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -289,10 +296,12 @@ def explanations(report: dict[str, Any]) -> list[str]:
     """Returns what the columns and marks mean, as far as the report has them."""
     lines = []
     if report["cases"] and is_latency(report):
-        lines.append(
-            "us from the call to the end; in brackets the kernels that were counted, "
-            "under planned those of the plan; !: another number of our kernels."
-        )
+        lines.append("Microseconds from the call to the end.")
+        if any("plan" in case for case in report["cases"]):
+            lines.append(
+                "In brackets: the kernels that were counted; planned: those of the "
+                "plan; !: another number of our kernels."
+            )
     elif report["cases"]:
         lines += [
             f"x: the peer's time over ours, like with like ({', '.join(OURS)}); above "

@@ -77,6 +77,30 @@ def summary(times: Sequence[float]) -> dict[str, Any]:
     }
 
 
+class Ring:
+    """Goes around sets, and keeps results until their set comes round again.
+
+    So new ones do not land in memory that is still in the cache. Tasks of one
+    measurement share a ring: memory that one has let go is there for the next, and has
+    been written before, so that nobody's time is that of the faults of its pages.
+    """
+
+    def __init__(self, sets: int) -> None:
+        self._kept: list[Any] = [None] * sets
+        self._next = 0
+
+    def call(self, function: Callable[[int], Any]) -> None:
+        """Calls a function for the next set."""
+        i = self._next
+        self._kept[i] = None
+        self._kept[i] = function(i)
+        self._next = (i + 1) % len(self._kept)
+
+    def release(self) -> None:
+        """Lets the results go."""
+        self._kept = [None] * len(self._kept)
+
+
 @dataclass
 class Task:
     """One thing to time: somebody's pass over rotating sets, or over one.
@@ -98,8 +122,11 @@ class Task:
     estimate: float
     waits: bool = False
     calls: int = 1
-    _next: int = 0
-    _kept: list[Any] = field(default_factory=list)
+    ring: Ring = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Gives the task a ring of its own, until it is measured with others."""
+        self.ring = Ring(self.sets)
 
     def prepare(self, call_seconds: float) -> None:
         """Decides how many calls are timed together, to take about so long."""
@@ -116,31 +143,20 @@ class Task:
     def run(self, calls: int, synchronize: Callable[[], None]) -> float:
         """Returns the seconds of one of `calls` calls.
 
-        Results are kept until their set comes round again, so that new ones do not
-        land in memory that is still in the cache; with one set they are let go, and
-        land where the last ones were. Large ones are not kept until the next run:
-        everybody's together would not fit into memory.
+        Results of one set are let go, and land where the last ones were. Large ones,
+        which are those of few sets, are not kept until the next run.
         """
-        if len(self._kept) != self.sets:
-            self._kept = [None] * self.sets
         synchronize()
         begin = time.perf_counter()
         for _ in range(calls):
-            i = self._next
-            self._kept[i] = None
-            self._kept[i] = self.call(i)
-            self._next = i + 1 if i + 1 < self.sets else 0
+            self.ring.call(self.call)
             if self.waits:
                 synchronize()
         synchronize()
         elapsed = time.perf_counter() - begin
         if self.sets <= FEW_SETS:
-            self.release()
+            self.ring.release()
         return elapsed / calls
-
-    def release(self) -> None:
-        """Lets the results go."""
-        self._kept = []
 
 
 def measure(
@@ -154,7 +170,9 @@ def measure(
 ) -> dict[Any, list[float]]:
     """Returns the seconds of one call of each task, round by round, by its key."""
     times: dict[Any, list[float]] = {task.key: [] for task in tasks}
+    rings: dict[int, Ring] = {}
     for task in tasks:
+        task.ring = rings.setdefault(task.sets, task.ring)
         task.prepare(call_seconds)
     gc.collect()
     gc.disable()
@@ -168,6 +186,6 @@ def measure(
                     times[task.key].append(elapsed)
     finally:
         gc.enable()
-        for task in tasks:
-            task.release()
+        for ring in rings.values():
+            ring.release()
     return times
