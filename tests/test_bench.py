@@ -428,6 +428,33 @@ def test_calls_are_waited_for_one_by_one_or_together(waits, count):
     assert len(seen) == count
 
 
+def test_no_forward_pass_is_timed_with_a_backward_pass(tmp_path, monkeypatch):
+    begun, late = set(), []
+    measured = timing.measure
+
+    def backward(i):
+        begun.add(i)
+        return 0
+
+    def measure_tasks(tasks, **options):
+        if {task.key for task in tasks} != {"copy"}:
+            late.extend(set(range(tasks[0].sets)) - begun)
+        return measured(tasks, **options)
+
+    lazy = Competitor(
+        "torch",
+        lambda i: 0,
+        lambda i: 0,
+        backward,
+        outputs=lambda _: Outputs(np.zeros((7, 19))),
+    )
+    quick_field(monkeypatch, lazy)
+    monkeypatch.setattr(timing, "measure", measure_tasks)
+    a_run(tmp_path, ("layer_norm",)).execute()
+    assert len(begun) > 1
+    assert late == []
+
+
 def test_what_a_call_costs_is_timed_on_one_set_and_waited_for(tmp_path, monkeypatch):
     quick_field(monkeypatch)
     tasks = []
