@@ -35,10 +35,15 @@ MODES = ("graph", "xla")
 KERAS, OURS, FUSED, NONE = KINDS = ("keras", "fusednorm", "fused", "none")
 STEP = "training step"
 # Policy -> how far losses may be apart, relative: the same weights, but other orders of
-# summation, and with 16-bit policies activations that are rounded at other places.
-TOLERANCES = {"float32": 1e-3, "mixed_bfloat16": 2e-2, "mixed_float16": 5e-3}
+# summation, and with 16-bit policies activations that are rounded at other places. On a
+# CPU the small models' were apart by up to 1.1e-7 and 3.8e-4, and in mixed_float16, of
+# the ResNet and the UNet, by 1.0e-4. float32 has room for TensorFloat-32, ten bits,
+# on GPUs, where nothing was measured.
+TOLERANCES = {"float32": 2e-4, "mixed_bfloat16": 2e-3, "mixed_float16": 1e-3}
 FIRST_STEPS = 3
-LEARNING_RATE = 1e-3
+# In three steps losses change by more than their tolerance (but for gpt's, whose output
+# is normalized): so gradients are compared too.
+LEARNING_RATE = 1e-2
 
 
 def training_step(model: Any, *, xla: bool) -> Callable[[Any], Any]:
