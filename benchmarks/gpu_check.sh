@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds fusednorm for the GPU of this machine and checks and times its CUDA kernels:
-# one command, no TensorFlow, no network, at most 8 minutes (11 with --compile).
+# one command, no TensorFlow, no network, at most 8 minutes (11 with --compile). The times
+# are those of `python -m fusednorm bench --device gpu --suite kernels`.
 #
 #   benchmarks/gpu_check.sh [--quick] [--compile] [--no-sanitizer] [--no-benchmark]
 #                           [--ncu N] [--out DIR] [--seconds N] [--commit ID]
 #
-#   --quick         fewer shapes, dtypes and rounds, half of the time
+#   --quick         bfloat16 only, half of the time
 #   --compile       torch.compile is timed too, which takes 3 minutes more
 #   --no-sanitizer  not under compute-sanitizer
 #   --ncu N         afterwards profile the N slowest cases with ncu (2 minutes more)
@@ -49,10 +50,10 @@ for folder in "${CUDA_HOME:-}" /usr/local/cuda; do
   [ -n "$folder" ] && [ -d "$folder/bin" ] && PATH=$PATH:$folder/bin
 done
 export PATH PYTHONUNBUFFERED=1 FUSEDNORM_COMMIT=$commit
-site=$out/site
+site=$out/site results=$out/results/kernels.json
 export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 
-names=() results=() code=0 pid= interrupted=0 measured=0
+names=() outcomes=() code=0 pid= interrupted=0
 SECONDS=0
 # timeout has a process group of its own and passes signals on to all of it.
 trap 'interrupted=1; [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null' INT TERM
@@ -91,13 +92,13 @@ step() {
     esac
     result+=", $((SECONDS - begin)) s"
   fi
-  names+=("$name") results+=("$result")
+  names+=("$name") outcomes+=("$result")
   [ "$rc" = 0 ] || [ "$code" != 0 ] || code=$rc
   return "$rc"
 }
 
 skip() {
-  names+=("$1") results+=("skipped: $2")
+  names+=("$1") outcomes+=("skipped: $2")
   printf '\n=== %s skipped: %s\n' "$1" "$2"
 }
 
@@ -155,30 +156,19 @@ sys.exit(pytest.main(sys.argv[1:]))' \
     -m gpu tests/gpu -q -p no:cacheprovider --durations=10 --junitxml="$out/tests.xml"
 }
 
-# sanitize TOOL SECONDS [OPTION...]: the options go to gpu_sanitize.py.
+# sanitize TOOL SECONDS [OPTION...]: the options go to sanitize.py.
 sanitize() {
   local tool=$1 limit=$2
   shift 2
-  exec "$PYTHON" benchmarks/gpu_sanitize.py --tool "$tool" --seconds "$limit" "$@"
+  exec "$PYTHON" benchmarks/sanitize.py --tool "$tool" --seconds "$limit" "$@"
 }
 
 time_kernels() {
-  local options=(--json "$out/kernels.json" --budget "$1")
-  [ "$quick" = 0 ] || options+=(--quick)
+  local options=(--device gpu --suite kernels --out "$out/results" --minutes "$1")
+  [ "$quick" = 0 ] || options+=(--dtype bfloat16)
   [ "$compile" = 0 ] || options+=(--compile)
   [ -z "$commit" ] || options+=(--commit "$commit")
-  exec "$PYTHON" benchmarks/gpu_kernels.py "${options[@]}"
-}
-
-# The slowest cases by the report, one line each: shape dtype pass.
-slowest() {
-  "$PYTHON" - "$out/kernels.json" "$1" <<'EOF'
-import sys
-sys.path.insert(0, "benchmarks")
-import gpu_report
-for case in gpu_report.slowest(gpu_report.read(sys.argv[1]), int(sys.argv[2])):
-    print(case["shape"], case["dtype"], case["pass"])
-EOF
+  exec "$PYTHON" -m fusednorm bench "${options[@]}"
 }
 
 profile() {
@@ -186,13 +176,13 @@ profile() {
   while read -r shape dtype pass; do
     echo "--- $shape $dtype $pass"
     ncu --profile-from-start off --set full --page details --clock-control none \
-      "$PYTHON" benchmarks/gpu_kernels.py --profile "$shape" "$dtype" "$pass" \
+      "$PYTHON" benchmarks/profile_kernels.py "$shape" "$dtype" "$pass" \
       >"$out/ncu-$shape-$dtype-$pass.txt" 2>&1 || return
-  done < <(slowest "$ncu")
+  done < <("$PYTHON" benchmarks/profile_kernels.py --slowest "$ncu" --of "$results")
 }
 
-export -f architecture machine build unit_tests sanitize time_kernels slowest profile
-export PYTHON out site quick compile commit ncu
+export -f architecture machine build unit_tests sanitize time_kernels profile
+export PYTHON out site quick compile commit ncu results
 
 # timeout runs programs, not functions.
 in_bash=(bash -uo pipefail -c)
@@ -215,11 +205,11 @@ if step build 240 0 "${in_bash[@]}" build; then
     skip benchmark "not asked for"
   else
     # The report is written within the limit, hence a little less for the measuring.
-    left=$((seconds - SECONDS - 20))
-    rm -f "$out/kernels.txt"
-    step benchmark $((left + 15)) 0 "${in_bash[@]}" "time_kernels $((left > 10 ? left : 10))"
-    [ ! -f "$out/kernels.txt" ] || measured=1
-    if [ "$ncu" != 0 ] && [ -f "$out/kernels.json" ]; then
+    left=$((seconds - SECONDS - 30))
+    rm -f "$results"
+    minutes=$(awk "BEGIN { print ($left > 10 ? $left : 10) / 60 }")
+    step benchmark $((left + 25)) 0 "${in_bash[@]}" "time_kernels $minutes"
+    if [ "$ncu" != 0 ] && [ -f "$results" ]; then
       seconds=$((SECONDS + 120))
       step ncu 120 0 "${in_bash[@]}" profile
     fi
@@ -227,7 +217,7 @@ if step build 240 0 "${in_bash[@]}" build; then
 fi
 
 printf '\n=== summary, %d s, in %s\n' "$SECONDS" "$out"
-for i in "${!names[@]}"; do printf '%-10s %s\n' "${names[i]}" "${results[i]}"; done
-# How many cases meet the goal; the table itself is in kernels.txt and on the screen.
-[ "$measured" = 0 ] || tail -n 1 "$out/kernels.txt"
+for i in "${!names[@]}"; do printf '%-10s %s\n' "${names[i]}" "${outcomes[i]}"; done
+# How many cases meet the goal; the table itself is in the log and on the screen.
+[ ! -f "$out/benchmark.log" ] || grep -h "meet the goal" "$out/benchmark.log"
 exit "$code"

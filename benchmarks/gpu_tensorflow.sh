@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks fusednorm's ops and layers through TensorFlow on the GPU of this machine, and
-# times them beside Keras's layers. No network.
+# Checks fusednorm's ops and layers through TensorFlow on the GPU of this machine
+# (tests/gpu/test_tensorflow_gpu.py), and then runs the benchmark there. No network.
 #
 #   benchmarks/gpu_tensorflow.sh [--tensorflow-parts DIR --unpack SCRIPT] [--site DIR]
 #                                [--ops-library FILE] [--native FILE] [--build]
-#                                [--out DIR] [--seconds N] [--commit ID]
+#                                [--out DIR] [--minutes N] [--commit ID] [-- OPTION...]
 #
 # TensorFlow is the one that $PYTHON (default python3) imports, or:
 #   --tensorflow-parts DIR  the parts of a packed TensorFlow, to be joined first
@@ -17,15 +17,17 @@
 #   --native FILE           and for this Python (_native*.so; optional), or
 #   --build                 compiled here, where TensorFlow's headers are; else those of
 #                           the fusednorm that $PYTHON imports.
-# gpu_tensorflow.py says what is checked. Results: OUT/tensorflow.json and a table.
+# What follows -- goes to `python -m fusednorm bench --device gpu`; else --suite layers.
+# Results: OUT/results, and a log of the tests.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts= unpack= site= library= native= build=0 out=build/gpu seconds=400
+parts= unpack= site= library= native= build=0 out=build/gpu minutes=8
 commit=${FUSEDNORM_COMMIT:-}
 while [ $# -gt 0 ]; do
   case $1 in
     --build) build=1; shift; continue ;;
+    --) shift; break ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' benchmarks/gpu_tensorflow.sh; exit 0 ;;
   esac
   [ $# -ge 2 ] || { echo "$1 needs a value; see --help" >&2; exit 64; }
@@ -36,7 +38,7 @@ while [ $# -gt 0 ]; do
     --ops-library) library=$2 ;;
     --native) native=$2 ;;
     --out) out=$2 ;;
-    --seconds) seconds=$2 ;;
+    --minutes) minutes=$2 ;;
     --commit) commit=$2 ;;
     *) echo "unknown option $1; see --help" >&2; exit 64 ;;
   esac
@@ -96,8 +98,11 @@ EOF
   export PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH}
 fi
 
-options=(--json "$out/tensorflow.json" --seconds "$seconds")
+"$PYTHON" -m pytest -m gpu tests/gpu/test_tensorflow_gpu.py -q -p no:cacheprovider \
+  2>&1 | tee "$out/tensorflow.log"
+code=${PIPESTATUS[0]}
+options=(--device gpu --out "$out/results" --minutes "$minutes")
 [ -z "$commit" ] || options+=(--commit "$commit")
-timeout --foreground --kill-after=10 --signal=INT $((seconds + 60)) \
-  "$PYTHON" benchmarks/gpu_tensorflow.py "${options[@]}" 2>&1 | tee "$out/tensorflow.log"
-exit "${PIPESTATUS[0]}"
+[ $# -gt 0 ] || set -- --suite layers
+"$PYTHON" -m fusednorm bench "${options[@]}" "$@" || code=$?
+exit "$code"

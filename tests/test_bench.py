@@ -1,5 +1,6 @@
 """`fusednorm bench`, all but its timings: cases, schedule, verification, report."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -12,12 +13,19 @@ from fusednorm import cli
 from fusednorm.bench import (
     atex,
     cases,
+    environment,
+    launches,
+    machines,
     measure,
     page,
+    plots,
+    progress,
     records,
     run,
+    shapes,
     table,
     timing,
+    traffic,
     verify,
 )
 from fusednorm.bench.cases import BACKWARD, BOTH, FORWARD, Case, Suite
@@ -49,6 +57,7 @@ class FakeMachine:
     threads = 1
     tensorflow_device = "/CPU:0"
     torch_device = "cpu"
+    data_device = None
     cache_bytes = CACHE
     keeps_freed_memory = False
 
@@ -64,8 +73,17 @@ class FakeMachine:
     def available_bytes(self):
         return self._available
 
+    def release(self):
+        pass
+
+    def kernel_task(self, key, call, sets, estimate, moved):
+        return timing.Task(key, call, sets, estimate)
+
     def copies(self, moved, sets):
         return lambda i: None
+
+    def measure_copy(self):
+        return machines.measured_copy(self)
 
 
 # Cases
@@ -108,6 +126,23 @@ def test_the_sweep_is_from_1_kib_to_1_gib_in_float32():
         if case.shape.name.startswith("size-")
     ]
     assert sweep == [2**n for n in range(10, 31, 2)]
+
+
+def test_launch_has_three_norms_from_1_kib_to_1_mib():
+    found = {}
+    for case in cases.cases_of(cases.SUITES["launch"]):
+        assert shapes.size_of(case.shape.name) == case.tensor_bytes
+        found.setdefault(case.shape.family, []).append(case.tensor_bytes)
+    sizes = [2**n for n in range(10, 21, 2)]
+    assert found == dict.fromkeys(["layer_norm", "rms_norm", "group_norm"], sizes)
+
+
+def test_kernels_are_small_to_large_in_each_type():
+    chosen = cases.cases_of(cases.SUITES["kernels"], scale=False)
+    assert len(chosen) == 32 * 3
+    for dtype in cases.DTYPES:
+        sizes = [case.elements for case in chosen if case.dtype == dtype]
+        assert sizes == sorted(sizes)
 
 
 def test_cases_of_an_op_and_of_names():
@@ -167,11 +202,28 @@ def test_a_task_goes_around_its_sets_and_keeps_their_results():
     task.run(5, lambda: None)
     assert seen == [0, 1, 2, 0, 1, 2, 0]
     assert len(alive) == 3
-    task.release()
+    task.ring.release()
     assert not alive
     # Large tensors have few sets, and results that are not kept from run to run.
     timing.Task("b", call, 2, 1.0).run(3, lambda: None)
     assert not alive
+
+
+def test_tasks_together_keep_no_more_results_than_there_are_sets():
+    alive, most = [0], [0]
+
+    class Result:
+        def __init__(self):
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+
+    tasks = [timing.Task(name, lambda i: Result(), 3, 1.0) for name in "abcd"]
+    timing.measure(tasks, rounds=2, seconds=9, call_seconds=1e-9)
+    assert most == [3]
+    assert alive == [0]
 
 
 def test_short_calls_are_repeated():
@@ -283,15 +335,20 @@ def test_of_large_tensors_the_first_and_last_samples_are_compared(monkeypatch):
 
 def a_run(tmp_path, names=("layer_norm", "residual"), peers=(), **options):
     suite = Suite((), rounds=2, seconds=1, call_seconds=1e-5)
+    suite = dataclasses.replace(suite, **options.pop("suite", {}))
+    machine = options.pop("machine", None) or FakeMachine()
+    jobs = [
+        measure.CaseJob(small_case(name), suite, machine, dict(peers)) for name in names
+    ]
     return run.Run(
-        suite,
-        [small_case(name) for name in names],
-        options.pop("machine", None) or FakeMachine(),
+        jobs,
+        machine,
         dict(peers),
-        suite_name="small",
+        settings={"suite": "small", "latency": suite.latency},
         json=tmp_path / "bench.json",
         progress=options.pop("progress", lambda *_: None),
         commit="abc",
+        **options,
     )
 
 
@@ -299,7 +356,7 @@ def quick_field(monkeypatch, *competitors):
     """Lets only these compete, and our kernel."""
 
     class Small(registry.Field):
-        def __init__(self, data, machine, peers):
+        def __init__(self, data, machine, peers, *, kernels, layers):
             self.competitors = [native.kernel(data, 1), *competitors]
             self.absent = dict(peers)
 
@@ -340,7 +397,7 @@ def test_what_backward_adds_to_forward_is_the_difference_round_by_round():
 def test_an_interruption_keeps_what_was_measured(tmp_path, monkeypatch):
     quick_field(monkeypatch)
 
-    def progress(done, total, label):
+    def progress(schedule, done, total, label):
         if label.startswith("rms-residual"):
             raise KeyboardInterrupt
 
@@ -352,6 +409,69 @@ def test_an_interruption_keeps_what_was_measured(tmp_path, monkeypatch):
     assert {(each["shape"], each["why"]) for each in report["cut"]} == {
         ("rms-residual", "interrupted")
     }
+
+
+def test_what_there_is_no_time_for_is_cut(tmp_path, monkeypatch):
+    quick_field(monkeypatch)
+    made = a_run(tmp_path, budget=1e-9)
+    made.execute()
+    assert {each["why"] for each in made.report["cut"]} == {"no time"}
+    assert made.report["settings"]["budget_seconds"] == 1e-9
+    assert made.code == 1  # Nothing is left.
+
+
+@pytest.mark.parametrize(("waits", "count"), [(True, 2 + 3), (False, 2)])
+def test_calls_are_waited_for_one_by_one_or_together(waits, count):
+    seen = []
+    task = timing.Task("a", lambda i: None, 1, 1.0, waits=waits)
+    task.run(3, lambda: seen.append(1))
+    assert len(seen) == count
+
+
+def test_no_forward_pass_is_timed_with_a_backward_pass(tmp_path, monkeypatch):
+    begun, late = set(), []
+    measured = timing.measure
+
+    def backward(i):
+        begun.add(i)
+        return 0
+
+    def measure_tasks(tasks, **options):
+        if {task.key for task in tasks} != {"copy"}:
+            late.extend(set(range(tasks[0].sets)) - begun)
+        return measured(tasks, **options)
+
+    lazy = Competitor(
+        "torch",
+        lambda i: 0,
+        lambda i: 0,
+        backward,
+        outputs=lambda _: Outputs(np.zeros((7, 19))),
+    )
+    quick_field(monkeypatch, lazy)
+    monkeypatch.setattr(timing, "measure", measure_tasks)
+    a_run(tmp_path, ("layer_norm",)).execute()
+    assert len(begun) > 1
+    assert late == []
+
+
+def test_what_a_call_costs_is_timed_on_one_set_and_waited_for(tmp_path, monkeypatch):
+    quick_field(monkeypatch)
+    tasks = []
+    measured = timing.measure
+    monkeypatch.setattr(
+        timing,
+        "measure",
+        lambda found, **o: tasks.extend(found) or measured(found, **o),
+    )
+    made = a_run(tmp_path, ("layer_norm",), suite={"latency": True})
+    made.execute()
+    (case, *_) = made.report["cases"]
+    assert case["sets"] == 1
+    assert set(case["results"]) == {base.KERNEL}
+    of_the_case = [task for task in tasks if task.key != "copy"]
+    assert of_the_case
+    assert all(task.waits and task.sets == 1 for task in of_the_case)
 
 
 def test_what_does_not_fit_into_memory_is_cut_with_the_reason(tmp_path):
@@ -468,13 +588,24 @@ def test_like_is_compared_with_like(report):
     assert records.best_peer(case) == ("keras-xla", pytest.approx(1.5))
 
 
+def cells_of(report, shape, direction=FORWARD):
+    """Returns heading -> cell of the table's line of a case."""
+    headings, *lines = table.rows(report)
+    found = (dict(zip(headings, line, strict=True)) for line in lines)
+    return next(each for each in found if each["shape"].startswith(shape)
+                and each["pass"] == direction)  # fmt: skip
+
+
 def test_the_table_says_everything(report):
     text = table.render(report)
     assert "Some CPU, 2 threads, 2000-01-01, fusednorm 0, commit abc" in text
     assert "this machine was not quiet" in text
-    line = next(each for each in text.splitlines() if each.startswith("vit-b* "))
-    assert line.split()[1:] == ["float32", "forward", "100.0", "20.0", "80%", "50.0",
-                                "200.0", "3.00", "2.50", "1.50"]  # fmt: skip
+    assert cells_of(report, "vit-b") == {
+        "shape": "vit-b*", "dtype": "float32", "pass": "forward", "kernel us": "100.0",
+        "GB/s": "20.0", "share": "80%", "copy us": "80.0", "in cache us": "50.0",
+        "graph us": "200.0", "torch x": "3.00", "keras-graph x": "2.50",
+        "keras-xla x": "1.50", "error/bound": "0.01",
+    }  # fmt: skip
     assert "missing: tf_keras: missing: not installed" in text
     assert "missing: tf_keras: fused over the last axis only (all shapes)" in text
     assert "cut: long-row float32 forward: needs about 99 GiB of memory" in text
@@ -483,33 +614,74 @@ def test_the_table_says_everything(report):
         and " backward " in each
     ]  # fmt: skip
     assert mean[:6] == ["torch", base.KERNEL, "float32", "backward", "1", "3.00"]
+    assert "meet the goal" not in text
 
 
-def test_plots_and_page_come_from_the_json_alone(report, tmp_path, capsys):
-    source = tmp_path / "bench.json"
-    records.write(source, report)
-    folder = tmp_path / "plots"
-    assert cli.main(["bench", "--from", str(source), "--plot", str(folder)]) == 0
+def test_columns_that_say_nothing_are_left_out(report):
+    for case in report["cases"]:
+        del case["results"]["torch"]
+    assert not {"torch x", "scheme"} & set(table.rows(report)[0])
+
+
+def test_the_page_of_a_folder_comes_from_its_json_alone(report, tmp_path, capsys):
+    records.write(tmp_path / "first.json", report)
+    records.write(tmp_path / "second.json", report | {"cases": [canned()]})
+    assert cli.main(["bench", "--from", str(tmp_path)]) == 0
     assert "vit-b*" in capsys.readouterr().out
-    names = {each.name for each in folder.iterdir()}
-    assert names == {
-        "share_of_copy.png", "best_peer.png", "peers.png", "time_against_size.png",
-        "tiny_latency.png", "index.html",
+    drawn = {"share_of_copy", "best_peer", "peers"}
+    assert {each.name for each in tmp_path.iterdir()} == {
+        *(f"{stem}{end}" for stem in ("first", "second") for end in (".json", ".txt")),
+        *(f"{stem}_{plot}.png" for stem in ("first", "second") for plot in drawn),
+        "first_time_against_size.png", "index.html",
     }  # fmt: skip
-    for path in folder.glob("*.png"):
+    for path in tmp_path.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
-    text = (folder / page.PAGE).read_text()
-    assert text.count("data:image/png;base64,") == 5
-    assert text.count("src=") == 5
+    text = (tmp_path / page.PAGE).read_text()
+    for path in tmp_path.glob("*.png"):
+        assert f'src="{path.name}"' in text
     assert "http" not in text
     assert "8x197x768 of batch 64" in text
     assert "ATEX on H100" in text
 
 
+def test_without_matplotlib_the_page_says_that_there_are_no_plots(
+    report, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(plots, "can_draw", lambda: False)
+    records.write(tmp_path / "a.json", report)
+    assert "pip install matplotlib" in page.draw(tmp_path).read_text()
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_a_report_of_one_pass_is_drawn(report, tmp_path):
     report["cases"] = [canned(direction=BOTH)]
-    names = {path.name for path in page.draw(report, tmp_path)}
-    assert names == {"share_of_copy.png", "best_peer.png", "peers.png", "index.html"}
+    names = {path.stem for path in plots.draw_all(report, tmp_path)}
+    assert names == {"share_of_copy", "best_peer", "peers"}
+
+
+def test_a_file_is_printed_and_nothing_is_written(report, tmp_path, capsys):
+    records.write(tmp_path / "a.json", report)
+    assert cli.main(["bench", "--from", str(tmp_path / "a.json")]) == 0
+    assert "vit-b*" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_calls_cost_is_shown_beside_the_kernels_that_were_counted(
+    report, tmp_path
+):
+    case = canned("launch-ln-1KiB")
+    case["plan"] = {"scheme": "rows", "launches": [{}]}
+    case["results"][base.GRAPH]["kernels"] = 2
+    case["results"][base.KERNEL]["kernels"] = 3
+    report |= {"settings": {"latency": True}, "cases": [case, canned("launch-ln-1MiB")]}
+    headings, first, second = table.launch_rows(report)
+    cells = dict(zip(headings, first, strict=True))
+    assert (cells["planned"], cells[base.GRAPH]) == ("1", "200.0 (2)")
+    assert cells[base.KERNEL] == "100.0 (3!)"
+    assert dict(zip(headings, second, strict=True))["planned"] == "-"
+    assert "the kernels that were counted; planned" in table.render(report)
+    names = {path.stem for path in plots.draw_all(report, tmp_path)}
+    assert names == {"time_against_size"}
 
 
 @pytest.mark.parametrize(
@@ -519,10 +691,19 @@ def test_a_report_of_one_pass_is_drawn(report, tmp_path):
         ("--device tpu", "argument --device: invalid choice"),
         ("--dtype int8", "--dtype must be of float32"),
         ("--op batch_norm", "--op must be of group_norm"),
-        ("--peers jax", "--peers must be of torch, keras-graph, keras-xla, tf_keras,"),
+        (
+            "--peers jax",
+            "--peers must be of torch, keras-eager, keras-graph, keras-xla, tf_keras,",
+        ),
         ("--peers liger", "got liger"),
         ("--shapes no-such", "got no-such"),
         ("--threads 0", "argument --threads: invalid positive integer"),
+        ("--minutes 0", "argument --minutes: invalid positive number"),
+        ("--compile", "--compile must be of torch, keras-eager"),
+        ("--suite models --dtype bfloat16", "--dtype must be of float32, mixed_bfl"),
+        ("--suite models --shapes vgg", "--shapes must be of resnet18-gn, unet"),
+        ("--suite models --modes eager", "--modes must be of graph, xla, got eager"),
+        ("--compare no-such.json", "No such file"),
         ("--from no-such.json", "No such file"),
     ],
 )
@@ -539,7 +720,7 @@ def test_other_json_is_refused(tmp_path, capsys):
         path.write_text(text)
         with pytest.raises(SystemExit):
             cli.main(["bench", "--from", str(path)])
-        assert "must have schema 1, got None" in capsys.readouterr().err
+        assert "must have schema 2, got None" in capsys.readouterr().err
 
 
 def test_cases_are_listed(capsys):
@@ -551,9 +732,137 @@ def test_cases_are_listed(capsys):
     assert len(lines) == 6
 
 
+@pytest.mark.parametrize("suite", ["kernels", "layers", "canonical", "launch", "atex"])
+def test_on_a_gpu_whole_shapes_are_listed_without_one(suite, capsys):
+    assert cli.main(["bench", "--device", "gpu", "--list", "--suite", suite]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == len(cases.cases_of(cases.SUITES[suite]))
+    assert "(scaled)" not in out
+
+
+def test_models_are_listed_in_the_size_of_the_device(capsys):
+    for device, size in (("cpu", "batch 8, image 64"), ("gpu", "batch 64, image 224")):
+        arguments = ["--suite", "models", "--dtype", "float32", "--shapes", "vit"]
+        assert cli.main(["bench", "--device", device, "--list", *arguments]) == 0
+        assert size in capsys.readouterr().out
+
+
 def test_no_gpu_is_a_readable_error(monkeypatch):
     from fusednorm import _native
 
     monkeypatch.setattr(_native, "cuda_devices", list)
     with pytest.raises(SystemExit, match="needs a CUDA device"):
         cli.main(["bench", "--device", "gpu"])
+
+
+# Progress, profiles, traffic
+
+
+def test_the_time_left_is_learnt_from_what_is_done():
+    schedule = progress.Schedule([10.0, 10.0, 10.0])
+    assert schedule.left(0) == pytest.approx(30)
+    schedule.took(0, 30.0)  # Three times the estimate, half of which is believed.
+    assert schedule.left(1) == pytest.approx(2 * 20)
+
+
+def test_a_budget_leaves_out_what_does_not_fit():
+    schedule = progress.Schedule([1.0, 50.0, 1.0], budget=20)
+    assert [schedule.fits(i) for i in range(3)] == [True, False, True]
+    assert progress.Schedule([1e9]).fits(0)
+
+
+def test_progress_says_how_long_it_still_takes():
+    said = []
+    show = progress.Progress(said.append)
+    schedule = progress.Schedule([60.0, 65.0])
+    show(schedule, 0, 2, "vit-b float32")
+    show(schedule, 2, 2, "done")
+    assert said == [
+        "[0/2 0:00, about 2:05 left: vit-b float32]\n",
+        "[2/2 0:00: done]\n",
+    ]
+
+
+def test_kernels_of_a_trace_are_those_on_the_streams_of_a_gpu():
+    xplane = pytest.importorskip("tensorflow.tsl.profiler.protobuf.xplane_pb2")
+    space = xplane.XSpace()
+    for name, lines in {
+        "/device:GPU:0": {"Stream #1(Compute)": [1, 2, 1], "XLA Ops": [1]},
+        "/host:CPU": {"Stream #2": [1]},
+    }.items():
+        plane = space.planes.add(name=name)
+        plane.event_metadata[1].name = "RowsForward"
+        plane.event_metadata[2].name = "MemcpyD2D"
+        for title, events in lines.items():
+            line = plane.lines.add(name=title)
+            for event in events:
+                line.events.add(metadata_id=event)
+    names = launches.of_trace(space.SerializeToString())
+    assert launches.kernels(names) == ["RowsForward"] * 2
+
+
+def test_a_call_is_profiled_by_tensorflow():
+    """On a CPU nothing runs on a device, so the count is none; the rest is run."""
+    tf = pytest.importorskip("tensorflow")
+    calls = []
+    count = launches.count(
+        lambda: calls.append(tf.ones(3) + 1), lambda: None, by="tensorflow"
+    )
+    assert (count, len(calls)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "name"),
+    [
+        ("NVIDIA H200", None, "nvidia-h200"),
+        ("Intel(R) Xeon(R) Processor", 2, "intel-r-xeon-r-processor-2-threads"),
+    ],
+)
+def test_every_machine_has_a_folder_of_its_own(device, threads, name):
+    assert machines.folder_name(device, threads) == name
+
+
+@pytest.mark.parametrize(
+    ("backward", "residual", "tensors"),
+    [(False, False, 2), (False, True, 4), (True, False, 3), (True, True, 4)],
+)
+def test_least_traffic(backward, residual, tensors):
+    moved = traffic.least_bytes(1000, 2, backward=backward, residual=residual)
+    assert moved == 2000 * tensors
+
+
+def test_share_is_one_at_the_speed_of_a_copy():
+    assert traffic.share_of_copy(3 * 10**9, 1e-3, 3e12) == pytest.approx(1)
+    assert traffic.share_of_copy(3 * 10**9, 2e-3, 3e12) == pytest.approx(0.5)
+    assert traffic.gigabytes_per_second(3 * 10**9, 1e-3) == pytest.approx(3000)
+
+
+def test_a_huge_set_is_enough_alone():
+    assert timing.number_of_sets(10**9, 50 * 2**20) == 1
+
+
+def test_summary_is_median_and_quartiles():
+    summary = timing.summary(list(np.arange(1, 10) * 1e-6))
+    assert summary["median_us"] == pytest.approx(5)
+    assert summary["quartiles_us"] == pytest.approx([3, 7])
+    assert timing.summary([2e-6])["median_us"] == pytest.approx(2)
+
+
+def test_json_is_written_whole_and_in_a_new_folder(report, tmp_path):
+    path = tmp_path / "new folder" / "bench.json"
+    records.write(path, report)
+    assert records.read(path) == report
+    assert [each.name for each in path.parent.iterdir()] == ["bench.json"]
+
+
+def test_a_nan_is_the_worst_error(report):
+    report["cases"][0]["errors"]["dx"] = math.nan
+    assert math.isnan(records.worst_error(report["cases"][0]))
+    assert records.worst_error({"errors": None}) is None
+
+
+def test_commit_is_that_of_git_or_the_one_given(monkeypatch):
+    monkeypatch.delenv("FUSEDNORM_COMMIT", raising=False)
+    assert environment.commit("abc")["commit"] == "abc"
+    monkeypatch.setenv("FUSEDNORM_COMMIT", "def")
+    assert environment.commit() == {"commit": "def", "dirty": None, "from": "given"}

@@ -2,16 +2,11 @@
 
 import sys
 import types
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-import gpu_copy
-import gpu_report
+from fusednorm import bench
+from fusednorm.bench import table, timing, yardstick
 
 
 class Tensor(np.ndarray):
@@ -28,36 +23,43 @@ def ones():
 class Machine:
     """Answers with given times instead of measuring."""
 
-    device = "none"
-    rounds = 3
+    torch_device = "none"
 
-    def __init__(self, seconds, *, graphs=True):
-        self.seconds = seconds
+    def __init__(self, seconds, monkeypatch, *, graphs=True):
         self.graphs = graphs
-        self.timing = self
 
-    def prepare(self, name, call, sets, calls):
-        call(0)
-        return SimpleNamespace(name=name, method="graph" if self.graphs else "calls")
+        def measure(tasks, **_):
+            for task in tasks:
+                task.call(0)
+            return {task.key: [seconds.get(task.key, 1.0)] for task in tasks}
 
-    def as_calls(self, name, call, sets, calls):
-        return SimpleNamespace(name=name, method="calls")
+        monkeypatch.setattr(timing, "measure", measure)
 
-    def measure(self, competitors, rounds, seconds):
-        return {each.name: [self.seconds[each.name]] for each in competitors}
+    def kernel_task(self, key, call, sets, estimate, moved):
+        task = timing.Task(key, call, sets, estimate)
+        task.method = "graph" if self.graphs else "calls"
+        return task
 
-    def release(self):
+    def synchronize(self):
         pass
 
 
 MEMCPY = {"memcpy in a graph": 4e-4, "memcpy by calls": 5e-4}
 
 
-def kernel_that(copies):
-    module = types.ModuleType("gpu_copy_triton")
-    module.NAME = "Triton 0.0"
-    module.copy = copies
-    return module
+COPY_KERNEL = "fusednorm.bench.copy_kernel"
+
+
+def use_kernel(monkeypatch, copies):
+    """Lets this be the copy kernel; None makes its import fail, as without Triton."""
+    module = None
+    if copies is not None:
+        module = types.ModuleType(COPY_KERNEL)
+        module.NAME, module.copy = "Triton 0.0", copies
+    monkeypatch.delattr(bench, "copy_kernel", raising=False)
+    monkeypatch.setitem(sys.modules, COPY_KERNEL, module)
+    if module is not None:
+        monkeypatch.setattr(bench, "copy_kernel", module, raising=False)
 
 
 def rightly(source, destination):
@@ -67,8 +69,8 @@ def rightly(source, destination):
 @pytest.fixture(autouse=True)
 def _arrays_for_tensors(monkeypatch):
     pairs = [(ones(), ones())]
-    monkeypatch.setattr(gpu_copy, "pairs_of", lambda moved, count, device: pairs)
-    monkeypatch.setattr(gpu_copy, "memcpy", rightly)
+    monkeypatch.setattr(yardstick, "pairs_of", lambda moved, count, device: pairs)
+    monkeypatch.setattr(yardstick, "memcpy", rightly)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +81,15 @@ def _arrays_for_tensors(monkeypatch):
 def test_yardstick_is_the_faster_of_memcpy_and_kernel(
     monkeypatch, kernel_seconds, best
 ):
-    monkeypatch.setitem(sys.modules, "gpu_copy_triton", kernel_that(rightly))
+    use_kernel(monkeypatch, rightly)
     kernel = {"kernel in a graph": kernel_seconds, "kernel by calls": 7e-4}
-    found = gpu_copy.measure(Machine(MEMCPY | kernel))
-    assert found.bytes_per_second == pytest.approx(gpu_copy.COPY_BYTES / best)
+    found = yardstick.measure(Machine(MEMCPY | kernel, monkeypatch))
+    assert found.record["bytes_per_second"] == pytest.approx(
+        yardstick.COPY_BYTES / best
+    )
     # Both are recorded, whichever is faster.
     for name, seconds in (MEMCPY | kernel).items():
-        assert found.record[name] == pytest.approx(gpu_copy.COPY_BYTES / seconds)
+        assert found.record[name] == pytest.approx(yardstick.COPY_BYTES / seconds)
     assert found.record["kernel"] == "Triton 0.0"
 
 
@@ -93,20 +97,25 @@ def test_cases_are_copied_by_the_faster_way(monkeypatch):
     def by_kernel(source, destination):
         rightly(source, destination)
 
-    monkeypatch.setitem(sys.modules, "gpu_copy_triton", kernel_that(by_kernel))
+    use_kernel(monkeypatch, by_kernel)
     kernel = {"kernel in a graph": 1e-4, "kernel by calls": 1e-4}
-    assert gpu_copy.measure(Machine(MEMCPY | kernel)).copy is by_kernel
+    assert yardstick.measure(Machine(MEMCPY | kernel, monkeypatch)).copy is by_kernel
     kernel = {"kernel in a graph": 1.0, "kernel by calls": 1.0}
-    assert gpu_copy.measure(Machine(MEMCPY | kernel)).copy is gpu_copy.memcpy
+    assert (
+        yardstick.measure(Machine(MEMCPY | kernel, monkeypatch)).copy
+        is yardstick.memcpy
+    )
 
 
 def test_without_triton_memcpy_is_the_yardstick_and_the_report_says_so(monkeypatch):
-    # None makes the import fail, also where Triton is installed.
-    monkeypatch.setitem(sys.modules, "gpu_copy_triton", None)
-    found = gpu_copy.measure(Machine(MEMCPY))
-    assert found.bytes_per_second == pytest.approx(gpu_copy.COPY_BYTES / 4e-4)
+    use_kernel(monkeypatch, None)
+    found = yardstick.measure(Machine(MEMCPY, monkeypatch))
+    assert found.record["bytes_per_second"] == pytest.approx(
+        yardstick.COPY_BYTES / 4e-4
+    )
     assert found.record["kernel"].startswith("missing: ModuleNotFoundError")
-    text = gpu_report.yardstick(found.record)
+    report = {"environment": {}, "settings": {}, "copy": found.record}
+    text = "\n".join(table.heading(report))
     assert "copy kernel: missing: ModuleNotFoundError" in text
     assert "memcpy in a graph" in text
 
@@ -115,14 +124,16 @@ def test_a_kernel_that_copies_wrongly_is_no_yardstick(monkeypatch):
     def wrongly(source, destination):
         destination[:-1] = source[:-1]
 
-    monkeypatch.setitem(sys.modules, "gpu_copy_triton", kernel_that(wrongly))
-    found, why = gpu_copy.kernel(ones(), ones())
+    use_kernel(monkeypatch, wrongly)
+    found, why = yardstick.kernel(ones(), ones())
     assert found is None
     assert why == "missing: Triton's copy is wrong"
 
 
 def test_without_graphs_only_calls_are_recorded(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gpu_copy_triton", None)
-    found = gpu_copy.measure(Machine(MEMCPY, graphs=False))
-    assert found.bytes_per_second == pytest.approx(gpu_copy.COPY_BYTES / 5e-4)
+    use_kernel(monkeypatch, None)
+    found = yardstick.measure(Machine(MEMCPY, monkeypatch, graphs=False))
+    assert found.record["bytes_per_second"] == pytest.approx(
+        yardstick.COPY_BYTES / 5e-4
+    )
     assert "memcpy in a graph" not in found.record

@@ -7,13 +7,13 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import gpu_measured
-import gpu_report
+import measured as measured_script
 from canonical import SHAPES
 from fusednorm import _build_info, _measured, _native, cli, explain
+from fusednorm.bench import records
 
-RESULTS = Path(gpu_report.__file__).parent / "results"
-H200 = gpu_report.read(RESULTS / "h200" / "kernels.json")
+RESULTS = Path(measured_script.__file__).parent / "results"
+H200 = records.read(RESULTS / "h200" / "kernels.json")
 COMMIT = H200["environment"]["commit"]
 DEVICES = _native.known_devices()
 VIT_B = {"op": "layer_norm", "shape": (64, 197, 768)}
@@ -33,7 +33,7 @@ def test_the_package_has_a_file_for_the_results_of_each_known_device():
 @pytest.mark.parametrize("name", [path.stem for path in _measured.FOLDER.glob("*")])
 def test_the_files_of_the_package_are_what_the_results_give(name, tmp_path):
     results = RESULTS / name / "kernels.json"
-    gpu_measured.main([str(results), "--out", str(tmp_path)])
+    measured_script.main([str(results), "--out", str(tmp_path)])
     written = (tmp_path / f"{name}.json").read_text()
     assert written == (_measured.FOLDER / f"{name}.json").read_text()
 
@@ -53,7 +53,7 @@ def test_each_case_of_the_results_is_found():
             activation=shape.activation,
             residual=shape.residual,
         )
-        ours = case["results"][gpu_report.OURS]
+        ours = case["results"][records.KERNEL]
         assert found["microseconds"] == pytest.approx(ours["median_us"], abs=0.005)
         assert found["share_of_copy"] == pytest.approx(
             ours["share_of_copy"], abs=0.00005
@@ -64,7 +64,7 @@ def test_each_case_of_the_results_is_found():
 def test_a_case_that_is_not_that_of_its_name_is_refused():
     case = H200["cases"][0] | {"dims": [1, 2]}
     with pytest.raises(ValueError, match="must have its own shape"):
-        gpu_measured.measured(H200 | {"cases": [case]})
+        measured_script.measured(H200 | {"cases": [case]})
 
 
 def test_the_device_that_is_here_is_recognised_by_its_full_name(monkeypatch):

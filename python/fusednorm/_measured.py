@@ -1,7 +1,7 @@
 """Times of the CUDA kernels on GPUs that they were measured on.
 
 The package carries them as measured/<known device>.json, which
-benchmarks/gpu_measured.py makes of a report of the GPU benchmark:
+benchmarks/measured.py makes of a report of `fusednorm bench --suite kernels`:
 
     device   as the driver names it
     commit   that was measured

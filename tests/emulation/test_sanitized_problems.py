@@ -1,4 +1,4 @@
-"""What benchmarks/gpu_sanitize.py runs on a GPU, through emulated kernels.
+"""What benchmarks/sanitize.py runs on a GPU, through emulated kernels.
 
 There a result that is not finite means that a kernel read what nothing had written. So
 the numbers that it is given must not lead to any, which only the smallest types show.
@@ -18,7 +18,7 @@ from test_kernels import name_of
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-import gpu_sanitize
+import sanitize
 from gpu_cases import CASES
 
 LARGEST = 20_000  # elements, which takes a second
@@ -32,9 +32,7 @@ def test_results_are_finite(emulated, case, dtype, rng):
     data = emulated_norms.draw(norm, shape, np.dtype(dtype), options, rng)
     _, out = emulated_norms.forward(emulated, norm, data, SMALL, options)
     _, gradients = emulated_norms.backward(emulated, norm, data, out, SMALL, options)
-    given = gpu_sanitize.of_second_order(
-        SimpleNamespace(**data), SimpleNamespace(**out)
-    )
+    given = sanitize.of_second_order(SimpleNamespace(**data), SimpleNamespace(**out))
     _, second = emulated_second_order.second_order(
         emulated, norm, vars(given), out, SMALL, Options()
     )

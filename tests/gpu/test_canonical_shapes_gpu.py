@@ -8,10 +8,11 @@ import pytest
 if reason := gpu_requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
-import gpu_problems
 import torch
+from fusednorm.bench.shapes import SHAPES
 from gpu_checks import check, needs_memory
 from gpu_runs import problem_data
+from reference import Norm
 
 pytestmark = pytest.mark.gpu
 
@@ -22,10 +23,9 @@ WIDE_TENSORS = 24
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str
 )
-@pytest.mark.parametrize("problem", gpu_problems.all_problems(), ids=str)
-def test_values_and_gradients(problem, dtype, generator):
-    needs_memory(WIDE_TENSORS * 8 * math.prod(problem.shape))
-    data = problem_data(
-        problem.norm, problem.shape, dtype, generator, residual=problem.residual
-    )
-    check(problem.norm, data)
+@pytest.mark.parametrize("each", SHAPES, ids=lambda each: each.name)
+def test_values_and_gradients(each, dtype, generator):
+    needs_memory(WIDE_TENSORS * 8 * math.prod(each.shape))
+    norm = Norm(each.op, each.axes, each.groups, activation=each.activation)
+    data = problem_data(norm, each.shape, dtype, generator, residual=each.residual)
+    check(norm, data)

@@ -7,24 +7,23 @@ if reason := gpu_requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 pytest.importorskip("triton", reason="GPU tests: no Triton")
 
-import gpu_copy
-import gpu_copy_triton
 import torch
+from fusednorm.bench import copy_kernel, yardstick
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 1000])
-@pytest.mark.parametrize("rest", [16, gpu_copy_triton.BLOCK - 16])
+@pytest.mark.parametrize("rest", [16, copy_kernel.BLOCK - 16])
 def test_copies_all_and_nothing_else(blocks, rest):
-    size = blocks * gpu_copy_triton.BLOCK + rest
+    size = blocks * copy_kernel.BLOCK + rest
     source = torch.arange(1, size + 1, dtype=torch.int32, device="cuda")
     memory = torch.zeros(size + 16, dtype=torch.int32, device="cuda")
-    gpu_copy_triton.copy(source, memory[:size])
+    copy_kernel.copy(source, memory[:size])
     assert torch.equal(memory[:size], source)
     assert not memory[size:].any()
 
 
 def test_the_yardstick_takes_it():
-    found, what = gpu_copy.kernel(*gpu_copy.pairs_of(2**20, 1, "cuda")[0])
-    assert found is gpu_copy_triton.copy, what
+    found, what = yardstick.kernel(*yardstick.pairs_of(2**20, 1, "cuda")[0])
+    assert found is copy_kernel.copy, what

@@ -32,7 +32,7 @@ def test_eager(name, residual):
     data = problem_data(norm, shape, torch.float64, generator, residual=residual)
     inputs = [data.x, data.gamma, data.beta, data.residual]
     leaves = [each.requires_grad_() for each in inputs if each is not None]
-    function = torch_functions.function_of("eager", norm, len(shape), backward=True)
+    function = torch_functions.eager(norm, len(shape))
     results = function(*inputs)
     results = results if residual else (results,)
     gradients = torch.autograd.grad(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fusednorm.bench import traffic
 from fusednorm.bench.atex import ATEX
-from fusednorm.bench.shapes import SHAPES, SIZE_PREFIX, SIZES, Shape
+from fusednorm.bench.shapes import LAUNCH, SHAPES, SIZE_PREFIX, SIZES, Shape
 
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 # What is measured: peers take float64 for float32 in places.
@@ -35,6 +35,10 @@ class Suite:
         rounds: At most, of every case.
         seconds: After so many a case ends, as soon as it had its fewest rounds.
         call_seconds: Calls are repeated until one measurement takes so long.
+        kernels: Whether kernels are timed, called from Python, and PyTorch.
+        layers: Whether layers of TensorFlow are timed.
+        latency: Whether every call is waited for, on tensors that stay in the cache:
+            what a call costs, and not what it moves.
     """
 
     shapes: tuple[Shape, ...]
@@ -44,6 +48,9 @@ class Suite:
     rounds: int = 11
     seconds: float = 12.0
     call_seconds: float = 0.02
+    kernels: bool = True
+    layers: bool = True
+    latency: bool = False
 
 
 _KNOWN = {shape.name: shape for shape in (*SHAPES, *SIZES)}
@@ -57,6 +64,16 @@ SUITES = {
         call_seconds=0.005,
     ),
     "canonical": Suite((*SHAPES, *SIZES)),
+    # The most useful type and small shapes first: what is late is cut when time is
+    # short.
+    "kernels": Suite(
+        tuple(sorted(SHAPES, key=lambda shape: math.prod(shape.shape))),
+        dtypes=("bfloat16", "float32", "float16"),
+        passes=(FORWARD, BACKWARD),
+        layers=False,
+    ),
+    "layers": Suite(SHAPES, kernels=False),
+    "launch": Suite(LAUNCH, dtypes=("float32",), passes=(FORWARD, BOTH), latency=True),
     "atex": Suite(ATEX, dtypes=("float16",), passes=(BOTH,)),
 }
 

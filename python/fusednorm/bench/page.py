@@ -1,34 +1,24 @@
-"""Writes a report as one HTML page that needs no other file."""
+"""Writes a machine's folder of results as one page, with the plots beside it."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from fusednorm.bench import plots, table
+from fusednorm.bench import goal, plots, records, table
 from fusednorm.bench.cases import BACKWARD
 
 PAGE = "index.html"
-CAPTIONS = {
-    "share_of_copy": "How near the kernels come to a copy that moves as many bytes: "
-    "the line is a copy's speed.",
-    "best_peer": "The best peer's time over ours, the worst shapes first: right of the "
-    "line we are faster.",
-    "peers": "Every peer's time over ours.",
-    "time_against_size": "How cost grows with the tensor, from one row to what memory "
-    "allows.",
-    "tiny_latency": "What one call costs when there is next to nothing to compute.",
-}
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif;
   color: #222; background: #fff; max-width: 1380px;
   margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; }
-h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
+h2 { font-size: 1.3rem; margin: 3.2rem 0 .6rem; }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p, li { max-width: 75ch; }
 .facts { color: #555; }
 .warning { background: #fff4e0; border-left: 3px solid #e08b3d; padding: .5rem .8rem; }
@@ -48,147 +38,141 @@ tr:hover td { background: #f6f9fc; }
 """
 
 
-def draw(report: dict[str, Any], folder: Path) -> list[Path]:
-    """Draws all plots and the page into a folder, and returns their paths."""
-    images = plots.draw_all(report, folder)
+def draw(folder: Path) -> Path:
+    """Draws the plots of all reports in a folder, and the page; returns its path.
+
+    Without matplotlib the page has no plots, and says so.
+
+    Raises:
+        ValueError: there is no report.
+    """
+    found = {path.stem: records.read(path) for path in sorted(folder.glob("*.json"))}
+    if not found:
+        raise ValueError(f"there must be a report in {folder}, got no *.json")
+    sections = []
+    for stem, report in found.items():
+        drawn = plots.draw_all(report, folder, prefix=f"{stem}_")
+        sections.append(_section(stem, report, drawn))
+        (folder / f"{stem}.txt").write_text(table.render(report) + "\n")
+    links = " · ".join(f'<a href="#{stem}">{stem}</a>' for stem in found)
+    warning = ""
+    if not plots.can_draw():
+        warning = f'<p class="warning">{escape(plots.MISSING)}</p>'
+    newest = max(found.values(), key=lambda each: str(each["environment"].get("date")))
+    device = escape(str(newest["environment"].get("device")))
     path = folder / PAGE
-    path.write_text(render(report, images), encoding="utf-8")
-    return [*images, path]
-
-
-def render(report: dict[str, Any], images: Sequence[Path]) -> str:
-    """Returns the page, with the images inside."""
-    facts, *more = table.heading(report)
-    body = [
-        "<h1>fusednorm bench</h1>",
-        f'<p class="facts">{escape(facts)}<br>{escape(more[0])}</p>',
-        *(f'<p class="warning">{escape(line)}</p>' for line in more[1:]),
-    ]
-    rows = table.summary_rows(report)
-    if len(rows) > 1:
-        body += [
-            "<h2>Peers</h2>",
-            "<p>Geometric mean of the peer's time over ours, like with like; above 1 "
-            "we are faster. The worst shapes are named, slowest first.</p>",
-            _table(rows, text=(0, 1, 2, 3, 6), long=(6,)),
-        ]
-    for image in images:
-        data = base64.b64encode(image.read_bytes()).decode()
-        caption = CAPTIONS[image.stem]
-        body.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    peers = table.peers_of(report)
-    cells = [
-        ["shape", "dims", *table.HEADINGS[1:], "extra MiB", "Keras MiB", "first ms",
-         *(f"{peer} x" for peer in peers)]
-    ]  # fmt: skip
-    for case in report["cases"]:
-        name, *rest = table.row(case, peers)
-        split = len(table.HEADINGS) - 1
-        cells.append([name, _dims(case), *rest[:split], *_costs(case), *rest[split:]])
-    body += [
-        "<h2>Every case</h2>",
-        f'<div class="wide">{_table(cells, text=(0, 1, 2, 3))}</div>',
-        "<h2>Missing</h2>",
-        _list(table.absences(report) + _left_out(report)),
-        *_published(report),
-        "<h2>What the columns mean</h2>",
-        _list(_explanations(report)),
-    ]
-    return (
+    path.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>fusednorm bench</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
+        f"<title>fusednorm bench, {device}</title><style>{STYLE}</style></head>"
+        f"<body><h1>fusednorm bench, {device}</h1><p>{links}</p>{warning}"
+        f"{''.join(sections)}</body></html>\n",
+        encoding="utf-8",
     )
+    return path
+
+
+def _section(stem: str, report: dict[str, Any], images: Sequence[Path]) -> str:
+    """Returns what the page says of one report."""
+    facts, *more = table.heading(report)
+    suite = report["settings"].get("suite")
+    body = [
+        f'<h2 id="{stem}">{stem}</h2>',
+        f'<p class="facts">suite {escape(str(suite))}: {escape(facts)}</p>',
+        *(f'<p class="facts">{escape(line)}</p>' for line in more),
+    ]
+    distances = goal.distances(report)
+    if distances:
+        body.append(f"<p><strong>{escape(goal.verdict(distances))}</strong></p>")
+    for image in images:
+        caption = escape(plots.CAPTIONS[image.stem.removeprefix(f"{stem}_")])
+        body.append(
+            f'<figure><img alt="{caption}" src="{image.name}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    summary = table.summary_rows(report)
+    if len(summary) > 1 and not table.is_latency(report):
+        body += [
+            "<h3>Peers</h3>",
+            "<p>Geometric mean of the peer's time over ours, like with like; above 1 "
+            "we are faster. The worst shapes are named, slowest first.</p>",
+            _table(summary, text=(0, 1, 2, 3, 6), long=(6,)),
+        ]
+    if report["cases"] and table.is_latency(report):
+        body.append(_table(table.launch_rows(report), text=(0, 1, 2)))
+    elif report["cases"]:
+        rows = table.rows(report, {
+            "dims": _dims, "extra MiB": _mebibytes("fusednorm-graph"),
+            "Keras MiB": _mebibytes("keras-graph"), "first ms": _first_call,
+            "ATEX on H100 ms": _published,
+        })  # fmt: skip
+        body += [
+            "<h3>Every case</h3>",
+            f'<div class="wide">{_table(rows, (0, 1, 2))}</div>',
+        ]
+    if report.get("models"):
+        body.append(_table(table.model_rows(report), text=(0, 1, 2, 3, 9)))
+    if distances:
+        body += [
+            "<h3>The goal, in the mean</h3>",
+            _table(goal.mean_rows(distances), (0, 1, 2)),
+        ]
+    said = table.explanations(report) + _explanations(report) + table.checks(report)
+    body += ["<h3>Notes</h3>", _list(said)]
+    if missing := table.absences(report) + table.left_out(report):
+        body += ["<h3>Missing</h3>", _list(missing)]
+    return "".join(body)
 
 
 def _dims(case: dict[str, Any]) -> str:
-    text = "x".join(map(str, case.get("dims", ())))
+    text = "x".join(map(str, case.get("dims", ()))) or table.NOTHING
     if case.get("scaled"):
         text += f" of batch {case['model_dims'][0]}"
     return text
 
 
-def _costs(case: dict[str, Any]) -> list[str]:
-    """Returns the extra memory of ours and of Keras, and our first call in a graph."""
-    graph = case["results"].get("fusednorm-graph", {})
-    keras = case["results"].get("keras-graph", {})
+def _mebibytes(name: str) -> Any:
+    def cell(case: dict[str, Any]) -> str:
+        count = case["results"].get(name, {}).get("peak_extra_bytes")
+        return table.number(count and count / 2**20, ".0f")
 
-    def mebibytes(result: dict[str, Any]) -> str:
-        count = result.get("peak_extra_bytes")
-        return "-" if count is None else f"{count / 2**20:.0f}"
-
-    first = graph.get("first_call_ms")
-    shown = "-" if first is None or case["pass"] == BACKWARD else f"{first:.0f}"
-    return [mebibytes(graph), mebibytes(keras), shown]
+    return cell
 
 
-def _left_out(report: dict[str, Any]) -> list[str]:
-    return [
-        f"{kind}: {each['shape']} {each['dtype']} {each['pass']}: {each['why']}"
-        for kind in ("cut", "failed")
-        for each in report[kind]
-    ]
+def _first_call(case: dict[str, Any]) -> str:
+    first = case["results"].get("fusednorm-graph", {}).get("first_call_ms")
+    return table.NOTHING if case["pass"] == BACKWARD else table.number(first, ".0f")
 
 
-def _published(report: dict[str, Any]) -> list[str]:
-    """Returns the table beside what ATEX publishes, where the shapes are its."""
-    rows = [["shape", "dims", "graph ms", "ATEX on H100 ms", "TensorFlow on H100 ms"]]
-    for case in report["cases"]:
-        published = case.get("published_h100_ms")
-        graph = case["results"].get("fusednorm-graph")
-        if published and graph:
-            rows.append(
-                [
-                    case["shape"],
-                    _dims(case),
-                    f"{graph['median_us'] / 1e3:.2f}",
-                    f"{published['atex']:.2f}",
-                    f"{published['tensorflow']:.2f}",
-                ]
-            )
-    if len(rows) == 1:
-        return []
-    note = (
-        "Forward and backward in mixed_float16. The last two columns are from ATEX's "
-        "README and of the whole batch on an H100; they compare with ours on that GPU "
-        "only."
-    )
-    return ["<h2>Beside ATEX</h2>", f"<p>{note}</p>", _table(rows, text=(0, 1))]
+def _published(case: dict[str, Any]) -> str:
+    """Returns what ATEX publishes of the shape, of the whole batch on its H100."""
+    published = case.get("published_h100_ms")
+    return table.number(published and published["atex"], ".2f")
 
 
 def _explanations(report: dict[str, Any]) -> list[str]:
-    lines = [
-        "kernel us: fusednorm._native, C++ called from Python, on tensors that rotate "
-        "past the last cache; PyTorch is compared with it.",
+    if not report["cases"] or table.is_latency(report):
+        return []
+    return [
+        "kernel us: fusednorm._native, C++ called from Python, or on a GPU from a CUDA "
+        "graph, on tensors that rotate past the last cache; PyTorch is compared with "
+        "it.",
         "graph us: our layer in a tf.function; Keras is compared with it, and Keras "
         "under XLA with our layer under XLA, or in a graph where there is none.",
         "in cache us: the kernel again and again on the same tensors, where they fit.",
-        "GB/s and share: the least traffic (each tensor once) over the kernel's time, "
-        "and at the speed of a copy by as many threads.",
         "backward: of a graph, forward+backward minus forward in the same round.",
-        "extra MiB: how much higher the process's memory is at its highest, results "
+        "extra MiB: how much higher the memory in use is at its highest, results "
         "included, of our layer and of Keras's in a graph. first ms: our layer's first "
         "call, with tracing.",
     ]
-    if any(case.get("scaled") for case in report["cases"]):
-        lines.append("*: the batch is smaller than the model's, to save time.")
-    wrong = [case for case in report["cases"] if case.get("wrong")]
-    if wrong:
-        lines.append("!: outputs were outside of the bound of the verification.")
-    return lines
 
 
 def _list(lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines or ["nothing"])
-    return f"<ul>{items}</ul>"
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _table(
-    rows: Sequence[Sequence[str]], *, text: Sequence[int], long: Sequence[int] = ()
+    rows: Sequence[Sequence[str]], text: Sequence[int], long: Sequence[int] = ()
 ) -> str:
     def cell(tag: str, i: int, value: str) -> str:
         names = ["text"] * (i in text) + ["long"] * (i in long)

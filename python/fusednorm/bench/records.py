@@ -1,18 +1,22 @@
 """What a benchmark found, as JSON: the one thing that tables, plots and pages read.
 
-    schema        1
-    kind          "kernels" (benchmarks/gpu_kernels.py), "bench" (fusednorm bench), ...
+    schema        2
+    kind          "bench"
     environment   the machine, the versions, the commit
-    settings      how it was measured
+    settings      the suite, and how it was measured
     copy          bytes_per_second of a copy in the same run, and every measurement
     peers         name -> version, or "missing: why"
-    cases         one entry for each shape, dtype and pass
+    cases         norms: one entry for each shape, dtype and pass
+    models        training steps: one entry for each model and dtype policy
     cut, failed   what was not measured, and why
+    checks        of some old reports: what else was run, and whether it passed
 
-A case holds the shape's name, dtype, pass, least_bytes, errors, absent {peer: why}, and
-results {name: {median_us, quartiles_us, rounds, gigabytes_per_second, share_of_copy}}.
-Ours are named `fusednorm...`. A result of a peer may say `against`: which of ours it is
-compared with.
+An entry has `shape` (of a model, its name), `dtype`, `pass`, absent {name: why}, and
+results {name: {median_us, quartiles_us, rounds, ...}}. Those of norms also have
+least_bytes, errors as multiples of their bounds, on a GPU the plan, and in their
+results gigabytes_per_second, share_of_copy, `method` ("graph" is a CUDA graph) and,
+where they were counted, `kernels`. Ours are named `fused...`. A result of a peer may
+say `against`: which of ours it is compared with. models.py says what only models have.
 """
 
 from __future__ import annotations
@@ -24,8 +28,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
-OURS = "fusednorm"
+SCHEMA = 2
+# How the names of our results begin.
+OURS = "fused"
 KERNEL = "fusednorm-kernel"
 COPY = "copy"
 # One built-in TensorFlow op on the same tensor: what calling any op costs.
@@ -64,8 +69,26 @@ def is_peer(name: str) -> bool:
 
 
 def our_kernel(case: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the result of our kernels, which is named differently on a GPU."""
-    return case["results"].get(OURS) or case["results"].get(KERNEL)
+    """Returns the result of our kernels."""
+    return case["results"].get(KERNEL)
+
+
+def entries(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the entries of norms and of models."""
+    return [*report.get("cases", ()), *report.get("models", ())]
+
+
+def key(entry: dict[str, Any]) -> tuple[str, str, str]:
+    """Returns what is the same for an entry in every report."""
+    return entry["shape"], entry["dtype"], entry["pass"]
+
+
+def worst_error(case: dict[str, Any]) -> float | None:
+    """Returns the largest error as a multiple of its bound; NaN counts as largest."""
+    errors = list((case.get("errors") or {}).values())
+    if not errors:
+        return None
+    return math.nan if any(math.isnan(each) for each in errors) else max(errors)
 
 
 def ratio(case: dict[str, Any], peer: str) -> float | None:
@@ -73,7 +96,7 @@ def ratio(case: dict[str, Any], peer: str) -> float | None:
     theirs = case["results"].get(peer)
     if theirs is None:
         return None
-    ours = case["results"].get(theirs.get("against", OURS))
+    ours = case["results"].get(theirs.get("against", KERNEL))
     return theirs["median_us"] / ours["median_us"] if ours else None
 
 

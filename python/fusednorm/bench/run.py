@@ -1,30 +1,43 @@
-"""Runs a suite: one case after the other, and a report that grows meanwhile."""
+"""Runs jobs: one after the other, and a report that grows meanwhile."""
 
 from __future__ import annotations
 
-import gc
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fusednorm import __version__
-from fusednorm.bench import environment, records, timing
-from fusednorm.bench.cases import Case, Suite
-from fusednorm.bench.competitors.base import OURS
-from fusednorm.bench.data import Data
+from fusednorm.bench import environment, records
 from fusednorm.bench.machines import Machine
-from fusednorm.bench.measure import measure_case
-from fusednorm.bench.verify import BOUNDS
+from fusednorm.bench.progress import Schedule
 
 INTERRUPTED = 130
-# Each way: so that none of it stays in a cache.
-COPY_CACHES = 4
+
+
+class Job(Protocol):
+    """Something to measure: a norm in all passes (measure.py), a model (models.py).
+
+    Attributes:
+        section: Of the report, where its entries go.
+        labels: Shape, dtype and pass of each of these.
+        estimate: Seconds that measuring takes, more or less.
+    """
+
+    section: str
+    labels: list[dict[str, str]]
+    estimate: float
+
+    def needed_bytes(self) -> int:
+        """Returns a guess at the memory that measuring takes at most."""
+
+    def measure(self, bandwidth: float) -> list[dict[str, Any]]:
+        """Returns the entries; `bandwidth` is bytes a second of a copy."""
 
 
 class Run:
-    """One run of a suite, and the report that grows meanwhile.
+    """One run, and the report that grows meanwhile.
 
     Attributes:
         report: See records.py.
@@ -33,24 +46,33 @@ class Run:
 
     def __init__(
         self,
-        suite: Suite,
-        cases: Sequence[Case],
+        jobs: Sequence[Job],
         machine: Machine,
         peers: dict[str, str],
         *,
-        suite_name: str,
+        settings: dict[str, Any],
         json: Path,
-        progress: Callable[[int, int, str], None],
+        progress: Callable[[Schedule, int, int, str], None],
+        budget: float | None = None,
         commit: str | None = None,
     ) -> None:
-        self._suite = suite
-        self._cases = cases
+        """Prepares the report.
+
+        Args:
+            jobs: What to measure, in this order.
+            machine: Where.
+            peers: Name -> version, or "missing: why".
+            settings: What the report says of how it was measured.
+            json: Where the report goes, after each job.
+            progress: Is told how far the run is.
+            budget: Seconds for everything; jobs that do not fit are cut.
+            commit: Where the code is a copy without git.
+        """
+        self._jobs = jobs
         self._machine = machine
-        self._peers = peers
         self._json = json
         self._progress = progress
-        self._bandwidth = 0.0
-        self._begin = time.perf_counter()
+        self._schedule = Schedule([each.estimate for each in jobs], budget)
         self.code = 0
         self.report: dict[str, Any] = {
             "schema": records.SCHEMA,
@@ -59,82 +81,73 @@ class Run:
                 "date": environment.now(),
                 "fusednorm": __version__,
                 **environment.commit(commit),
-                **environment.versions("numpy", "tensorflow", "keras"),
+                **environment.versions("numpy", "tensorflow", "keras", "torch"),
                 **machine.environment(),
             },
             "settings": {
-                "suite": suite_name,
-                "rounds": suite.rounds,
-                "seconds_per_case": suite.seconds,
-                "most_elements": suite.most_elements,
+                **settings,
                 "keeps_freed_memory": machine.keeps_freed_memory,
-                "bounds": BOUNDS,
+                "budget_seconds": budget,
             },
             "copy": {},
             "peers": dict(peers),
             "cases": [],
+            "models": [],
             "cut": [],
             "failed": [],
         }
 
     def execute(self) -> None:
-        """Measures all cases; interrupted, it keeps those that were measured."""
-        number = 0
+        """Measures everything; interrupted, it keeps what was measured."""
+        number, total = 0, len(self._jobs)
         try:
-            self._measure_copy("bytes_per_second")
-            for number, case in enumerate(self._cases):
-                self._progress(number, len(self._cases), str(case))
-                self._attempt(case)
-                self._write()
-            self._measure_copy("bytes_per_second_afterwards")
+            copy = self.report["copy"]
+            copy |= self._machine.measure_copy()
+            for number, job in enumerate(self._jobs):
+                self._progress(self._schedule, number, total, str(job))
+                if self._schedule.fits(number):
+                    self._attempt(number, job)
+                    self._write()
+                else:
+                    self._leave_out("cut", job, "no time")
+            afterwards = self._machine.measure_copy()["bytes_per_second"]
+            copy["bytes_per_second_afterwards"] = afterwards
         except KeyboardInterrupt:
-            for case in self._cases[number:]:
-                self._leave_out("cut", case, "interrupted")
+            for job in self._jobs[number:]:
+                self._leave_out("cut", job, "interrupted")
             self.code = INTERRUPTED
         else:
-            self._progress(len(self._cases), len(self._cases), "done")
-        if not self.report["cases"]:
+            self._progress(self._schedule, total, total, "done")
+        if not records.entries(self.report):
             self.code = self.code or 1
+        if self._machine.is_gpu:
+            clocks = environment.query_gpu()
+            self.report["environment"]["nvidia_smi_afterwards"] = clocks
         self._write()
 
     def _write(self) -> None:
-        seconds = time.perf_counter() - self._begin
-        self.report["settings"]["seconds"] = round(seconds, 1)
+        self.report["settings"]["seconds"] = round(self._schedule.elapsed(), 1)
         records.write(self._json, self.report)
 
-    def _leave_out(self, kind: str, case: Case, why: str) -> None:
-        for direction in self._suite.passes:
-            entry = {"shape": case.shape.name, "dtype": case.dtype, "pass": direction}
-            self.report[kind].append({**entry, "why": why})
+    def _leave_out(self, kind: str, job: Job, why: str) -> None:
+        self.report[kind] += [{**label, "why": why} for label in job.labels]
 
-    def _measure_copy(self, key: str) -> None:
-        moved = 2 * COPY_CACHES * self._machine.cache_bytes
-        call = self._machine.copies(moved, 2)
-        task = timing.Task("copy", call, 2, 0.01)
-        times = timing.measure(
-            [task], rounds=15, seconds=5, call_seconds=0.02,
-            synchronize=self._machine.synchronize,
-        )["copy"]  # fmt: skip
-        found = self.report["copy"]
-        found["bytes"] = moved
-        found[key] = moved / timing.quartiles(times)[1]
-        self._bandwidth = self._bandwidth or found[key]
-
-    def _attempt(self, case: Case) -> None:
-        needed = Data.needed_bytes(case, self._machine.cache_bytes)
+    def _attempt(self, number: int, job: Job) -> None:
+        needed = job.needed_bytes()
         if needed > 0.8 * self._machine.available_bytes():
             why = f"needs about {needed / 2**30:.0f} GiB of memory"
-            self._leave_out("cut", case, why)
+            self._leave_out("cut", job, why)
             return
+        begin = time.perf_counter()
         try:
-            measured = measure_case(
-                case, self._suite, self._machine, self._peers, self._bandwidth
-            )
-            self.report["cases"] += measured
-            if any(name in OURS for entry in measured for name in entry["wrong"]):
+            measured = job.measure(self.report["copy"]["bytes_per_second"])
+            self.report[job.section] += measured
+            wrong = [name for entry in measured for name in entry["wrong"]]
+            if any(name.startswith(records.OURS) for name in wrong):
                 self.code = 1
         except Exception as error:
             traceback.print_exc()
-            self._leave_out("failed", case, records.one_line(error))
+            self._leave_out("failed", job, records.one_line(error))
             self.code = 1
-        gc.collect()
+        self._machine.release()
+        self._schedule.took(number, time.perf_counter() - begin)

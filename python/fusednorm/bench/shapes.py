@@ -107,3 +107,21 @@ _SIZES = {
 }  # fmt: skip
 SIZE_PREFIX = "size-"
 SIZES = tuple(_layer(SIZE_PREFIX + size, (rows, 256)) for size, rows in _SIZES.items())
+
+# Small ones of three norms, from 1 KiB to 1 MiB in float32: what a call costs.
+_SMALL = [size for size in _SIZES if _SIZES[size] <= 2**10]
+LAUNCH = (
+    *(_layer(f"launch-ln-{size}", (_SIZES[size], 256)) for size in _SMALL),
+    *(_rms(f"launch-rms-{size}", (_SIZES[size], 256)) for size in _SMALL),
+    *(
+        _group(f"launch-gn-{size}", (1, 4 * _SIZES[size], 64), 8, "silu")
+        for size in _SMALL
+    ),
+)
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def size_of(name: str) -> int:
+    """Returns the bytes that a name of the sweep or of LAUNCH ends in."""
+    text = name.rsplit("-", 1)[-1]
+    return int(text[:-3]) * _UNITS[text[-3:]]

@@ -77,6 +77,30 @@ def summary(times: Sequence[float]) -> dict[str, Any]:
     }
 
 
+class Ring:
+    """Goes around sets, and keeps results until their set comes round again.
+
+    So new ones do not land in memory that is still in the cache. Tasks of one
+    measurement share a ring: memory that one has let go is there for the next, and has
+    been written before, so that nobody's time is that of the faults of its pages.
+    """
+
+    def __init__(self, sets: int) -> None:
+        self._kept: list[Any] = [None] * sets
+        self._next = 0
+
+    def call(self, function: Callable[[int], Any]) -> None:
+        """Calls a function for the next set."""
+        i = self._next
+        self._kept[i] = None
+        self._kept[i] = function(i)
+        self._next = (i + 1) % len(self._kept)
+
+    def release(self) -> None:
+        """Lets the results go."""
+        self._kept = [None] * len(self._kept)
+
+
 @dataclass
 class Task:
     """One thing to time: somebody's pass over rotating sets, or over one.
@@ -86,42 +110,53 @@ class Task:
         call: Works on set i and returns the results.
         sets: How many sets there are to go around.
         estimate: Seconds of a call, more or less.
+        waits: Whether every call is waited for: the time from the call to the end.
+        calls: How many calls are timed together.
     """
+
+    method = "calls"
 
     key: Any
     call: Callable[[int], Any]
     sets: int
     estimate: float
+    waits: bool = False
     calls: int = 1
-    _next: int = 0
-    _kept: list[Any] = field(default_factory=list)
+    ring: Ring = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Gives the task a ring of its own, until it is measured with others."""
+        self.ring = Ring(self.sets)
+
+    def prepare(self, call_seconds: float) -> None:
+        """Decides how many calls are timed together, to take about so long."""
+        wanted = math.ceil(call_seconds / max(self.estimate, 1e-7))
+        self.calls = max(1, min(MOST_CALLS, wanted))
+
+    def time(self, synchronize: Callable[[], None], *, warm: bool) -> float:
+        """Returns the seconds of a call, after a call that is not timed if `warm`."""
+        time.sleep(SETTLE_SECONDS)
+        if warm and self.estimate < WAKE_BELOW_SECONDS:
+            self.run(1, synchronize)
+        return self.run(self.calls, synchronize)
 
     def run(self, calls: int, synchronize: Callable[[], None]) -> float:
         """Returns the seconds of one of `calls` calls.
 
-        Results are kept until their set comes round again, so that new ones do not
-        land in memory that is still in the cache; with one set they are let go, and
-        land where the last ones were. Large ones are not kept until the next run:
-        everybody's together would not fit into memory.
+        Results of one set are let go, and land where the last ones were. Large ones,
+        which are those of few sets, are not kept until the next run.
         """
-        if len(self._kept) != self.sets:
-            self._kept = [None] * self.sets
         synchronize()
         begin = time.perf_counter()
         for _ in range(calls):
-            i = self._next
-            self._kept[i] = None
-            self._kept[i] = self.call(i)
-            self._next = i + 1 if i + 1 < self.sets else 0
+            self.ring.call(self.call)
+            if self.waits:
+                synchronize()
         synchronize()
         elapsed = time.perf_counter() - begin
         if self.sets <= FEW_SETS:
-            self.release()
+            self.ring.release()
         return elapsed / calls
-
-    def release(self) -> None:
-        """Lets the results go."""
-        self._kept = []
 
 
 def measure(
@@ -135,9 +170,10 @@ def measure(
 ) -> dict[Any, list[float]]:
     """Returns the seconds of one call of each task, round by round, by its key."""
     times: dict[Any, list[float]] = {task.key: [] for task in tasks}
+    rings: dict[int, Ring] = {}
     for task in tasks:
-        wanted = math.ceil(call_seconds / max(task.estimate, 1e-7))
-        task.calls = max(1, min(MOST_CALLS, wanted))
+        task.ring = rings.setdefault(task.sets, task.ring)
+        task.prepare(call_seconds)
     gc.collect()
     gc.disable()
     try:
@@ -145,14 +181,11 @@ def measure(
             tasks, rounds=rounds, seconds=seconds, fewest_rounds=fewest_rounds
         ):
             for task in order:
-                time.sleep(SETTLE_SECONDS)
-                if number >= 0 and task.estimate < WAKE_BELOW_SECONDS:
-                    task.run(1, synchronize)
-                elapsed = task.run(task.calls, synchronize)
+                elapsed = task.time(synchronize, warm=number >= 0)
                 if number >= 0:
                     times[task.key].append(elapsed)
     finally:
         gc.enable()
-        for task in tasks:
-            task.release()
+        for ring in rings.values():
+            ring.release()
     return times

@@ -8,42 +8,15 @@ has no function for a problem, is listed as missing with the reason.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from fusednorm.bench.records import one_line
 
 if TYPE_CHECKING:
     from fusednorm.bench.shapes import Shape
 
 Function = Callable[..., Any]
-PEERS = ("eager", "compile", "liger", "quack")
-_DISTRIBUTIONS = {"liger": "liger-kernel", "quack": "quack-kernels"}
-_MODULES = {"liger": "liger_kernel", "quack": "quack"}
 # The others get parameters of the data's type, as their users have them.
 WANTS_FLOAT32_PARAMETERS = frozenset({"quack"})
-
-
-def versions() -> dict[str, str]:
-    """Returns the version of each peer, or "missing: why"."""
-    import torch
-
-    found = {"eager": torch.__version__, "compile": torch.__version__}
-    for name, module in _MODULES.items():
-        try:
-            importlib.import_module(module)
-            found[name] = _version(_DISTRIBUTIONS[name])
-        except Exception as error:  # A broken installation raises anything.
-            found[name] = f"missing: {one_line(error)}"
-    return found
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown version"
 
 
 def activate(name: str, y: Any) -> Any:
@@ -196,13 +169,3 @@ def quack(norm: Shape, rank: int) -> Function | str:
         return activate(norm.activation, y.reshape(x.shape))
 
     return without_bias
-
-
-_MAKERS = {"eager": eager, "compile": compiled, "liger": liger, "quack": quack}
-
-
-def function_of(name: str, norm: Shape, rank: int, *, backward: bool) -> Function | str:
-    """Returns the peer's function for a problem, or why there is none."""
-    if name == "quack" and backward and norm.op == "layer_norm":
-        return "no backward"
-    return _MAKERS[name](norm, rank)

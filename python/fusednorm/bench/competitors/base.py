@@ -13,21 +13,22 @@ GRAPH = "fusednorm-graph"
 XLA = "fusednorm-xla"
 OURS = (KERNEL, EAGER, GRAPH, XLA)
 
-# Peer -> ours, like with like: C++ calls from Python, layers in a tf.function, layers
-# compiled by XLA (in a graph where this build has no XLA kernels).
+# Peer -> ours, like with like: kernels called from Python, layers called eagerly, in a
+# tf.function, or compiled by XLA (in a graph where this build has no XLA kernels).
 AGAINST = {
     "torch": (KERNEL,),
     "torch-instance-norm": (KERNEL,),
     "torch-compile": (KERNEL,),
     "liger": (KERNEL,),
     "quack": (KERNEL,),
+    "keras-eager": (EAGER,),
     "keras-graph": (GRAPH,),
     "keras-xla": (XLA, GRAPH),
     "tf_keras": (GRAPH,),
 }
-CPU_PEERS = ("torch", "keras-graph", "keras-xla", "tf_keras")
-GPU_PEERS = ("torch", "torch-compile", "liger", "quack", "keras-graph", "keras-xla",
-             "tf_keras")  # fmt: skip
+LAYER_PEERS = ("keras-eager", "keras-graph", "keras-xla", "tf_keras")
+CPU_PEERS = ("torch", *LAYER_PEERS)
+GPU_PEERS = ("torch", "torch-compile", "liger", "quack", *LAYER_PEERS)
 
 
 @dataclass
@@ -51,7 +52,9 @@ class Competitor:
         both: Forward and backward, also returning y.
         backward: Backward alone, from what a forward pass has kept; None where only
             `both` minus `forward` can be had.
-        outputs: From the results of `both` to arrays.
+        outputs: From the results of `both` to arrays, or to tensors of a device.
+        launches: Whether its calls only launch kernels, so that a CUDA graph holds
+            all of them.
         notes: What is to know about how it was called.
     """
 
@@ -60,6 +63,7 @@ class Competitor:
     both: Callable[[int], Any] | None = None
     backward: Callable[[int], Any] | None = None
     outputs: Callable[[Any], Outputs] | None = None
+    launches: bool = False
     notes: list[str] = field(default_factory=list)
 
 

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fusednorm.bench import torch_functions
-from fusednorm.bench.competitors.base import KERNEL, AbsentError, Competitor, Outputs
-from fusednorm.bench.data import Data
+from fusednorm.bench.competitors.base import AbsentError, Competitor, Outputs
+from fusednorm.bench.data import Data, to_numpy, to_torch
 
 
 class Tensors:
@@ -32,36 +30,20 @@ class Tensors:
             None if each is None else each.to(self.dtype) for each in self.wide
         )
 
-    def _tensor(self, array: np.ndarray | None) -> Any:
-        import torch
-
-        if array is None:
-            return None
-        if array.dtype.name == "bfloat16":
-            # NumPy's bfloat16 is not one that PyTorch knows.
-            tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-        else:
-            tensor = torch.from_numpy(array)
-        return tensor.to(self.device)
-
-
-def to_array(tensor: Any) -> np.ndarray | None:
-    """Returns a tensor as a NumPy array; bfloat16 becomes float32."""
-    import torch
-
-    if tensor is None:
-        return None
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.cpu().numpy()
+    def _tensor(self, array: Any) -> Any:
+        return None if array is None else to_torch(array, self.device)
 
 
 def _outputs(results: Any) -> Outputs:
     (y, *total), (dx, dgamma, dbeta) = results
-    return Outputs(
-        to_array(y), *(map(to_array, (total[0] if total else None, dx, dgamma, dbeta)))
-    )
+    found = (y, total[0] if total else None, dx, dgamma, dbeta)
+    return Outputs(*(None if each is None else each.detach() for each in found))
+
+
+def _arrays(results: Any) -> Outputs:
+    """Returns outputs on the CPU as NumPy arrays."""
+    found = vars(_outputs(results)).values()
+    return Outputs(*(None if each is None else to_numpy(each) for each in found))
 
 
 def eager(tensors: Tensors) -> Competitor:
@@ -138,7 +120,7 @@ def _by_ops(tensors: Tensors) -> Competitor:
         return backward_of(i, kept[i])
 
     made = Competitor(
-        "torch", _no_grad(forward), _no_grad(both), _no_grad(backward), _outputs
+        "torch", _no_grad(forward), _no_grad(both), _no_grad(backward), _arrays
     )
     made.notes.append("backward by ATen ops, without autograd")
     return made
@@ -247,56 +229,9 @@ def by_autograd(
             kept[i] = recorded(i)
         return named(torch.autograd.grad(*kept[i], retain_graph=True))
 
-    made = Competitor(name, forward, both, backward, _outputs)
+    on_device = tensors.data.device is not None
+    made = Competitor(
+        name, forward, both, backward, _outputs if on_device else _arrays, on_device
+    )
     made.notes.append("backward by autograd")
     return made
-
-
-def cuda_kernel(tensors: Tensors) -> Competitor:
-    """Returns our CUDA kernels on PyTorch's tensors, which travel through DLPack."""
-    import torch
-
-    from fusednorm import _native
-
-    shape = tensors.data.case.shape
-    gamma, beta = tensors.wide
-    options = {
-        "axes": list(shape.axes),
-        "groups": shape.groups if shape.op == "group_norm" else 0,
-        "epsilon": shape.epsilon,
-        "activation": shape.activation,
-        "stream": torch.cuda.current_stream().cuda_stream,
-    }
-
-    def forward(i: int) -> Any:
-        x, residual, *_ = tensors.sets[i]
-        return _native.cuda.forward(shape.op, x, gamma, beta, residual, **options)
-
-    def gradients(i: int, results: Any) -> Any:
-        x, _, dy, dsum = tensors.sets[i]
-        _, total, mean, rstd = results
-        total = x if total is None else total
-        return _native.cuda.backward(
-            shape.op, dy, total, mean, rstd, gamma, beta, dsum=dsum, **options
-        )
-
-    def both(i: int) -> Any:
-        results = forward(i)
-        return results, gradients(i, results)
-
-    kept: list[Any] = [None] * len(tensors.sets)
-
-    def backward(i: int) -> Any:
-        if kept[i] is None:
-            kept[i] = forward(i)
-        return gradients(i, kept[i])
-
-    def outputs(results: Any) -> Outputs:
-        (y, total, *_), found = results
-        arrays = [
-            None if each is None else to_array(torch.from_dlpack(each))
-            for each in (y, total, *found)
-        ]
-        return Outputs(*arrays)
-
-    return Competitor(KERNEL, forward, both, backward, outputs)

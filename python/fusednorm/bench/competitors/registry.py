@@ -22,6 +22,7 @@ _MODULES = {
     "torch-compile": "torch",
     "liger": "liger_kernel",
     "quack": "quack",
+    "keras-eager": "keras",
     "keras-graph": "keras",
     "keras-xla": "keras",
     "tf_keras": "tf_keras",
@@ -41,10 +42,17 @@ def versions(peers: Iterable[str]) -> dict[str, str]:
         try:
             with info.quiet_standard_error():
                 importlib.import_module(module)
-            found[name] = importlib.metadata.version(_DISTRIBUTIONS.get(module, module))
+            found[name] = _version(_DISTRIBUTIONS.get(module, module))
         except Exception as error:  # A broken installation raises anything.
             found[name] = f"missing: {one_line(error)}"
     return found
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown version"
 
 
 class Field:
@@ -55,7 +63,24 @@ class Field:
         absent: Name -> why, of those that cannot.
     """
 
-    def __init__(self, data: Data, machine: Machine, peers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        data: Data,
+        machine: Machine,
+        peers: dict[str, str],
+        *,
+        kernels: bool = True,
+        layers: bool = True,
+    ) -> None:
+        """Makes everybody.
+
+        Args:
+            data: The case and its tensors.
+            machine: Where.
+            peers: Name -> version, or "missing: why".
+            kernels: Whether ours take part as kernels called from Python.
+            layers: Whether ours take part as layers of TensorFlow.
+        """
         self.competitors: list[Competitor] = []
         self.absent: dict[str, str] = {}
         self._data = data
@@ -63,31 +88,51 @@ class Field:
         self._tensorflow: Any = None
         self._torch: Any = None
         small = data.case.tensor_bytes <= SMALL_BYTES
-        self._add(base.KERNEL, self._kernel)
-        self._add(base.GRAPH, lambda: self._in_tensorflow().graph(self._tensorflow))
-        self._add(base.XLA, lambda: self._in_tensorflow().xla(self._tensorflow))
-        if small:
-            self._add(base.EAGER, lambda: self._in_tensorflow().eager(self._tensorflow))
-            self._add(BUILTIN, lambda: self._in_tensorflow().builtin(self._tensorflow))
+        if kernels:
+            self._add(base.KERNEL, self._kernel)
+        if layers:
+            self._of_tensorflow(base.GRAPH)
+            self._of_tensorflow(base.XLA)
+        if layers and small:
+            self._of_tensorflow(base.EAGER)
+            self._of_tensorflow(BUILTIN)
         for name, version in peers.items():
             if version.startswith("missing"):
                 self.absent[name] = version
                 continue
-            for one in (name, "torch-instance-norm") if name == "torch" else (name,):
+            if name == "keras-eager" and not small:
+                continue
+            # On a GPU `torch` itself is that function.
+            more = name == "torch" and not machine.is_gpu
+            for one in (name, "torch-instance-norm") if more else (name,):
                 self._add(one, lambda one=one: self._peer(one))
         # Of no interest where it does not apply.
         for name in (BUILTIN, "torch-instance-norm"):
             self.absent.pop(name, None)
+
+    def _of_tensorflow(self, name: str) -> None:
+        module_names = {
+            base.GRAPH: "graph",
+            base.XLA: "xla",
+            base.EAGER: "eager",
+            BUILTIN: "builtin",
+        }
+
+        def make() -> Competitor:
+            module = self._in_tensorflow()
+            return getattr(module, module_names[name])(self._tensorflow)
+
+        self._add(name, make)
 
     def _add(self, name: str, make: Callable[[], Competitor]) -> None:
         try:
             self.competitors.append(make())
         except AbsentError as error:
             self.absent[name] = str(error)
+        except ImportError as error:
+            self.absent[name] = f"missing: {one_line(error)}"
         except Exception as error:  # One that fails is a result, not the end.
-            self.absent[name] = f"failed: {type(error).__name__}: {error}".splitlines()[
-                0
-            ]
+            self.absent[name] = f"failed: {one_line(error)}"
 
     def drop(self, name: str, why: str) -> None:
         """Takes a competitor out that turned out not to work."""
@@ -96,7 +141,12 @@ class Field:
 
     def _kernel(self) -> Competitor:
         if self._machine.is_gpu:
-            return self._in_torch().cuda_kernel(self._torch)
+            if self._data.device is None:
+                raise AbsentError("missing: PyTorch with CUDA, which times kernels")
+            from fusednorm.bench.competitors import cuda
+
+            self._in_torch()
+            return cuda.kernel(self._torch)
         from fusednorm.bench.competitors import native
 
         return native.kernel(self._data, self._machine.threads)
@@ -118,7 +168,9 @@ class Field:
         return pytorch
 
     def _peer(self, name: str) -> Competitor:
-        if name in ("keras-graph", "keras-xla", "tf_keras"):
+        if name == "keras-eager":
+            return self._in_tensorflow().keras_eager(self._tensorflow)
+        if name in base.LAYER_PEERS:
             module = self._in_tensorflow()
             make = module.tf_keras if name == "tf_keras" else module.keras
             norm = make(self._tensorflow)
@@ -138,4 +190,8 @@ class Field:
             "quack": torch_functions.quack,
         }[name]
         wide = name in torch_functions.WANTS_FLOAT32_PARAMETERS
-        return module.by_autograd(name, self._torch, make, wide=wide)
+        made = module.by_autograd(name, self._torch, make, wide=wide)
+        if name == "quack" and self._data.case.shape.op == "layer_norm":
+            made.both = made.backward = None
+            made.notes.append("no backward")
+        return made

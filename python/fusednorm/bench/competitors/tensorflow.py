@@ -6,8 +6,6 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from fusednorm.bench.competitors.base import (
     EAGER,
     GRAPH,
@@ -16,7 +14,7 @@ from fusednorm.bench.competitors.base import (
     Competitor,
     Outputs,
 )
-from fusednorm.bench.data import Data
+from fusednorm.bench.data import Data, to_numpy
 from fusednorm.bench.records import BUILTIN
 
 # (x, residual or None) -> y, or (y, sum); and the variables, gamma and then beta.
@@ -34,8 +32,8 @@ class Tensors:
         self.data = data
         self.device = device
 
-        def tensor(array: np.ndarray | None) -> Any:
-            return None if array is None else tf.constant(array)
+        def tensor(array: Any) -> Any:
+            return None if array is None else tf.constant(to_numpy(array))
 
         with tf.device(device):
             self.sets = [
@@ -232,6 +230,11 @@ def eager(tensors: Tensors) -> Competitor:
     """Returns our function called eagerly."""
     norm = _our_function(tensors, wrap=lambda tensor: tensor)
     return _competitor(EAGER, tensors, *_passes(norm))
+
+
+def keras_eager(tensors: Tensors) -> Competitor:
+    """Returns Keras's layer called eagerly."""
+    return _competitor("keras-eager", tensors, *_passes(keras(tensors)))
 
 
 def builtin(tensors: Tensors) -> Competitor:
