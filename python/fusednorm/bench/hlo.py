@@ -21,6 +21,7 @@ Bitcasts, tuples and their elements cost nothing and are looked through.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -51,9 +52,10 @@ MOVES = {
 }
 CASTS = {"broadcast", "convert"}
 _COMPUTE = ("elementwise", "reduction")
+_SMALL = ("small elementwise",)
 _COLUMNS = (
     *("model", "policy", "norms", "beside the calls: casts, as given to XLA"),
-    *("moves, as run", *_COMPUTE),
+    *("moves, as run", *_COMPUTE, *_SMALL),
     *("in all: moves", *_COMPUTE, "custom calls"),
 )
 _REDUCTIONS = {"reduce", "reduce-window", "select-and-scatter", "scatter", "sort"}
@@ -104,31 +106,43 @@ class Hlo:
         """Returns kind -> the number of instructions that a custom call is beside.
 
         They write what it reads, or read what it writes. Each counts once, beside how
-        many calls it may be. The custom calls themselves do not count.
+        many calls it may be. The custom calls themselves do not count. Where what is
+        between is smaller than the data, as statistics and parameters are, the kind is
+        "small copy", "small elementwise" and so on.
         """
         calls = {each.id: each for each in self.custom_calls()}
-        found = {
-            each.id: each
-            for call in calls.values()
-            for each in (*self._producers(call), *self._consumers(call))
-            if each.opcode not in _SOURCES and each.id not in calls
-        }
-        return Counter(map(self.kind, found.values()))
+        small: dict[int, bool] = {}
+        for call in calls.values():
+            data = _elements(self.instructions[call.operand_ids[0]])
+            operands = (self.instructions[each] for each in call.operand_ids)
+            producers = zip(operands, self.sources(call), strict=True)
+            for between, each in (*producers, *self._consumers(call)):
+                if each.opcode not in _SOURCES and each.id not in calls:
+                    is_small = _elements(between) < data
+                    small[each.id] = small.get(each.id, True) and is_small
+        return Counter(
+            ("small " if is_small else "") + self.kind(self.instructions[each])
+            for each, is_small in small.items()
+        )
 
-    def _producers(self, instruction: Any) -> Iterator[Any]:
-        for operand in instruction.operand_ids:
+    def sources(self, call: Any) -> list[Any]:
+        """Returns the instruction that computes each operand."""
+        found = []
+        for operand in call.operand_ids:
             source = self.instructions[operand]
             while source.opcode in self.free and source.operand_ids:
                 source = self.instructions[source.operand_ids[0]]
-            yield source
+            found.append(source)
+        return found
 
-    def _consumers(self, instruction: Any) -> Iterator[Any]:
+    def _consumers(self, result: Any) -> Iterator[tuple[Any, Any]]:
+        """Yields each result, and what reads it."""
         for user in self.instructions.values():
-            if instruction.id in user.operand_ids:
+            if result.id in user.operand_ids:
                 if user.opcode in self.free:
                     yield from self._consumers(user)
                 else:
-                    yield user
+                    yield result, user
 
 
 def read(function: Callable[..., Any], *arguments: Any, optimized: bool = True) -> Hlo:
@@ -229,9 +243,11 @@ def table(
                 cells = [model, policy, norms, _text(given, CASTS)]
                 if gpu or policy == "float32":
                     run = read(step, x)
-                    for counts in (run.beside_the_calls(), run.kernels()):
-                        cells.append(_text(counts, MOVES))
-                        cells += (str(counts[each]) for each in _COMPUTE)
+                    beside, kernels = run.beside_the_calls(), run.kernels()
+                    cells.append(_text(beside, MOVES))
+                    cells += (str(beside[each]) for each in (*_COMPUTE, *_SMALL))
+                    cells.append(_text(kernels, MOVES))
+                    cells += (str(kernels[each]) for each in _COMPUTE)
                     cells.append(str(len(run.custom_calls())))
                 yield "| " + " | ".join(cells) + " |" * (1 + len(_COLUMNS) - len(cells))
 
@@ -241,8 +257,12 @@ def moves(counts: Counter[str], of: set[str] = MOVES) -> dict[str, int]:
     return {
         kind: count
         for kind, count in sorted(counts.items())
-        if set(kind.split("+")) <= of
+        if set(kind.removeprefix("small ").split("+")) <= of
     }
+
+
+def _elements(instruction: Any) -> int:
+    return math.prod(instruction.shape.dimensions)
 
 
 def _text(counts: Counter[str], of: set[str]) -> str:
