@@ -16,11 +16,11 @@ OURS, FUSED = hlo.OURS, hlo.FUSED
 # Norms of each model: each of them is one custom call forward and one backward.
 NORMS = {"unet": 7, "cyclegan": 7, "gpt": 3, "llama": 3, "vit": 3}
 
-# What only casts data or fills memory beside the calls, in the HLO that XLA is given. The
-# casts are not of the norms, and models with Keras's norms have them as well: of the loss
-# and its gradient, and of what the gradients of biases are sums of. But for two in gpt:
-# its input is float32, and the norm of float32 data writes float32 and takes a float32
-# gradient, also in a layer that computes in 16 bits.
+# What only casts data or fills memory beside the calls, in the HLO that XLA is given.
+# The casts are not of the norms, and models with Keras's norms have them too: of the
+# loss and its gradient, and of what the gradients of biases are sums of. But for two in
+# gpt: its input is float32, and the norm of float32 data writes float32 and takes a
+# float32 gradient, also in a layer that computes in 16 bits.
 CASTS = {
     ("unet", OURS): {},
     ("unet", FUSED): {},
