@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from fusednorm.bench import hlo
 
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 NORMS = {
@@ -200,6 +201,70 @@ def test_second_order(norm, affine, dtype, rng):
     assert_same_bits(compiled(function)(inputs, numbers), expected)
     hlo = compiled(function).experimental_get_compiler_ir(inputs, numbers)
     assert "fusednorm_second_order" in hlo(stage="hlo")
+
+
+def second_order_of_y(call, inputs, numbers):
+    """Returns the gradients of the squares of the gradients of y alone."""
+    return second_order(lambda **inputs: call(**inputs)[0], inputs, numbers)
+
+
+# ---------------------------------------------------------------- what is zero
+
+
+@pytest.mark.parametrize(
+    "reached", ["y", "sum", "rstd", "y sum", "y rstd", "y sum rstd"]
+)
+@every_norm
+def test_gradients_that_are_zero_are_no_operands(norm, reached, rng):
+    inputs = {"x": data(rng, 3, 5, 8), "gamma": data(rng, 8)}
+    inputs["residual"] = data(rng, 3, 5, 8)
+    call = functools.partial(NORMS[norm], return_stats=True)
+    names = ["y", "sum", "rstd"] if norm == "rms" else ["y", "sum", "mean", "rstd"]
+
+    def gradients(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = dict(zip(names, call(**inputs), strict=True))
+            squares = [outputs[name] ** 2 for name in reached.split()]
+        return tape.gradient(squares, inputs)
+
+    function = compiled(gradients)
+    expected = tf.function(gradients, autograph=False)(inputs)
+    assert_same_bits(function(inputs), expected)
+    calls = hlo.read(function, inputs, optimized=False).custom_calls()
+    [backward] = [c for c in calls if c.custom_call_target == "fusednorm_backward"]
+    always = ["dy", "x", "rstd", "gamma"] + ["mean"] * (norm != "rms")
+    of_statistics = ["drstd"] + ["dmean"] * (norm != "rms")
+    assert len(backward.operand_ids) == (
+        len(always) + ("sum" in reached) + len(of_statistics) * ("rstd" in reached)
+    )
+
+
+@every_norm
+def test_second_order_without_gradients_of_statistics(norm, rng):
+    inputs = {"x": data(rng, 4, 5, 8), "gamma": data(rng, 8)}
+    numbers = data(rng, 4 * 5 * 8 + 20)
+    call = functools.partial(NORMS[norm], return_stats=True)
+    function = functools.partial(second_order_of_y, call)
+    expected = tf.function(function, autograph=False)(inputs, numbers)
+    assert_same_bits(compiled(function)(inputs, numbers), expected)
+
+
+def test_a_gradient_that_is_zero_can_be_differentiated(rng):
+    x = data(rng, 4, 8)
+
+    def forward_mode(x):
+        # The gradient is linear in what it is given: its derivative by that is known.
+        with tf.GradientTape() as outer:
+            zero = tf.zeros_like(x)
+            outer.watch(zero)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                _, total = fusednorm.layer_norm(x, residual=tf.ones_like(x))
+            dx = inner.gradient(total, x, output_gradients=zero)
+        return outer.gradient(dx, zero, output_gradients=x)
+
+    assert_same_bits(compiled(forward_mode)(x), x)
 
 
 # ---------------------------------------------------------------- graphs

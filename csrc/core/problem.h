@@ -20,11 +20,12 @@ struct NormOptions {
   bool has_gamma = false;
   bool has_beta = false;
   bool has_residual = false;
-  bool has_ddgamma = false;    // second order: a gradient reaches dgamma
-  bool zero_centered = false;  // scale by 1 + gamma
-  bool per_sample = false;     // gamma and beta differ from sample to sample
-  bool per_position = false;   // gamma and beta have the shape of x
-  bool has_mask = false;       // statistics are of some positions only
+  bool has_ddgamma = false;      // second order: a gradient reaches dgamma
+  bool zero_centered = false;    // scale by 1 + gamma
+  bool per_sample = false;       // gamma and beta differ from sample to sample
+  bool per_position = false;     // gamma and beta have the shape of x
+  bool has_mask = false;         // statistics are of some positions only
+  bool has_dstatistics = false;  // XLA's gradients: dmean and drstd are operands
 };
 
 // A dense row-major tensor seen as x[N, P, G, K, Q].

@@ -15,7 +15,17 @@ namespace fusednorm {
 enum class Part { kData, kParams, kStatistics, kMask };
 
 // What of a problem an operand comes with.
-enum class With { kAny, kGamma, kBeta, kResidual, kMean, kMask, kDdgamma };
+enum class With {
+  kAny,
+  kGamma,
+  kBeta,
+  kResidual,
+  kMean,
+  kMask,
+  kDdgamma,
+  kDmean,
+  kDrstd
+};
 
 inline bool Has(const NormOptions& options, bool centred, With with) {
   switch (with) {
@@ -33,6 +43,10 @@ inline bool Has(const NormOptions& options, bool centred, With with) {
       return options.has_mask;
     case With::kDdgamma:
       return options.has_ddgamma;
+    case With::kDmean:
+      return centred && options.has_dstatistics;
+    case With::kDrstd:
+      return options.has_dstatistics;
   }
   return false;
 }
@@ -107,8 +121,8 @@ struct Signature<BackwardBuffers> {
       {"gamma", Part::kParams, With::kGamma, &B::gamma},
       {"beta", Part::kParams, With::kBeta, &B::beta},
       {"dsum", Part::kData, With::kResidual, &B::dsum},
-      {"dmean", Part::kStatistics, With::kMean, &B::dmean},
-      {"drstd", Part::kStatistics, With::kAny, &B::drstd},
+      {"dmean", Part::kStatistics, With::kDmean, &B::dmean},
+      {"drstd", Part::kStatistics, With::kDrstd, &B::drstd},
       {"mask", Part::kMask, With::kMask, &B::mask},
   };
   static constexpr Out<B> kOutputs[] = {
@@ -128,7 +142,7 @@ struct Signature<SecondOrderBuffers> {
       {"mean", Part::kStatistics, With::kMean, &B::mean},
       {"rstd", Part::kStatistics, With::kAny, &B::rstd},
       {"gamma", Part::kParams, With::kGamma, &B::gamma},
-      {"drstd", Part::kStatistics, With::kAny, &B::drstd},
+      {"drstd", Part::kStatistics, With::kDrstd, &B::drstd},
       {"ddx", Part::kData, With::kAny, &B::ddx},
       {"ddgamma", Part::kParams, With::kDdgamma, &B::ddgamma},
       {"ddbeta", Part::kParams, With::kBeta, &B::ddbeta},

@@ -1,6 +1,7 @@
 // The ops for XLA: each becomes one custom call, which runs the same kernel as the
 // OpKernel. XLA's threads and streams run it; see xla_host.cc and xla_cuda.cc.
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/signature.h"
@@ -11,6 +12,7 @@
 #include "tensorflow/xla_problem.h"
 #include "tensorflow/xla_workspace.h"
 #include "xla/hlo/builder/xla_builder.h"
+#include "xla/literal.h"
 #include "xla/shape_util.h"
 
 namespace fusednorm {
@@ -56,6 +58,39 @@ absl::Status StaticShape(const char* name, const absl::StatusOr<xla::Shape>& sha
   return tensorflow::XLAShapeToTensorShape(*shape, result);
 }
 
+// Whether it is zero whatever the inputs are: a constant, as it is or broadcast.
+bool IsZero(xla::XlaOp op) {
+  using Builder = xla::internal::XlaBuilderFriend;
+  const xla::HloInstructionProto* made_by = Builder::GetInstruction(op);
+  while (made_by->opcode() == "broadcast" || made_by->opcode() == "reshape") {
+    made_by = Builder::GetInstructionByHandle(op.builder(), made_by->operand_ids(0));
+  }
+  if (made_by->opcode() != "constant") return false;
+  const auto value = xla::Literal::CreateFromProto(made_by->literal());
+  return value.ok() && value->IsAll(0);
+}
+
+// An operand of the custom call.
+struct Given {
+  With with;
+  xla::XlaOp value;
+  xla::Shape shape;
+};
+
+// Takes the gradients of sum, mean and rstd out of a problem where they are zero.
+// TensorFlow's tapes make zeros for outputs that nothing depends on: XLA would write
+// them to memory, and the kernels would read them.
+void LeaveOutZeros(const std::vector<Given>& operands, NormProblem* problem) {
+  problem->has_residual = problem->has_dstatistics = false;
+  for (const Given& operand : operands) {
+    const bool of_sum = operand.with == With::kResidual;
+    const bool of_statistics =
+        operand.with == With::kDmean || operand.with == With::kDrstd;
+    if (!(of_sum || of_statistics) || IsZero(operand.value)) continue;
+    (of_sum ? problem->has_residual : problem->has_dstatistics) = true;
+  }
+}
+
 template <class Buffers>
 class XlaNormKernel : public tensorflow::XlaOpKernel {
  public:
@@ -83,17 +118,27 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
                                      : shapes.statistics;
     };
 
-    std::vector<xla::XlaOp> inputs;
-    std::vector<xla::Shape> input_shapes, output_shapes;
+    constexpr bool kIsGradient = !std::is_same_v<Buffers, ForwardBuffers>;
+    problem.has_dstatistics = kIsGradient;
+    std::vector<Given> given;
     for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
       if (!Has(problem, problem.centred, operand.with)) continue;
-      const int index = static_cast<int>(inputs.size());
+      const int index = static_cast<int>(given.size());
       TensorShape shape;
       TF_RETURN_IF_ERROR(
           StaticShape(operand.name, context->InputXlaShape(index), &shape));
       TF_RETURN_IF_ERROR(CheckShape(operand.name, shape, shape_of(operand.part)));
-      inputs.push_back(context->Input(index));
-      input_shapes.push_back(RowMajor(XlaTypeOf(problem, operand.part), shape));
+      given.push_back({operand.with, context->Input(index),
+                       RowMajor(XlaTypeOf(problem, operand.part), shape)});
+    }
+    if (kIsGradient) LeaveOutZeros(given, &problem);
+
+    std::vector<xla::XlaOp> inputs;
+    std::vector<xla::Shape> input_shapes, output_shapes;
+    for (const Given& operand : given) {
+      if (!Has(problem, problem.centred, operand.with)) continue;
+      inputs.push_back(operand.value);
+      input_shapes.push_back(operand.shape);
     }
     for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
       if (!Has(problem, problem.centred, operand.with)) continue;

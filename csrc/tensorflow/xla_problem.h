@@ -29,6 +29,7 @@ void VisitFields(Problem& problem, Visitor&& visit) {
   visit("has_beta", problem.has_beta);
   visit("has_residual", problem.has_residual);
   visit("has_ddgamma", problem.has_ddgamma);
+  visit("has_dstatistics", problem.has_dstatistics);
   visit("zero_centered", problem.zero_centered);
   visit("per_sample", problem.per_sample);
   visit("per_position", problem.per_position);
