@@ -9,9 +9,11 @@
 #include <mutex>
 #include <shared_mutex>
 #include <sstream>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "cuda/plan/view.h"
 
@@ -312,7 +314,8 @@ std::string KeyOf(const PlanRequest& request) {
   const auto add = [&](const char* name, const auto& field) {
     text += (text.empty() ? "" : "\t") + std::string(name) + "=" + ToText(field);
   };
-  ForEachField(Normalized(request), add);
+  const PlanRequest normalized = Normalized(request);
+  ForEachField(normalized, add);
   return text;
 }
 
