@@ -62,7 +62,9 @@ void ForEachField(Request& request, Visit&& visit) {
 
 // Different requests of which kernels and plans cannot tell the difference are one.
 PlanRequest Normalized(PlanRequest request) {
-  request.problem = Simplified(request.problem);
+  NormProblem& problem = request.problem;
+  problem = Simplified(problem);
+  if (!problem.has_mask) problem.mask_n = problem.mask_q = 1;
   request.params = request.params && request.backward;
   request.device.max_cluster = std::min(request.device.max_cluster, kTileCluster);
   return request;
