@@ -80,7 +80,7 @@ def of_model(path: Path, batch: int, *, fuse: bool = False) -> list[Problem]:
 
     _library.load_op_library()
     model = keras.models.load_model(path, compile=False)
-    convert(model, fuse=fuse, compare=False)
+    convert(model, fuse=fuse, compare=False, verbose=False)
     if not getattr(model, "inputs", None):
         raise ValueError(f"{path} must be a model that knows the shapes of its inputs")
     specs = [
