@@ -468,6 +468,18 @@ def test_norms_of_a_model(model, tune, file, capsys):
     assert len(machine.cases) == 6
 
 
+def test_norms_with_a_residual_or_a_condition(tmp_path):
+    image, condition = keras.Input((4, 4, 16)), keras.Input((3,))
+    x = fusednorm.AdaptiveGroupNormalization(8)([image, condition])
+    _, total = fusednorm.RMSNormalization()(x, residual=image)
+    path = tmp_path / "model.keras"
+    keras.Model([image, condition], total).save(path)
+    adaptive, rms = (each.arguments for each in problems.of_model(path, 2))
+    assert (adaptive["per_sample"], rms["per_sample"]) == (True, False)
+    assert (adaptive["residual"], rms["residual"]) == (False, True)
+    assert (rms["op"], rms["has_gamma"], rms["has_beta"]) == ("rms_norm", True, False)
+
+
 def test_models_that_do_not_say_their_sizes(tmp_path):
     inputs = keras.Input((None, 8))
     path = tmp_path / "model.keras"
