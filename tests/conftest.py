@@ -6,6 +6,8 @@ import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Read when TensorFlow is imported.
+# No table of tuned plans of this machine's user.
+os.environ["FUSEDNORM_TUNED"] = ""
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np

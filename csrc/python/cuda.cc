@@ -297,6 +297,12 @@ py::list DeviceDicts() {
   return devices;
 }
 
+py::dict FirstDeviceDict() {
+  cuda::Device device;
+  ThrowIfError(FirstDevice(&device));
+  return ToDict(device);
+}
+
 // A summary for people.
 py::list CudaDevices() {
   py::list devices;
@@ -354,6 +360,10 @@ void DefineCuda(py::module_& m) {
   py::module_ cuda = m.def_submodule("cuda", "The norm kernels on CUDA devices.");
   cuda.def("devices", &DeviceDicts,
            "All properties of the CUDA devices, as plan takes them for a device.");
+  cuda.def(
+      "first_device", &FirstDeviceDict,
+      "The properties of the first device as launches see them: max_cluster is what "
+      "runs there. RuntimeError where there is no device.");
   DefineTensor(cuda);
 
   cuda.def(

@@ -93,6 +93,15 @@ Status Enqueue(const NormProblem& problem, const SecondOrderBuffers& buffers,
 
 std::vector<cuda::Device> Devices() { return cuda::ListDevices(); }
 
+Status FirstDevice(cuda::Device* device) {
+  ScopedDevice current;
+  FUSEDNORM_RETURN_IF_ERROR(current.Enter(0));
+  const cuda::Device* found = nullptr;
+  FUSEDNORM_RETURN_IF_ERROR(cuda::CurrentDevice(&found));
+  *device = *found;
+  return Status();
+}
+
 }  // namespace fusednorm
 
 #else
@@ -129,6 +138,7 @@ Status Enqueue(const NormProblem&, const SecondOrderBuffers&, cuda::Stream) {
   return NoCuda();
 }
 std::vector<cuda::Device> Devices() { return {}; }
+Status FirstDevice(cuda::Device*) { return NoCuda(); }
 
 }  // namespace fusednorm
 

@@ -36,5 +36,7 @@ Status Enqueue(const NormProblem& problem, const SecondOrderBuffers& buffers,
 
 // Empty where there is no device or no driver.
 std::vector<cuda::Device> Devices();
+// The first of them, with the largest cluster that runs there: as its launches see it.
+Status FirstDevice(cuda::Device* device);
 
 }  // namespace fusednorm

@@ -4,11 +4,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "cuda/device/devices.h"
+#include "cuda/plan/tuned.h"
 #include "python/devices.h"
 #include "python/module.h"
 #include "python/spec.h"
@@ -73,6 +75,7 @@ py::dict ToDict(const cuda::Plan& plan) {
       plan.geometry);
   py::dict fields;
   fields["scheme"] = cuda::Name(plan.geometry);
+  fields["description"] = cuda::Describe(plan);
   fields["geometry"] = geometry;
   fields["launches"] = launches;
   fields["repeats"] = plan.repeats;
@@ -88,26 +91,90 @@ py::dict ToDict(const cuda::Plan& plan) {
   return fields;
 }
 
-// All plans of a pass, best first.
-std::vector<cuda::Plan> Candidates(const Spec& spec, const Operands& operands,
-                                   const DeviceArgument& device,
-                                   const std::string& direction, bool aligned,
-                                   bool params) {
+// A pass of a problem on a device.
+struct Pass {
+  cuda::PlanRequest request;
+  bool second_order = false;
+};
+
+Pass ToPass(const Spec& spec, const Operands& operands, const DeviceArgument& device,
+            const std::string& direction, bool aligned, bool params) {
   const NormProblem problem = Resolve(spec, operands).problem;
-  if (direction == "forward") {
-    return cuda::ForwardCandidates(problem, ToDevice(device), aligned);
-  }
+  Pass pass;
+  pass.request = {problem, ToDevice(device), direction == "backward", aligned, params};
   if (direction == "backward") {
-    params = params && (problem.has_gamma || problem.has_beta);
-    return cuda::BackwardCandidates(problem, ToDevice(device), aligned, params);
-  }
-  if (direction == "second_order") {
+    pass.request.params = params && (problem.has_gamma || problem.has_beta);
+  } else if (direction == "second_order") {
     ThrowIfError(CheckSecondOrder(problem));
-    return {cuda::PlanSecondOrder(problem, ToDevice(device), aligned,
-                                  params && problem.has_gamma)};
+    pass.second_order = true;
+    pass.request.params = params && problem.has_gamma;
+  } else if (direction != "forward") {
+    throw py::value_error("direction must be forward, backward or second_order, got " +
+                          direction);
   }
-  throw py::value_error("direction must be forward, backward or second_order, got " +
-                        direction);
+  return pass;
+}
+
+// All plans of a pass, best first.
+std::vector<cuda::Plan> Candidates(const Pass& pass) {
+  const auto& [problem, device, backward, aligned, params] = pass.request;
+  if (!pass.second_order) return cuda::Candidates(pass.request);
+  return {cuda::PlanSecondOrder(problem, device, aligned, params)};
+}
+
+// The plan that runs.
+cuda::Plan Chosen(const Pass& pass) {
+  const auto& [problem, device, backward, aligned, params] = pass.request;
+  if (pass.second_order) return Candidates(pass).front();
+  return backward ? cuda::ChooseBackward(problem, device, aligned, params)
+                  : cuda::ChooseForward(problem, device, aligned);
+}
+
+py::object Tuned(const Pass& pass) {
+  if (pass.second_order) return py::none();
+  const std::optional<cuda::TunedEntry> entry = cuda::FindTuned(pass.request);
+  if (!entry) return py::none();
+  py::dict fields;
+  fields["plan"] = entry->plan;
+  fields["stale"] = entry->stale;
+  fields["seconds"] = 1e-9 * static_cast<double>(entry->nanoseconds);
+  fields["rule_seconds"] = 1e-9 * static_cast<double>(entry->rule_nanoseconds);
+  fields["measured"] = entry->measured;
+  return fields;
+}
+
+std::string TunedKey(const Pass& pass) {
+  if (pass.second_order) {
+    throw py::value_error("direction must be forward or backward, got second_order");
+  }
+  return cuda::KeyOf(pass.request);
+}
+
+py::dict TunedTable() {
+  const cuda::TunedTable table = cuda::TunedTableInUse();
+  py::dict fields;
+  fields["path"] = table.path.empty() ? py::none() : py::object(py::str(table.path));
+  fields["entries"] = table.entries;
+  fields["error"] = table.error.empty() ? py::none() : py::object(py::str(table.error));
+  return fields;
+}
+
+void DefineTuned(py::module_& m) {
+  m.def("tuned_table", &TunedTable,
+        "The table of tuned plans in use, as a dict: path (None: switched off), "
+        "entries, and error, which says why a file is not used.");
+  m.def(
+      "set_tuned_table",
+      [](const std::string& path, const std::string& text) {
+        ThrowIfError(cuda::SetTunedTable(path, text));
+      },
+      py::arg("path"), py::arg("text"),
+      "Replaces the table of tuned plans in this module of this process. ValueError "
+      "names path and line of what is wrong with the text; no plan is tuned then.");
+  m.def(
+      "reload_tuned_table", [] { ThrowIfError(cuda::ReloadTunedTable()); },
+      "Reads the table of tuned plans from its file again. ValueError as in "
+      "set_tuned_table.");
 }
 
 constexpr char kArguments[] = R"doc(
@@ -124,7 +191,7 @@ Args:
         of gamma.
 )doc";
 
-// A function of a problem, a device and a pass; `answer` makes its result of the plans.
+// A function of a problem, a device and a pass, of which `answer` makes its result.
 template <class Answer>
 void DefinePlanning(py::module_& m, const char* name, const std::string& doc,
                     Answer answer) {
@@ -144,9 +211,9 @@ void DefinePlanning(py::module_& m, const char* name, const std::string& doc,
         Operands operands{shape, data, std::nullopt, std::nullopt, residual, has_mask};
         if (has_gamma) operands.gamma = param;
         if (has_beta) operands.beta = param;
-        return answer(Candidates({op, axes, groups, epsilon, activation, zero_centered,
-                                  per_sample, per_position},
-                                 operands, device, direction, aligned, params));
+        return answer(ToPass({op, axes, groups, epsilon, activation, zero_centered,
+                              per_sample, per_position},
+                             operands, device, direction, aligned, params));
       },
       py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",
@@ -166,9 +233,10 @@ void DefinePlan(py::module_& m) {
                      R"doc(
 Returns:
     A dict (cuda/plan/plan.h): the scheme and its geometry, the launches, bytes of
-    workspace and of the tensors.
+    workspace and of the tensors, and a description that no other candidate has. It is
+    the plan that the table of tuned plans names, else the first of candidates().
 )doc",
-                 [](const std::vector<cuda::Plan>& plans) { return ToDict(plans[0]); });
+                 [](const Pass& pass) { return ToDict(Chosen(pass)); });
   DefinePlanning(
       m, "candidates",
       std::string("All ways in which the CUDA kernels can run a problem.\n") +
@@ -176,11 +244,28 @@ Returns:
 Returns:
     A list of dicts as plan() returns them, best first.
 )doc",
-      [](const std::vector<cuda::Plan>& plans) {
+      [](const Pass& pass) {
         py::list all;
-        for (const cuda::Plan& plan : plans) all.append(ToDict(plan));
+        for (const cuda::Plan& plan : Candidates(pass)) all.append(ToDict(plan));
         return all;
       });
+  DefinePlanning(m, "tuned",
+                 std::string("What the table of tuned plans says of a problem.\n") +
+                     kArguments + R"doc(
+Returns:
+    None, or a dict: the description of the plan, whether it is stale, that is no
+    candidate any more and not used, seconds and rule_seconds, which it and the first
+    candidate took, and with what that was measured.
+)doc",
+                 &Tuned);
+  DefinePlanning(m, "tuned_key",
+                 std::string("How a line of the table of tuned plans begins.\n") +
+                     kArguments + R"doc(
+Returns:
+    The fields of a problem, up to that of its plan (docs/tuning.md).
+)doc",
+                 &TunedKey);
+  DefineTuned(m);
 
   m.def("known_devices", &KnownDevices,
         "Properties of well-known GPUs, at hand or not, by name: what plan knows of "

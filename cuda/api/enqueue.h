@@ -11,22 +11,41 @@
 #include "core/status.h"
 #include "cuda/api/norm.h"
 #include "cuda/plan/plan.h"
+#include "cuda/plan/tuned.h"
 
 namespace fusednorm {
 namespace cuda {
 
+inline bool HasParams(const BackwardBuffers& buffers) {
+  return buffers.dgamma != nullptr || buffers.dbeta != nullptr;
+}
+
+// The plan that runs.
 inline Plan MakePlan(const NormProblem& problem, const ForwardBuffers& buffers,
                      const Device& device) {
-  return PlanForward(problem, device, Aligned(buffers));
+  return ChooseForward(problem, device, Aligned(buffers));
 }
 inline Plan MakePlan(const NormProblem& problem, const BackwardBuffers& buffers,
                      const Device& device) {
-  const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
-  return PlanBackward(problem, device, Aligned(buffers), params);
+  return ChooseBackward(problem, device, Aligned(buffers), HasParams(buffers));
 }
 inline Plan MakePlan(const NormProblem& problem, const SecondOrderBuffers& buffers,
                      const Device& device) {
   return PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
+}
+
+// The plan that would run if no table named another one.
+inline Plan MakeUntunedPlan(const NormProblem& problem, const ForwardBuffers& buffers,
+                            const Device& device) {
+  return PlanForward(problem, device, Aligned(buffers));
+}
+inline Plan MakeUntunedPlan(const NormProblem& problem, const BackwardBuffers& buffers,
+                            const Device& device) {
+  return PlanBackward(problem, device, Aligned(buffers), HasParams(buffers));
+}
+inline Plan MakeUntunedPlan(const NormProblem& problem,
+                            const SecondOrderBuffers& buffers, const Device& device) {
+  return MakePlan(problem, buffers, device);
 }
 
 // Buffers that are all there and lie at an address which kernels never see.
@@ -45,8 +64,9 @@ Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
 }
 
 // Enough workspace for Enqueue on any of `devices`, from ListDevices: for each number
-// of blocks of a cluster that CurrentDevice may find there, and for buffers at any
-// address.
+// of blocks of a cluster that CurrentDevice may find there, for buffers at any address,
+// and with the table of tuned plans or without one: a compiled program may run in
+// another process.
 template <class Buffers>
 int64_t MostWorkspaceBytes(const NormProblem& problem,
                            const std::vector<Device>& devices) {
@@ -57,7 +77,8 @@ int64_t MostWorkspaceBytes(const NormProblem& problem,
       device.max_cluster = cluster;
       for (const uintptr_t address : {kAligned, kAligned + 1}) {
         const auto buffers = BuffersAt<Buffers>(problem, address);
-        bytes = std::max(bytes, MakePlan(problem, buffers, device).workspace_bytes);
+        bytes = std::max({bytes, MakePlan(problem, buffers, device).workspace_bytes,
+                          MakeUntunedPlan(problem, buffers, device).workspace_bytes});
       }
     }
   }
@@ -79,16 +100,23 @@ inline Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
 
 // Runs the problem on the current device, to which the stream and the buffers belong.
 // `allocate(bytes, &data)` returns a Status and memory, 256-byte aligned, that stays
-// until the stream is past the kernels. It is called once or not at all.
+// until the stream is past the kernels. It is called at most twice, the second time
+// where it had no room for what a tuned plan needs: so it is under XLA where a program
+// was compiled before the table was there.
 template <class Buffers, class Allocate>
 Status Enqueue(const NormProblem& problem, const Buffers& buffers, Allocate&& allocate,
                Stream stream) {
   const Device* device = nullptr;
   FUSEDNORM_RETURN_IF_ERROR(CurrentDevice(&device));
-  const Plan plan = MakePlan(problem, buffers, *device);
+  Plan plan = MakePlan(problem, buffers, *device);
   void* workspace = nullptr;
-  if (plan.workspace_bytes > 0) {
-    FUSEDNORM_RETURN_IF_ERROR(allocate(plan.workspace_bytes, &workspace));
+  const auto find_workspace = [&] {
+    return plan.workspace_bytes > 0 ? allocate(plan.workspace_bytes, &workspace)
+                                    : Status();
+  };
+  if (!find_workspace().ok()) {
+    plan = MakeUntunedPlan(problem, buffers, *device);
+    FUSEDNORM_RETURN_IF_ERROR(find_workspace());
   }
   return Run(problem, buffers, plan, workspace, stream);
 }

@@ -37,8 +37,8 @@ class FUSEDNORM_EXPORT ScopedDevice {
 };
 
 // Enqueues y (and sum, mean, rstd) from x on the stream, which belongs to the current
-// device. Buffers and workspace are device memory; the plan is PlanForward's for this
-// problem, this device and these buffers. A status other than ok names the plan.
+// device. Buffers and workspace are device memory; the plan is one of ForwardCandidates
+// for this problem, this device and these buffers. A status other than ok names it.
 FUSEDNORM_EXPORT Status Forward(const NormProblem& problem,
                                 const ForwardBuffers& buffers, const Plan& plan,
                                 void* workspace, Stream stream);

@@ -123,6 +123,53 @@ def candidates(
     aligned: bool = True,
     params: bool = True,
 ) -> list[dict[str, Any]]: ...
+def tuned(
+    op: _Op,
+    shape: Sequence[int],
+    dtype: _DType,
+    *,
+    axes: Sequence[int],
+    groups: int = 0,
+    epsilon: float = 1e-3,
+    activation: _Activation = "none",
+    zero_centered: bool = False,
+    per_sample: bool = False,
+    per_position: bool = False,
+    has_gamma: bool = False,
+    has_beta: bool = False,
+    has_mask: bool = False,
+    residual: bool = False,
+    param_dtype: _DType | Literal["auto"] = "auto",
+    device: str | dict[str, Any],
+    direction: Literal["forward", "backward", "second_order"] = "forward",
+    aligned: bool = True,
+    params: bool = True,
+) -> dict[str, Any] | None: ...
+def tuned_key(
+    op: _Op,
+    shape: Sequence[int],
+    dtype: _DType,
+    *,
+    axes: Sequence[int],
+    groups: int = 0,
+    epsilon: float = 1e-3,
+    activation: _Activation = "none",
+    zero_centered: bool = False,
+    per_sample: bool = False,
+    per_position: bool = False,
+    has_gamma: bool = False,
+    has_beta: bool = False,
+    has_mask: bool = False,
+    residual: bool = False,
+    param_dtype: _DType | Literal["auto"] = "auto",
+    device: str | dict[str, Any],
+    direction: Literal["forward", "backward", "second_order"] = "forward",
+    aligned: bool = True,
+    params: bool = True,
+) -> str: ...
+def tuned_table() -> dict[str, Any]: ...
+def set_tuned_table(path: str, text: str) -> None: ...
+def reload_tuned_table() -> None: ...
 def known_devices() -> dict[str, dict[str, Any]]: ...
 def cuda_devices() -> list[dict[str, Any]]: ...
 
@@ -149,6 +196,8 @@ class cuda:  # noqa: N801
 
     @staticmethod
     def devices() -> list[dict[str, Any]]: ...
+    @staticmethod
+    def first_device() -> dict[str, Any]: ...
     @staticmethod
     def forward(
         op: _Op,

@@ -1,4 +1,4 @@
-"""The command line: `fusednorm info`, `explain`, `doctor` and `bench`."""
+"""The command line: `fusednorm info`, `explain`, `doctor`, `bench` and `tune`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,51 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_doctor(commands)
     bench.add_parser(commands)
+    _add_tune(commands)
     return parser
+
+
+def _add_norm(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Adds the options of a norm, which are the arguments of `explain.problem`."""
+    parser.add_argument("--op", required=required, choices=explain.OPS)
+    parser.add_argument(
+        "--shape", required=required, type=_integers, help="of x: 2,64,64,320"
+    )
+    parser.add_argument("--dtype", default="bfloat16", choices=explain.DTYPES)
+    parser.add_argument(
+        "--axis",
+        dest="axes",
+        default=[-1],
+        type=_integers,
+        help="default: -1; several, for layer_norm and rms_norm, as --axis=-2,-1",
+    )
+    parser.add_argument("--groups", type=_integer, help="of group_norm")
+    parser.add_argument("--activation", default="none")
+    parser.add_argument("--residual", action="store_true")
+    parser.add_argument(
+        "--mask", action="store_true", help="statistics of some positions only"
+    )
+    parser.add_argument(
+        "--parameters-of",
+        default="all",
+        choices=explain.PARAMETERS_OF,
+        help="gamma and beta for all samples, for each, or for each position",
+    )
+    parser.add_argument("--zero-centered", action="store_true")
+    parser.add_argument("--no-gamma", dest="gamma", action="store_false")
+    parser.add_argument("--no-beta", dest="beta", action="store_false")
+    parser.add_argument(
+        "--param-dtype",
+        default="auto",
+        choices=("auto", *explain.DTYPES),
+        help="of gamma and beta; auto: float32, with float64 data float64",
+    )
+    parser.add_argument(
+        "--misaligned",
+        dest="aligned",
+        action="store_false",
+        help="the tensors do not start at multiples of 16 bytes",
+    )
 
 
 def _add_explain(commands: argparse._SubParsersAction) -> None:
@@ -63,45 +107,7 @@ def _add_explain(commands: argparse._SubParsersAction) -> None:
         help=text,
         description=f"{text.capitalize()}: kernels, blocks, traffic. Needs no GPU.",
     )
-    plan.add_argument("--op", required=True, choices=explain.OPS)
-    plan.add_argument(
-        "--shape", required=True, type=_integers, help="of x: 2,64,64,320"
-    )
-    plan.add_argument("--dtype", default="bfloat16", choices=explain.DTYPES)
-    plan.add_argument(
-        "--axis",
-        dest="axes",
-        default=[-1],
-        type=_integers,
-        help="default: -1; several, for layer_norm and rms_norm, as --axis=-2,-1",
-    )
-    plan.add_argument("--groups", type=_integer, help="of group_norm")
-    plan.add_argument("--activation", default="none")
-    plan.add_argument("--residual", action="store_true")
-    plan.add_argument(
-        "--mask", action="store_true", help="statistics of some positions only"
-    )
-    plan.add_argument(
-        "--parameters-of",
-        default="all",
-        choices=explain.PARAMETERS_OF,
-        help="gamma and beta for all samples, for each, or for each position",
-    )
-    plan.add_argument("--zero-centered", action="store_true")
-    plan.add_argument("--no-gamma", dest="gamma", action="store_false")
-    plan.add_argument("--no-beta", dest="beta", action="store_false")
-    plan.add_argument(
-        "--param-dtype",
-        default="auto",
-        choices=("auto", *explain.DTYPES),
-        help="of gamma and beta; auto: float32, with float64 data float64",
-    )
-    plan.add_argument(
-        "--misaligned",
-        dest="aligned",
-        action="store_false",
-        help="the tensors do not start at multiples of 16 bytes",
-    )
+    _add_norm(plan, required=True)
     plan.add_argument(
         "--device",
         dest="devices",
@@ -126,6 +132,78 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
     check.add_argument(
         "--json", type=Path, metavar="PATH", help="where the report goes as JSON too"
     )
+
+
+def _add_tune(commands: argparse._SubParsersAction) -> None:
+    text = "time all plans of norms on this GPU, and use the fastest from now on"
+    tune = commands.add_parser(
+        "tune",
+        help=text,
+        description=(
+            f"{text.capitalize()}: those of the canonical shapes, of one norm (--op "
+            "and --shape), or of the norms of a saved model. Each plan's results are "
+            "compared with the first one's. Needs a GPU and PyTorch. Ctrl-C keeps what "
+            "was measured. What is written is read when the next process makes its "
+            "first plan; an empty FUSEDNORM_TUNED in the environment switches that off."
+        ),
+    )
+    _add_norm(tune, required=False)
+    tune.set_defaults(dtype=None)
+    tune.add_argument(
+        "--model", type=Path, metavar="PATH", help="a saved Keras model, for its norms"
+    )
+    tune.add_argument(
+        "--batch", type=_integer, default=8, help="of the model's inputs; default: 8"
+    )
+    tune.add_argument(
+        "--fuse", action="store_true", help="convert the model's norms with fuse=True"
+    )
+    tune.add_argument(
+        "--direction",
+        dest="directions",
+        action="append",
+        choices=("forward", "backward"),
+        help="default: both",
+    )
+    tune.add_argument(
+        "--rounds", type=_integer, default=15, help="of each plan; default: 15"
+    )
+    tune.add_argument(
+        "--least-gain",
+        type=float,
+        metavar="RATIO",
+        help="plans whose gain is less are not used; default: 1.02",
+    )
+    tune.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="the file to add to; default: that of FUSEDNORM_TUNED, or tuned.tsv in "
+        "the cache folder",
+    )
+    tune.add_argument(
+        "--dry-run", action="store_true", help="measure, and write nothing"
+    )
+    tune.add_argument(
+        "--list", action="store_true", help="print what would be timed; needs no GPU"
+    )
+    tune.add_argument("--device", help="of --list: h100, a100, ...")
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from fusednorm.tune import command
+
+    options.directions = options.directions or ["forward", "backward"]
+    if options.model is not None:
+        # TensorFlow reads it when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return command.main(options)
+    except (ValueError, OSError) as error:
+        print(f"fusednorm tune: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except (RuntimeError, ImportError) as error:
+        raise SystemExit(f"fusednorm tune: {error}") from error
 
 
 def _explain(options: argparse.Namespace) -> list[dict]:
@@ -178,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "bench":
         return _bench(options)
+    if options.command == "tune":
+        return _tune(options)
     if options.command == "doctor":
         return _doctor(options)
     if options.command == "explain":

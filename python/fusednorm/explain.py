@@ -39,7 +39,7 @@ SCHEMES = {
 }
 
 
-def collect(
+def problem(
     *,
     op: str,
     shape: Sequence[int],
@@ -55,9 +55,8 @@ def collect(
     zero_centered: bool = False,
     param_dtype: str = "auto",
     aligned: bool = True,
-    devices: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """Returns the plans as plain data, one entry a device.
+) -> dict[str, Any]:
+    """Returns the arguments that `_native.plan` and its like take of a norm.
 
     Args:
         op: One of `OPS`.
@@ -74,7 +73,6 @@ def collect(
         zero_centered: Whether gamma is stored less one.
         param_dtype: Of gamma and beta; "auto" is float32, for float64 data float64.
         aligned: Whether the tensors start at multiples of 16 bytes.
-        devices: Names of well-known GPUs; the present one, else an H100, if empty.
 
     Raises:
         ValueError: Where an argument does not fit.
@@ -88,8 +86,10 @@ def collect(
             "shape must have sizes >= 0 and at most 2^38 elements. Received: "
             f"{','.join(map(str, shape))}"
         )
-    native = importlib.import_module("fusednorm._native")
-    arguments = {
+    return {
+        "op": "group_norm" if op == "instance_norm" else op,
+        "shape": list(shape),
+        "dtype": dtype,
         "axes": list(axes),
         "groups": -1 if op == "instance_norm" else groups or 0,
         "activation": activation,
@@ -103,45 +103,55 @@ def collect(
         "param_dtype": param_dtype,
         "aligned": aligned,
     }
-    kernel_op = "group_norm" if op == "instance_norm" else op
+
+
+def collect(*, devices: Sequence[str] = (), **options: Any) -> list[dict[str, Any]]:
+    """Returns the plans as plain data, one entry a device.
+
+    Args:
+        devices: Names of well-known GPUs; the present one, else an H100, if empty.
+        **options: The norm, as `problem` takes it.
+
+    Raises:
+        ValueError: Where an argument does not fit.
+    """
+    arguments = problem(**options)
+    native = importlib.import_module("fusednorm._native")
+    names = ("op", "shape", "axes", "groups", "dtype", "activation", "residual")
+    measurable = _measured.problem(**{name: arguments[name] for name in names})
     # What the second order has no kernels for.
-    composed = activation != "none" or mask or parameters_of == "position"
+    composed = (
+        arguments["activation"] != "none"
+        or arguments["has_mask"]
+        or arguments["per_position"]
+    )
     # As fusednorm._measured has them: no rarer kinds of parameters, no mask.
     measured = (
-        *(aligned, gamma, beta or op == "rms_norm"),
-        *(parameters_of == "all", param_dtype in ("auto", "float32")),
-        *(not mask, not zero_centered),
+        *(arguments["aligned"], arguments["has_gamma"]),
+        arguments["has_beta"] or arguments["op"] == "rms_norm",
+        not (arguments["per_sample"] or arguments["per_position"]),
+        arguments["param_dtype"] in ("auto", "float32"),
+        *(not arguments["has_mask"], not arguments["zero_centered"]),
     )
 
     def explained(device: dict[str, Any], direction: str) -> dict[str, Any]:
-        plan = native.plan(
-            kernel_op,
-            list(shape),
-            dtype,
-            device=device,
-            direction=direction,
-            **arguments,
-        )
-        problem = _measured.problem(
-            op=kernel_op,
-            shape=shape,
-            axes=axes,
-            groups=arguments["groups"],
-            dtype=dtype,
-            activation=activation,
-            residual=residual,
-        )
+        where = {"device": device, "direction": direction}
+        plan = native.plan(**arguments, **where)
+        tuned = native.tuned(**arguments, **where)
         traffic = _traffic.launches(plan, device)
         dram_bytes = _traffic.dram_bytes(traffic)
         bandwidth = device["bandwidth"]
+        # Not of a plan that is another than the one that was measured.
+        is_measured = all(measured) and (tuned is None or tuned["stale"])
         return {
             **plan,
             "traffic": traffic,
             "dram_bytes": dram_bytes,
             "seconds_at_bandwidth": dram_bytes / bandwidth if bandwidth else None,
-            "measured": _measured.find(device["name"], problem, direction)
-            if all(measured)
+            "measured": _measured.find(device["name"], measurable, direction)
+            if is_measured
             else None,
+            "tuned": tuned,
         }
 
     return [
@@ -149,6 +159,7 @@ def collect(
             "device": device["name"],
             "bandwidth": device["bandwidth"],
             "multiprocessors": device["multiprocessors"],
+            "tuned_table": native.tuned_table(),
             **{
                 direction: explained(device, direction)
                 for direction in DIRECTIONS
@@ -175,12 +186,34 @@ def render(report: list[dict[str, Any]]) -> str:
     """Returns the report as text: a table for several devices."""
     text = _table(report) if len(report) > 1 else _details(report[0])
     notes = dict.fromkeys(
-        _note(plan["measured"])
+        note
         for entry in report
-        for _, plan in _plans(entry)
-        if plan["measured"]
+        for direction, plan in _plans(entry)
+        for note in (
+            *([_note(plan["measured"])] if plan["measured"] else []),
+            *_tuned_notes(entry, direction),
+        )
     )
     return "\n".join([text, *(f"\n{note}" for note in notes)])
+
+
+def _tuned_notes(entry: dict[str, Any], direction: str) -> list[str]:
+    """Returns what is to say of the table of tuned plans."""
+    table, tuned = entry["tuned_table"], entry[direction]["tuned"]
+    if table["error"]:
+        return [f"{table['error']}. No tuned plans are used."]
+    if tuned is None:
+        return []
+    if tuned["stale"]:
+        return [
+            f"{table['path']} has a plan for {direction} on {entry['device']} that "
+            f"there no longer is, and that is not used: {tuned['plan']} "
+            f"({tuned['measured']}). `fusednorm tune` measures again."
+        ]
+    return [
+        f"Tuned by {table['path']} for {direction} on {entry['device']} "
+        f"({tuned['measured']})."
+    ]
 
 
 def _note(measured: dict[str, Any]) -> str:
@@ -223,6 +256,7 @@ def _details(entry: dict[str, Any]) -> str:
             *_traffic_table(plan),
             f"  at bandwidth     {_time(plan)}",
             *_measurement(plan),
+            *_tuned(plan),
         ]
     return "\n".join(lines)
 
@@ -306,6 +340,15 @@ def _measurement(plan: dict[str, Any]) -> list[str]:
     return [f"  measured         {_share(measured)}, commit {measured['commit']}"]
 
 
+def _tuned(plan: dict[str, Any]) -> list[str]:
+    tuned = plan["tuned"]
+    if tuned is None or tuned["stale"]:
+        return []
+    times = [f"{tuned[name] * 1e6:.1f} us" for name in ("seconds", "rule_seconds")]
+    gain = tuned["rule_seconds"] / tuned["seconds"]
+    return [f"  tuned            {times[0]}, by the rule {times[1]}: {gain:.2f}x"]
+
+
 def _share(measured: dict[str, Any]) -> str:
     share = measured["share_of_copy"]
     return f"{measured['microseconds']:.1f} us, {share:.0%} of a copy's speed"
@@ -325,7 +368,7 @@ def _table(report: list[dict[str, Any]]) -> str:
                 (
                     entry["device"],
                     direction,
-                    plan["scheme"],
+                    plan["scheme"] + (" (tuned)" if _tuned(plan) else ""),
                     str(len(plan["launches"])),
                     _over_least(plan),
                     f"{times}{_time(plan)}",

@@ -45,6 +45,7 @@ def collect() -> dict[str, Any]:
             "architectures": list(build.CUDA_ARCHITECTURES),
             "devices": cuda_devices or [],
             "error": cuda_error,
+            "tuned": tuned_in_use() if native else None,
         },
         "libraries": {
             "package": str(Path(_compat.__file__).parent),
@@ -55,6 +56,17 @@ def collect() -> dict[str, Any]:
             },
         },
     }
+
+
+def tuned_in_use() -> dict[str, Any]:
+    """Returns which table of tuned plans launches of CUDA kernels obey.
+
+    Returns:
+        path of the file, None where FUSEDNORM_TUNED is empty; entries, how many
+        problems it has, 0 also where there is no such file; error, why it is not used,
+        or None.
+    """
+    return _import("fusednorm._native").tuned_table()
 
 
 def _import(name: str) -> ModuleType:
@@ -148,6 +160,7 @@ def render(report: dict[str, Any]) -> str:
             ("  device", _cuda_device(device, cuda["architectures"]))
             for device in cuda["devices"]
         ),
+        ("Tuned plans", _tuned(cuda["tuned"])),
         ("TensorFlow devices", "" if tensorflow["devices"] else "none"),
         *(
             (f"  {device['type']}", _present(device["name"], device["model"], "  "))
@@ -202,6 +215,16 @@ def _cuda(cuda: dict[str, Any]) -> str:
     if not cuda["devices"]:
         text += "; no device found"
     return _present(text, cuda["error"])
+
+
+def _tuned(table: dict[str, Any] | None) -> str:
+    if table is None:
+        return "unknown, see native module"
+    if table["error"]:
+        return f"none: {table['error']}"
+    if table["path"] is None:
+        return "switched off, FUSEDNORM_TUNED is empty"
+    return f"{table['entries'] or 'none'} in {table['path']}"
 
 
 def has_code(capability: str, architectures: list[str]) -> bool:

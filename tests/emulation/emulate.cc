@@ -12,6 +12,7 @@
 #include "cuda/api/norm.h"
 #include "cuda/instances.h"
 #include "cuda/plan/plan.h"
+#include "cuda/plan/tuned.h"
 #include "emulation/grid.h"
 
 namespace fusednorm {
@@ -25,7 +26,7 @@ struct Request {
   int32_t has_gamma, has_beta, has_residual, zero_centered, per_position, has_mask;
   int32_t pass, order;  // 0 forward, 1 backward, 2 second order
   int32_t resident;     // blocks that wait for others, at a time
-  int32_t candidate;    // which of the plans, 0 the best
+  int32_t candidate;    // which of the plans, 0 the best; -1 the one that launches take
   int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
   int64_t max_threads_per_multiprocessor;
@@ -182,9 +183,12 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   Status status;
   Plan plan;
   int candidates = 1;
-  const auto choose = [&](const std::vector<Plan>& plans) {
+  const auto choose = [&](const std::vector<Plan>& plans, auto&& launched) {
     candidates = static_cast<int>(plans.size());
-    plan = plans[static_cast<size_t>(std::min(request->candidate, candidates - 1))];
+    plan =
+        request->candidate < 0
+            ? launched()
+            : plans[static_cast<size_t>(std::min(request->candidate, candidates - 1))];
   };
   const auto run = [&](const auto& buffers, auto&& kernel) {
     // Exactly as long as the plan says.
@@ -196,13 +200,15 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
   };
   if (arrays == nullptr) {
     const bool aligned = request->offset == 0;
-    const bool beta = request->has_beta;
+    const bool params = request->has_gamma || request->has_beta;
     if (request->pass == 2) {
       plan = PlanSecondOrder(problem, device, aligned, request->has_gamma);
     } else if (request->pass == 1) {
-      choose(BackwardCandidates(problem, device, aligned, request->has_gamma || beta));
+      choose(BackwardCandidates(problem, device, aligned, params),
+             [&] { return ChooseBackward(problem, device, aligned, params); });
     } else {
-      choose(ForwardCandidates(problem, device, aligned));
+      choose(ForwardCandidates(problem, device, aligned),
+             [&] { return ChooseForward(problem, device, aligned); });
     }
   } else if (request->pass == 2) {
     const Buffers data(arrays, 14, request->offset);
@@ -240,8 +246,8 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.dx = data[10];
     buffers.dgamma = data[11];
     buffers.dbeta = data[12];
-    const bool params = buffers.dgamma != nullptr || buffers.dbeta != nullptr;
-    choose(BackwardCandidates(problem, device, Aligned(buffers), params));
+    choose(BackwardCandidates(problem, device, Aligned(buffers), HasParams(buffers)),
+           [&] { return MakePlan(problem, buffers, device); });
     run(buffers, Backward);
   } else {
     const Buffers data(arrays, 9, request->offset);
@@ -255,7 +261,8 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.sum = data[6];
     buffers.mean = data[7];
     buffers.rstd = data[8];
-    choose(ForwardCandidates(problem, device, Aligned(buffers)));
+    choose(ForwardCandidates(problem, device, Aligned(buffers)),
+           [&] { return MakePlan(problem, buffers, device); });
     run(buffers, Forward);
   }
   Copy(Name(plan.geometry), answer->scheme, sizeof(answer->scheme));

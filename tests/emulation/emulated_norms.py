@@ -13,6 +13,9 @@ PASSES = ["forward", "backward", "second_order"]  # as in emulate.cc
 ACTIVATIONS = list(reference.ACTIVATIONS)  # as in activation.h
 
 
+LAUNCHED = -1
+
+
 @dataclass(frozen=True)
 class Device:
     """A GPU so small that small tensors take all ways through its kernels."""
@@ -63,7 +66,8 @@ class Options:
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
     resident: int = 4  # blocks at a time, of those that wait for others
-    candidate: int = 0  # which of the plans, the best first; the last, if fewer
+    # Which of the plans, the best first; the last, if fewer; LAUNCHED, as launches do.
+    candidate: int = 0
 
 
 def wide(dtype):

@@ -1,0 +1,1 @@
+"""`fusednorm tune`: times all plans of norms on the GPU here, and keeps the fastest."""
