@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from emulated_norms import (
     CLUSTERS,
+    CRAMPED,
     LAUNCHED,
     SMALL,
     Options,
@@ -129,6 +130,17 @@ def test_workspace_is_enough_with_the_table_and_without(emulated, tuned):
     others = tuned(lines(norm, shape, SMALL, 99))
     there = others.ask("most_workspace", fields)
     assert there == plans[-1]["workspace_bytes"]
+
+
+def test_without_room_for_the_tuned_plan_the_first_one_runs(emulated, tuned, rng):
+    """A program that XLA compiled without a table may run with one."""
+    norm, shape = CASES["layer_norm"]
+    best, _ = check(emulated, norm, shape, np.float32, rng)
+    others = tuned(lines(norm, shape, SMALL, 99))
+    for candidate, runs_best in ((LAUNCHED, False), (CRAMPED, True)):
+        options = Options(candidate=candidate)
+        plans, _ = check(others, norm, shape, np.float32, rng, SMALL, options)
+        assert (plans[0] == best[0]) == runs_best
 
 
 @pytest.mark.parametrize("name", CASES)
