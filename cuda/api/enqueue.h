@@ -98,26 +98,36 @@ inline Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
   return SecondOrder(problem, buffers, plan, workspace, stream);
 }
 
+// The plan that runs, and memory for it. `allocate(bytes, &data)` returns a Status and
+// memory, 256-byte aligned. It is called at most twice: the second time for the untuned
+// plan, where it had no room for what a tuned plan needs. So it is under XLA where a
+// program was compiled before the table was there.
+template <class Buffers, class Allocate>
+Status MakePlanAndWorkspace(const NormProblem& problem, const Buffers& buffers,
+                            const Device& device, Allocate&& allocate, Plan* plan,
+                            void** workspace) {
+  const auto find_workspace = [&] {
+    *workspace = nullptr;
+    return plan->workspace_bytes > 0 ? allocate(plan->workspace_bytes, workspace)
+                                     : Status();
+  };
+  *plan = MakePlan(problem, buffers, device);
+  if (find_workspace().ok()) return Status();
+  *plan = MakeUntunedPlan(problem, buffers, device);
+  return find_workspace();
+}
+
 // Runs the problem on the current device, to which the stream and the buffers belong.
-// `allocate(bytes, &data)` returns a Status and memory, 256-byte aligned, that stays
-// until the stream is past the kernels. It is called at most twice, the second time
-// where it had no room for what a tuned plan needs: so it is under XLA where a program
-// was compiled before the table was there.
+// `allocate` as above; the memory stays until the stream is past the kernels.
 template <class Buffers, class Allocate>
 Status Enqueue(const NormProblem& problem, const Buffers& buffers, Allocate&& allocate,
                Stream stream) {
   const Device* device = nullptr;
   FUSEDNORM_RETURN_IF_ERROR(CurrentDevice(&device));
-  Plan plan = MakePlan(problem, buffers, *device);
+  Plan plan;
   void* workspace = nullptr;
-  const auto find_workspace = [&] {
-    return plan.workspace_bytes > 0 ? allocate(plan.workspace_bytes, &workspace)
-                                    : Status();
-  };
-  if (!find_workspace().ok()) {
-    plan = MakeUntunedPlan(problem, buffers, *device);
-    FUSEDNORM_RETURN_IF_ERROR(find_workspace());
-  }
+  FUSEDNORM_RETURN_IF_ERROR(
+      MakePlanAndWorkspace(problem, buffers, *device, allocate, &plan, &workspace));
   return Run(problem, buffers, plan, workspace, stream);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <variant>
 #include <vector>
@@ -26,8 +27,10 @@ struct Request {
   int32_t has_gamma, has_beta, has_residual, zero_centered, per_position, has_mask;
   int32_t pass, order;  // 0 forward, 1 backward, 2 second order
   int32_t resident;     // blocks that wait for others, at a time
-  int32_t candidate;    // which of the plans, 0 the best; -1 the one that launches take
-  int64_t offset;       // elements that data pointers are off a multiple of 16 bytes
+  // Which of the plans, 0 the best; -1: the one that launches take; -2: the same where
+  // there is only as much workspace as the best needs.
+  int32_t candidate;
+  int64_t offset;  // elements that data pointers are off a multiple of 16 bytes
   int32_t multiprocessors, max_cluster;
   int64_t max_threads_per_multiprocessor;
   int64_t shared_bytes_per_multiprocessor, shared_bytes_per_block, l2_bytes;
@@ -190,6 +193,19 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
             ? launched()
             : plans[static_cast<size_t>(std::min(request->candidate, candidates - 1))];
   };
+  const auto launched = [&](const auto& buffers) {
+    const int64_t room =
+        request->candidate == -1
+            ? std::numeric_limits<int64_t>::max()
+            : MakeUntunedPlan(problem, buffers, device).workspace_bytes;
+    const auto allocate = [&](int64_t bytes, void**) {
+      return bytes <= room ? Status() : Status::OutOfMemory("no room");
+    };
+    Plan made;
+    void* none = nullptr;
+    status = MakePlanAndWorkspace(problem, buffers, device, allocate, &made, &none);
+    return made;
+  };
   const auto run = [&](const auto& buffers, auto&& kernel) {
     // Exactly as long as the plan says.
     char* workspace = static_cast<char*>(std::malloc(plan.workspace_bytes));
@@ -247,7 +263,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.dgamma = data[11];
     buffers.dbeta = data[12];
     choose(BackwardCandidates(problem, device, Aligned(buffers), HasParams(buffers)),
-           [&] { return MakePlan(problem, buffers, device); });
+           [&] { return launched(buffers); });
     run(buffers, Backward);
   } else {
     const Buffers data(arrays, 9, request->offset);
@@ -262,7 +278,7 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
     buffers.mean = data[7];
     buffers.rstd = data[8];
     choose(ForwardCandidates(problem, device, Aligned(buffers)),
-           [&] { return MakePlan(problem, buffers, device); });
+           [&] { return launched(buffers); });
     run(buffers, Forward);
   }
   Copy(Name(plan.geometry), answer->scheme, sizeof(answer->scheme));

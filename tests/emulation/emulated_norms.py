@@ -13,7 +13,9 @@ PASSES = ["forward", "backward", "second_order"]  # as in emulate.cc
 ACTIVATIONS = list(reference.ACTIVATIONS)  # as in activation.h
 
 
-LAUNCHED = -1
+# Values of `candidate`: the plan that launches take, and the one that they take where
+# there is no more workspace than the best plan needs.
+LAUNCHED, CRAMPED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Options:
     offset: int = 0  # elements from the next multiple of 16 bytes
     order: int = 0  # of threads
     resident: int = 4  # blocks at a time, of those that wait for others
-    # Which of the plans, the best first; the last, if fewer; LAUNCHED, as launches do.
+    # Which of the plans, the best first; the last, if fewer; or LAUNCHED, or CRAMPED.
     candidate: int = 0
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from emulated_norms import (
     CLUSTERS,
+    CRAMPED,
     LAUNCHED,
     SMALL,
+    T4,
     Options,
     backward,
     check,
@@ -119,16 +121,38 @@ def test_a_broken_table_changes_nothing(emulated, tuned, rng):
     assert plans == by_rule
 
 
-def test_workspace_is_enough_with_the_table_and_without(emulated, tuned):
+@pytest.mark.parametrize(
+    ("shape", "device", "direction", "number", "tuned_needs_more"),
+    [
+        ((6, 96), SMALL, "forward", 99, True),
+        ((8192, 768), T4, "backward", 3, False),
+    ],
+)
+def test_workspace_is_enough_with_the_table_and_without(
+    shape, device, direction, number, tuned_needs_more, emulated, tuned
+):
     """A program that XLA compiled with a table may run where there is none."""
+    norm = Norm("layer_norm", (-1,))
+    fields = request(norm, shape, np.dtype(np.float32), device, Options(), direction)
+    plans = _native.candidates(**arguments(norm, shape, device, direction))
+    best, named = (
+        plans[i]["workspace_bytes"] for i in (0, min(number, len(plans) - 1))
+    )
+    assert (named > best) == tuned_needs_more
+    assert emulated.ask("most_workspace", fields) == best
+    others = tuned(lines(norm, shape, device, number))
+    assert others.ask("most_workspace", fields) == max(best, named)
+
+
+def test_without_room_for_the_tuned_plan_the_first_one_runs(emulated, tuned, rng):
+    """A program that XLA compiled without a table may run with one."""
     norm, shape = CASES["layer_norm"]
-    fields = request(norm, shape, np.dtype(np.float32), SMALL, Options(), "forward")
-    plans = _native.candidates(**arguments(norm, shape, SMALL, "forward"))
-    assert plans[0]["workspace_bytes"] == 0 < plans[-1]["workspace_bytes"]
-    assert emulated.ask("most_workspace", fields) == 0
+    best, _ = check(emulated, norm, shape, np.float32, rng)
     others = tuned(lines(norm, shape, SMALL, 99))
-    there = others.ask("most_workspace", fields)
-    assert there == plans[-1]["workspace_bytes"]
+    for candidate, runs_best in ((LAUNCHED, False), (CRAMPED, True)):
+        options = Options(candidate=candidate)
+        plans, _ = check(others, norm, shape, np.float32, rng, SMALL, options)
+        assert (plans[0] == best[0]) == runs_best
 
 
 @pytest.mark.parametrize("name", CASES)
