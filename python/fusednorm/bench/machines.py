@@ -14,6 +14,7 @@ import numpy as np
 
 from fusednorm import _native
 from fusednorm.bench import cuda_graphs, environment, memory, timing, yardstick
+from fusednorm.info import tuned_in_use
 
 # Each way: so that none of it stays in a cache.
 COPY_CACHES = 4
@@ -162,6 +163,7 @@ class Gpu:
             "cuda_runtime": getattr(self._torch, "version", None)
             and self._torch.version.cuda,
             "nvcc": nvcc.splitlines()[-1] if nvcc else None,
+            "tuned": tuned_in_use(),
         }
 
     def synchronize(self) -> None:

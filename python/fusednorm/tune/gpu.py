@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fusednorm import _native
-from fusednorm.bench import timing
+from fusednorm.bench import cuda_graphs, timing
 from fusednorm.tune import table
 from fusednorm.tune.run import Case, Measured, difference
 
@@ -99,10 +98,9 @@ def _times(
     """
     import torch
 
-    graphs = importlib.import_module("fusednorm.bench.cuda_graphs")
     estimate = 3e-6 + moved / 2e12
     tasks = [
-        graphs.GraphTask(number, call, sets, estimate, moved)
+        cuda_graphs.GraphTask(number, call, sets, estimate, moved)
         for number, call in enumerate(calls)
     ]
     times = timing.measure(
