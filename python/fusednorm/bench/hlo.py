@@ -28,10 +28,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusednorm.bench.models import FUSED, KERAS, OURS, TOLERANCES, training_step
+from fusednorm.bench.networks import NETWORKS, Norms
+
 # As the custom calls are named in csrc/core/signature.h.
 TARGETS = ("fusednorm_forward", "fusednorm_backward", "fusednorm_second_order")
-KERAS, OURS, FUSED = NORMS = ("keras", "fusednorm", "fused")
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+KINDS = (KERAS, OURS, FUSED)
+POLICIES = tuple(TOLERANCES)
 # Large enough that no axis that matters has size 1.
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18-gn": {"image": 32},
@@ -182,7 +185,7 @@ def parse(serialized: bytes, free: set[str] = _FREE) -> Hlo:
     )
 
 
-def training_step(
+def compiled_step(
     model: str, policy: str, norms: str, *, gpu: bool = False
 ) -> tuple[Callable[[Any], Any], Any]:
     """Returns a step of gradient descent, compiled by XLA, and what to call it with.
@@ -197,7 +200,6 @@ def training_step(
     import tensorflow as tf
 
     import fusednorm
-    from fusednorm.bench.networks import NETWORKS, Norms
 
     size = dict(NETWORKS[model].gpu) if gpu else SMALL[model] | {"batch": BATCH}
     batch = size.pop("batch")
@@ -210,19 +212,8 @@ def training_step(
             fusednorm.convert(network, fuse=fuse, compare=False, verbose=False)
     finally:
         keras.config.set_dtype_policy(before)
-    variables = [each.value for each in network.trainable_variables]
-
-    def step(x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            y = tf.cast(network(x, training=True), tf.float32)
-            loss = tf.reduce_mean(tf.square(y - 0.5))
-        gradients = tape.gradient(loss, variables)
-        for variable, gradient in zip(variables, gradients, strict=True):
-            variable.assign_sub(1e-3 * gradient)
-        return loss
-
     x = tf.zeros([batch, *network.input_shape[1:]])
-    return tf.function(step, jit_compile=True, autograph=False), x
+    return training_step(network, xla=True), x
 
 
 def table(
@@ -237,8 +228,8 @@ def table(
     yield "|" + "---|" * len(_COLUMNS)
     for model in models:
         for policy in policies:
-            for norms in NORMS:
-                step, x = training_step(model, policy, norms, gpu=gpu)
+            for norms in KINDS:
+                step, x = compiled_step(model, policy, norms, gpu=gpu)
                 given = read(step, x, optimized=False).beside_the_calls()
                 cells = [model, policy, norms, _text(given, CASTS)]
                 if gpu or policy == "float32":
