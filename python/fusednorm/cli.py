@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fusednorm import __version__, doctor, explain, info
@@ -197,26 +198,15 @@ def _tune(options: argparse.Namespace) -> int:
     if options.model is not None:
         # TensorFlow reads it when it is imported.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+    with _exit_codes("tune"):
         return command.main(options)
-    except (ValueError, OSError) as error:
-        print(f"fusednorm tune: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except (RuntimeError, ImportError) as error:
-        raise SystemExit(f"fusednorm tune: {error}") from error
 
 
 def _explain(options: argparse.Namespace) -> list[dict]:
     arguments = dict(vars(options))
     del arguments["command"], arguments["json"]
-    try:
+    with _exit_codes("explain"):
         return explain.collect(**arguments)
-    except ValueError as error:
-        # As argparse ends on what it finds wrong itself.
-        print(f"fusednorm explain: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except ImportError as error:
-        raise SystemExit(f"fusednorm explain: {error}") from error
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -235,13 +225,20 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    try:
+    with _exit_codes("bench"):
         return bench.main(options)
+
+
+@contextlib.contextmanager
+def _exit_codes(command: str) -> Iterator[None]:
+    """Ends a command as argparse does on what it finds wrong itself."""
+    try:
+        yield
     except (ValueError, OSError) as error:
-        print(f"fusednorm bench: error: {error}", file=sys.stderr)
+        print(f"fusednorm {command}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except (RuntimeError, ImportError) as error:
-        raise SystemExit(f"fusednorm bench: {error}") from error
+        raise SystemExit(f"fusednorm {command}: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
