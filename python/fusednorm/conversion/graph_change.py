@@ -53,24 +53,21 @@ class GraphChange(Change):
 
     def unfold(self, norm: Place) -> None:
         """Makes an Add layer of the sum in a norm."""
-        layer, model = norm.layer, only_graph(norm)
-        if not isinstance(layer, Normalization) or not residuals.has_residual(layer):
-            return
-        if model is None or LEGACY or not internals.is_called_once(layer):
+        layer, model = norm.layer, _only_call(norm)
+        if model is None or not residuals.has_residual(layer):
             return
         add = keras.layers.Add(name=f"{layer.name}_sum", dtype=layer.dtype_policy)
         wired = internals.Rewiring(model)
         now = f"without residual, after Add {add.name!r}"
         row = Row(norm.path, class_name(type(layer)), now, kind="sum")
         with self._in_order(model, norm, "sum"):
-            self._rewire(wired, wired.unfold, norm, add, row)
+            step = functools.partial(wired.unfold, layer, add)
+            self._rewire_sum(wired, step, layer, add, row)
 
     def unmodulate(self, norm: Place) -> None:
         """Makes layers of the scale and the offset that a norm is called with."""
-        layer, model = norm.layer, only_graph(norm)
-        if not isinstance(layer, Normalization) or not modulations.is_modulated(layer):
-            return
-        if model is None or LEGACY or not internals.is_called_once(layer):
+        layer, model = norm.layer, _only_call(norm)
+        if model is None or not modulations.is_modulated(layer):
             return
         if layer.activation is not None:
             return
@@ -86,7 +83,7 @@ class GraphChange(Change):
         names = ", ".join(f"{type(each).__name__} {each.name!r}" for each in new)
         now = f"without gamma and beta, before {names}"
         with self._in_order(model, norm, "modulation"):
-            self._rewire_if_same(
+            self._rewire(
                 wired,
                 lambda: wired.give_back(layer, gamma, beta, new),
                 apart,
@@ -145,7 +142,8 @@ class GraphChange(Change):
         self.rows = [row for row in self.rows if row.path != add.path]
         row = Row(add.path, "Add", f"the residual of {norm.path}", kind="sum")
         wired = internals.Rewiring(model)
-        self._rewire(wired, wired.fold, norm, add.layer, row)
+        step = functools.partial(wired.fold, norm.layer, add.layer)
+        self._rewire_sum(wired, step, norm.layer, add.layer, row)
 
     def _modulate(self, found: modulations.Modulation, model: Layer) -> None:
         """Has a norm take over the scale and the offset after it."""
@@ -154,7 +152,7 @@ class GraphChange(Change):
         now = f"with gamma of {names[0]!r}" + "".join(
             f" and beta of {name!r}" for name in names[1:]
         )
-        self._rewire_if_same(
+        self._rewire(
             wired,
             lambda: wired.take_over(
                 norm.layer, found.steps, found.tensors | found.options
@@ -166,34 +164,26 @@ class GraphChange(Change):
             Row(norm.path, class_name(type(norm.layer)), now, kind="modulation"),
         )
 
-    def _rewire(
+    def _rewire_sum(
         self,
         wired: internals.Rewiring,
-        step: Callable[[Layer, Layer], None],
-        norm: Place,
+        step: Callable[[], None],
+        norm: Layer,
         add: Layer,
         row: Row,
     ) -> None:
         """Changes a graph, if a norm with the residual is an Add and the norm."""
-        x = compare.layer_input(norm.layer)
 
-        def of_sum(x: Any) -> list[Any]:
+        def apart(x: Any, _: dict[str, Any]) -> list[Any]:
             total = add([x, -3 * x])
-            return [norm.layer(total), total]
+            return [norm(total), total]
 
-        apart = compare.outputs(of_sum, x, norm.layer, add)
-        joint = compare.outputs(lambda x: norm.layer(x, residual=-3 * x), x, norm.layer)
-        gap = compare.difference(joint, apart)
-        if not gap <= compare.layer_tolerance(norm.layer.compute_dtype):
-            why = f"its outputs would differ by {gap:.1e}"
-            self.rows.append(replace(row, after=None, why=why))
-            return
-        self._begin()
-        self._changed.append(wired)
-        step(norm.layer, add)
-        self.rows.append(replace(row, difference=gap))
+        def joint(x: Any, _: dict[str, Any]) -> list[Any]:
+            return norm(x, residual=-3 * x)
 
-    def _rewire_if_same(
+        self._rewire(wired, step, apart, joint, {}, [norm, add], row)
+
+    def _rewire(
         self,
         wired: internals.Rewiring,
         step: Callable[[], None],
@@ -222,7 +212,7 @@ class GraphChange(Change):
             wanted = compare.outputs(lambda x: apart(x, given), x, *layers)
             got = compare.outputs(lambda x: joint(x, given), x, *layers)
             gap = compare.difference(got, wanted)
-            why = f"its outputs would differ by {gap:.1e}"
+            why = compare.described(gap, got, wanted)
             if gap <= compare.layer_tolerance(layers[0].compute_dtype):
                 self._begin()
                 self._changed.append(wired)
@@ -233,6 +223,14 @@ class GraphChange(Change):
             self.undo(changes)
             why = first_line(error)
         self.rows.append(replace(row, after=None, why=why))
+
+
+def _only_call(place: Place) -> Layer | None:
+    """Returns the model with the only call of a norm of ours; in Keras 3."""
+    norm = place.layer
+    if LEGACY or not isinstance(norm, Normalization):
+        return None
+    return only_graph(place) if internals.is_called_once(norm) else None
 
 
 def _weighted(model: Layer) -> list[int]:

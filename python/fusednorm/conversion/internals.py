@@ -140,20 +140,28 @@ def in_float64(cls: type, config: dict[str, Any], like: Layer) -> Layer:
 
 
 def copy_with_weights(layer: Layer) -> Layer:
-    """Returns a layer like a built one, with random weights of its own."""
-    copy = object.__new__(type(layer))
+    """Returns a layer like a built one, with weights of its own, which are zero.
+
+    They are its attributes; what tracks them is the other layer's.
+    """
     own = {
         id(weight): keras.Variable(
-            "random_normal",
+            "zeros",
             shape=weight.shape,
             dtype=weight.dtype,
             autocast=getattr(weight, "_autocast", False),
         )
         for weight in layer.weights
     }
-    for name, value in vars(layer).items():
-        vars(copy)[name] = own.get(id(value), value)
-    return copy
+    attributes = {n: own.get(id(value), value) for n, value in vars(layer).items()}
+    return _with(type(layer), attributes)
+
+
+def _with(cls: type, attributes: dict[str, Any]) -> Layer:
+    """Returns a layer of these attributes, which was never initialized."""
+    layer = object.__new__(cls)
+    vars(layer).update(attributes)
+    return layer
 
 
 def after_build(layer: Layer, then: Callable[[], None]) -> None:
@@ -247,9 +255,7 @@ class Origin:
 
     def config(self, layer: Layer) -> dict[str, Any]:
         """Returns the configuration that the layer would have."""
-        as_it_was = object.__new__(self.snapshot.cls)
-        vars(as_it_was).update(self.attributes(layer))
-        return as_it_was.get_config()
+        return _with(self.snapshot.cls, self.attributes(layer)).get_config()
 
 
 @functools.cache

@@ -18,7 +18,12 @@ from typing import Any
 from fusednorm import _checks
 from fusednorm._keras import LEGACY, keras
 from fusednorm.conversion import internals
-from fusednorm.conversion.walk import Place, ids_of_output_layers, only_graph
+from fusednorm.conversion.walk import (
+    Place,
+    by_graph,
+    ids_of_output_layers,
+    only_graph,
+)
 from fusednorm.layers.base import Normalization
 
 Layer = keras.layers.Layer
@@ -121,10 +126,7 @@ def as_layers(norm: Layer) -> tuple[list[Layer], dict[str, Any]]:
 
 def found(places: list[Place]) -> list[tuple[Layer, list[Modulation]]]:
     """Returns what norms of ours can take over, by the model whose graph it is in."""
-    by_model: dict[int, tuple[Layer, list[Modulation]]] = {}
-    for modulation, model in _found(places):
-        by_model.setdefault(id(model), (model, []))[1].append(modulation)
-    return list(by_model.values())
+    return by_graph(_found(places))
 
 
 def _found(places: list[Place]) -> Iterator[tuple[Modulation, Layer]]:

@@ -56,10 +56,11 @@ def _compared_twin(layer: Layer, rule: registry.Rule) -> tuple[Layer, Any]:
         twin, shape = registry.built_twin(layer, rule)
         # The layer's own weights may not have values yet.
         copy = internals.copy_with_weights(layer)
-        for weight, own in registry.paired_weights(twin, copy, rule):
-            weight.assign(own)
         x = compare.layer_input(layer, shape)
-        theirs, ours = (compare.outputs(each, x) for each in (copy, twin))
+        with compare.other_weights(twin):
+            for weight, own in registry.paired_weights(twin, copy, rule):
+                own.assign(weight)
+            theirs, ours = (compare.outputs(each, x) for each in (copy, twin))
     gap = compare.difference(ours, theirs)
     tolerance = rule.tolerance or compare.layer_tolerance(
         layer.compute_dtype, twin.compute_dtype

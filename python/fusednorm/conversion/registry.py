@@ -143,11 +143,9 @@ def built_twin(layer: Layer, rule: Rule) -> tuple[Layer, tuple[int | None, ...]]
 def paired_weights(twin: Layer, layer: Layer, rule: Rule) -> list[tuple[Any, Any]]:
     """Returns each weight of a twin, with the layer's own that takes its place."""
     names = {id(value): name for name, value in vars(twin).items()}
-    return [
-        (weight, getattr(layer, rule.weights.get(name, name)))
-        for weight in twin.weights
-        for name in [names[id(weight)]]
-    ]
+    own = (names[id(weight)] for weight in twin.weights)
+    theirs = (getattr(layer, rule.weights.get(name, name)) for name in own)
+    return list(zip(twin.weights, theirs, strict=True))
 
 
 def become(

@@ -14,7 +14,12 @@ from collections.abc import Iterator
 
 from fusednorm._keras import LEGACY, keras
 from fusednorm.conversion import internals
-from fusednorm.conversion.walk import Place, ids_of_output_layers, only_graph
+from fusednorm.conversion.walk import (
+    Place,
+    by_graph,
+    ids_of_output_layers,
+    only_graph,
+)
 from fusednorm.layers.base import Normalization
 
 Layer = keras.layers.Layer
@@ -22,13 +27,10 @@ Layer = keras.layers.Layer
 
 def sums(places: list[Place]) -> list[tuple[Layer, list[tuple[Place, Place]]]]:
     """Returns every norm of ours with the Add before it, by the model they are in."""
-    found: dict[int, tuple[Layer, list[tuple[Place, Place]]]] = {}
-    for norm, add, model in _sums(places):
-        found.setdefault(id(model), (model, []))[1].append((norm, add))
-    return list(found.values())
+    return by_graph(_sums(places))
 
 
-def _sums(places: list[Place]) -> Iterator[tuple[Place, Place, Layer]]:
+def _sums(places: list[Place]) -> Iterator[tuple[tuple[Place, Place], Layer]]:
     """Yields every norm of ours with the Add before it, and the model they are in.
 
     Both are called once, in the graph of one functional model, the Add on two tensors
@@ -52,7 +54,7 @@ def _sums(places: list[Place]) -> Iterator[tuple[Place, Place, Layer]]:
         if model is None or isinstance(model, keras.Sequential):
             continue
         if _called_once_on(1, norm) and _called_once_on(2, add.layer):
-            yield place, add, model
+            yield (place, add), model
 
 
 def has_residual(norm: Layer) -> bool:

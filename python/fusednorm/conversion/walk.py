@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fusednorm._keras import keras
 from fusednorm.conversion import internals
 
 Layer = keras.layers.Layer
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -36,6 +39,14 @@ def only_graph(*places: Place) -> Layer | None:
     holders = {id(holder): holder for place in places for holder in place.holders}
     (holder,) = holders.values() if len(holders) == 1 else (None,)
     return holder if holder is not None and internals.is_graph(holder) else None
+
+
+def by_graph(found: Iterable[tuple[Found, Layer]]) -> list[tuple[Layer, list[Found]]]:
+    """Returns each model with all that was found in its graph."""
+    grouped: dict[int, tuple[Layer, list[Found]]] = {}
+    for each, model in found:
+        grouped.setdefault(id(model), (model, []))[1].append(each)
+    return list(grouped.values())
 
 
 def places(model: Layer) -> list[Place]:
