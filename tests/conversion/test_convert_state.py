@@ -26,6 +26,7 @@ class Counting(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.calls, self.sizes = 0, []
+        self.seen, self.last = {0}, {0: "call"}
         self.totals = np.zeros(2)
         self.raw = tf.Variable(0.0, trainable=False)
 
@@ -38,6 +39,11 @@ class Counting(layers.Layer):
     def call(self, x):
         self.calls += 1
         self.sizes.append(x.shape[-1])
+        # As many as before, and the last one's value is the same.
+        self.seen.clear()
+        self.seen.add(self.calls)
+        self.last.clear()
+        self.last[self.calls] = "call"
         self.totals += 1
         self.latest = x
         self.count.assign(self.count + 1)
@@ -79,9 +85,11 @@ def python_state(model):
     for layer in model.layers:
         for name, value in vars(layer).items():
             plain = isinstance(value, int | str | bool | float)
-            kept = list(value) if isinstance(value, list) else value
-            # TensorFlow's lists, which tf_keras has, are left as they are.
-            if plain or (name in ("sizes", "_losses") and not LEGACY):
+            base = next((b for b in (list, dict, set) if isinstance(value, b)), None)
+            kept = base(value) if base else value
+            # TensorFlow's lists and dicts, which tf_keras has, are left as they are.
+            held = ("seen",) if LEGACY else ("sizes", "seen", "last", "_losses")
+            if plain or name in held:
                 state[layer.name, name] = kept
     return state
 
@@ -114,6 +122,16 @@ def test_calls_for_the_comparison_leave_no_trace(verb, given, x):
     model(x)
     assert float(np.asarray(counting.count)) == count + 1
     assert counting.calls == state["counting", "calls"] + 1
+
+
+def test_building_a_model_leaves_the_variables_of_built_layers(x):
+    counting = Counting()
+    counting(x)
+    before = [np.asarray(each) for each in (*counting.variables, counting.raw)]
+    model = keras.Sequential([counting, layers.LayerNormalization()])
+    fusednorm.convert(model, inputs=x, verbose=False)
+    assert len(model.fusednorm_conversion.replaced) == 1
+    assert_same([*counting.variables, counting.raw], before)
 
 
 @keras_3_only
