@@ -211,7 +211,9 @@ def test_what_making_a_layer_warns_of_was_said_before():
     model = model_of(MyRMS())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        filters = list(warnings.filters)
         fusednorm.convert(model, verbose=False)
+        assert warnings.filters == filters
     assert isinstance(model.layers[0], fusednorm.RMSNormalization)
 
 

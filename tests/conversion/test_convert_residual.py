@@ -173,6 +173,7 @@ def test_a_sequential_model_stays_a_row_of_layers(x):
     convert(model)
     assert model.layers == given
     assert isinstance(given[-1], fusednorm.LayerNormalization)
+    assert not model.fusednorm_conversion.left
     assert relative(model(x), before) <= AGREE
     # As its layers are called after a change.
     model.add(layers.Activation("linear"))

@@ -1,6 +1,7 @@
 """`fusednorm.convert` leaves no trace of having called a model, nor of an error."""
 
 import random
+from collections import OrderedDict
 
 import fusednorm
 import numpy as np
@@ -26,7 +27,8 @@ class Counting(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.calls, self.sizes = 0, []
-        self.seen, self.last = {0}, {0: "call"}
+        self.seen, self.last, self.held = {0}, {0: "call"}, [None]
+        self.order = OrderedDict()
         self.totals = np.zeros(2)
         self.raw = tf.Variable(0.0, trainable=False)
 
@@ -44,6 +46,8 @@ class Counting(layers.Layer):
         self.seen.add(self.calls)
         self.last.clear()
         self.last[self.calls] = "call"
+        self.held[0] = x
+        self.order[self.calls] = "call"
         self.totals += 1
         self.latest = x
         self.count.assign(self.count + 1)
@@ -88,8 +92,8 @@ def python_state(model):
             base = next((b for b in (list, dict, set) if isinstance(value, b)), None)
             kept = base(value) if base else value
             # TensorFlow's lists and dicts, which tf_keras has, are left as they are.
-            held = ("seen",) if LEGACY else ("sizes", "seen", "last", "_losses")
-            if plain or name in held:
+            of_keras_3 = () if LEGACY else ("sizes", "last", "order", "_losses")
+            if plain or name in ("seen", *of_keras_3):
                 state[layer.name, name] = kept
     return state
 
@@ -115,6 +119,7 @@ def test_calls_for_the_comparison_leave_no_trace(verb, given, x):
     assert_same(variables(model), before)
     np.testing.assert_array_equal(counting.totals, totals)
     assert counting.latest is latest
+    assert LEGACY or counting.held[0] is latest
     after = python_state(model)
     others = {key: each for key, each in state.items() if key[0] != "norm"}
     assert {key: after[key] for key in others} == others
