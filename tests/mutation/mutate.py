@@ -6,7 +6,9 @@
 The tests run once, to learn how long each takes and which lines it reaches. Then every
 mutant is put into the functions of a forked process, where the tests that reach its
 lines run, quick ones first, until one fails. Tests that start processes of their own do
-not see it there. `conversion/walk.py:39,40` stands for all mutants of these lines.
+not see it there, and modules that run ops when they are imported (test_errors.py) hang
+in a fork, which has no threads for graphs: choose eager tests of them, with -k.
+`conversion/walk.py:39,40` stands for all mutants of these lines.
 """
 
 import argparse
