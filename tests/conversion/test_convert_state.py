@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm._keras import LEGACY, keras
-from fusednorm.conversion import compare, graph_change
+from fusednorm.conversion import compare, graph_change, report
 from fusednorm.layers.base import Normalization
 
 layers = keras.layers
@@ -284,6 +284,14 @@ def test_says_what_kept_a_model_from_being_compared():
     assert "wants a schedule first" in outputs
     for noise in ("\n", "\x1b", "rguments received", "Exception encountered"):
         assert noise not in outputs
+
+
+def test_an_error_is_one_line_of_the_table():
+    said = report.first_line(ValueError("wants a schedule\nas of today"))
+    assert said == "wants a schedule"
+    of_keras = "Exception encountered when calling Picky.call().\n\n\x1b[1mwants\na\x1b"
+    of_keras += "[0m\n\nArguments received by Picky.call():\n  x"
+    assert report.first_line(ValueError(of_keras)) == "wants a"
 
 
 def test_preprocessing_is_no_norm():
