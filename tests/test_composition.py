@@ -201,7 +201,7 @@ def test_the_generated_wrappers_and_their_rounding(dtype, rng):
         if function == "group_norm":
             lists["mask"] = []
         name = f"fusednorm_{function}"
-        got = getattr(_composition, name)(x=x, **lists, **options)
+        got = getattr(_composition.norms, name)(x=x, **lists, **options)
         op = getattr(fusednorm.load_op_library(), name)(x=x, **lists, **options)
         np.testing.assert_array_equal(got[1][0], op[1][0])
         unit = float(ml_dtypes.finfo(dtype).eps)

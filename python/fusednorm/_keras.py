@@ -95,14 +95,14 @@ else:
         ) -> Any:
             """Returns the symbolic outputs, checking dtypes while a model is built."""
             for each in keras.tree.flatten(inputs):
-                _checks.floating(each.dtype)
+                _checks.tensors.floating(each.dtype)
             y = super().compute_output_spec(inputs, **kwargs)
             if residual is None:
                 return y
             if not keras.backend.is_keras_tensor(residual):
-                residual = _checks.data(residual, "residual")
-            _checks.floating(residual.dtype, "residual")
-            _checks.residual_shape(list(residual.shape), list(inputs.shape))
+                residual = _checks.tensors.data(residual, "residual")
+            _checks.tensors.floating(residual.dtype, "residual")
+            _checks.tensors.residual_shape(list(residual.shape), list(inputs.shape))
             total = keras.KerasTensor(y.shape, dtype=y.dtype)
             if self.supports_masking:
                 pass_mask(inputs, total)

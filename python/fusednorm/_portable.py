@@ -42,13 +42,19 @@ def portable() -> Iterator[None]:
         _inside.reset(token)
 
 
-def op_wrappers() -> ModuleType:
-    """Returns the module with a function for each norm, named as its fused op."""
-    return _composition if _is_portable() else _library.load_op_library()
+def op_wrappers(portable: bool = False) -> ModuleType:
+    """Returns the module with a function for each norm, named as its fused op.
+
+    Args:
+        portable: Whether the caller wants plain TensorFlow ops wherever it is called.
+    """
+    if portable or _is_portable():
+        return _composition.norms
+    return _library.load_op_library()
 
 
 def supports_xla() -> bool:
-    """Returns whether XLA can compile these for all devices of this process."""
+    """Returns whether XLA can compile these ops for all devices of this process."""
     return _is_portable() or _library.supports_xla()
 
 

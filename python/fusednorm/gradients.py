@@ -79,7 +79,9 @@ def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | 
     inputs = named_inputs(op, op.inputs)
     activation, per_position = given.pop("activation"), given.pop("per_position")
     if activation != "none" or per_position or inputs.pop("mask", []):
-        return _composed_gradient(_composition.gradient, op, output_gradients)
+        return _composed_gradient(
+            _composition.gradients.first_order, op, output_gradients
+        )
     kind = kind_of(op)
     del inputs["dsum"]
     has_gamma = bool(inputs["gamma"])
@@ -101,7 +103,7 @@ def _second_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | 
 
 def _third_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
     """Differentiates the composition of a second-order op: all orders beyond follow."""
-    return _composed_gradient(_composition.second_order, op, output_gradients)
+    return _composed_gradient(_composition.gradients.second_order, op, output_gradients)
 
 
 def _composed_gradient(
@@ -127,7 +129,7 @@ def _composed_gradient(
         for index, name in enumerate(input_names(op))
         if index not in unneeded and name not in ("mean", "rstd", "mask")
     ]
-    gradients = _composition.differentiate(
+    gradients = _composition.gradients.differentiate(
         lambda: function(kind_of(op), named_inputs(op, values), attributes(op)),
         [values[index] for index in needed],
         list(output_gradients),

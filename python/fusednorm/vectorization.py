@@ -38,13 +38,13 @@ _PARAMETERS = ("gamma", "beta", "ddgamma", "ddbeta")
 def _convert_norm(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a forward op for all iterations."""
     kind = kind_of(loop.op)
-    norms = _composition if _has_many_parameters(loop) else load_op_library()
+    norms = _composition.norms if _has_many_parameters(loop) else load_op_library()
     norm = getattr(norms, f"fusednorm_{kind}")
 
     def outputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
         return tf.nest.flatten(tuple(norm(**inputs, **given, S=loop.get_attr("S"))))
 
-    if norms is _composition:
+    if norms is _composition.norms:
         return _composed(loop, outputs)
     return _fused(loop, outputs)
 
@@ -52,7 +52,7 @@ def _convert_norm(loop: Any) -> list[tf.Tensor]:
 def _convert_gradient(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a gradient op for all iterations."""
     kind = kind_of(loop.op)
-    gradient = functools.partial(_composition.gradient, kind)
+    gradient = functools.partial(_composition.gradients.first_order, kind)
     if _has_many_parameters(loop):
         return _composed(loop, gradient)
 
@@ -71,7 +71,7 @@ def _convert_gradient(loop: Any) -> list[tf.Tensor]:
 def _convert_second_order(loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a second-order op for all iterations."""
     kind = kind_of(loop.op)
-    composed = functools.partial(_composition.second_order, kind)
+    composed = functools.partial(_composition.gradients.second_order, kind)
     if _has_many_parameters(loop):
         return _composed(loop, composed)
 

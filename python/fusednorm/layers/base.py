@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, _keras, _portable, ops
+from fusednorm import _checks, _keras, _portable
 from fusednorm._activations import activation_name
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import keras
+from fusednorm._norm import Norm, Outputs
 
 constraints, initializers, regularizers = (
     keras.constraints,
@@ -57,7 +58,7 @@ class Normalization(_keras.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.axis = axis
-        self.epsilon = _checks.epsilon(epsilon)
+        self.epsilon = _checks.arguments.epsilon(epsilon)
         name = activation_name(activation)
         self.activation = None if name == "none" else name
         self.portable = portable
@@ -70,18 +71,30 @@ class Normalization(_keras.Layer):
         On a GPU `fit` turns XLA on by itself, but a library built without CUDA has no
         XLA kernels for it.
         """
-        with self._ops():
-            return self._supports_jit and _portable.supports_xla()
+        return self._supports_jit and (self.portable or _portable.supports_xla())
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
         self._supports_jit = value
 
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        """Returns what the layer computes for inputs of a shape, checked against it.
+
+        `build` makes it. Calls ask for it again, because attributes such as `epsilon`
+        may be set and the rank may change at any time. They get the same object unless
+        one of these has changed.
+
+        Args:
+            shape: The static shape of the input; `None` if its rank is unknown.
+            axis: That of the layer; for a ragged input, that of its flat values.
+        """
+        raise NotImplementedError
+
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
         """Returns the shape of the layer's weights, checking the axes on the way."""
-        axes, _ = _checks.normalized_axes(self.axis, len(input_shape))
+        axes = self._norm_for(input_shape, self.axis).axes
         dimensions = [input_shape[axis] for axis in axes]
-        return _checks.known(dimensions, self.axis, input_shape)
+        return _checks.layers.known(dimensions, self.axis, input_shape)
 
     def _operands(self, inputs: Any, residual: Any, *weights: Any) -> list[Any]:
         """Returns the input, the residual and the weights in dtypes for the ops.
@@ -90,49 +103,57 @@ class Normalization(_keras.Layer):
         the layer: a float32 input of a float16 layer in float32, where 1e5 is not yet
         infinite.
         """
-        x = _checks.data(inputs)
+        x = _checks.tensors.data(inputs)
         dtypes = [x.dtype, tf.as_dtype(self.compute_dtype)]
         if residual is not None:
-            residual = _checks.data(residual, "residual")
-            _checks.residual_shape(*map(_checks.static_shape, (residual, x)))
+            residual = _checks.tensors.data(residual, "residual")
+            _checks.tensors.residual_shape(static(residual), static(x))
             dtypes.append(residual.dtype)
         dtype = _widest(dtypes)
-        if x.dtype is not dtype:
-            x = tf.cast(x, dtype)
-        if residual is not None:
-            residual = tf.cast(residual, dtype)
-        return [x, residual, *(_matching(weight, x) for weight in weights)]
+        x = _cast(x, dtype)
+        residual = None if residual is None else _cast(residual, dtype)
+        return [x, residual, *(_matching(weight, dtype) for weight in weights)]
 
-    def _counted(self, inputs: Any, mask: Any) -> Any:
-        """Returns the mask of the positions that count in the statistics, if any."""
+    def _counted(self, inputs: Any, mask: Any, x: tf.Tensor) -> tf.Tensor | None:
+        """Returns the mask of the positions that count in the statistics, if any.
+
+        Args:
+            inputs: What the layer was called with.
+            mask: The mask that it was called with, if any.
+            x: The input as the op takes it.
+        """
         if not self.use_mask:
             return None
-        given = mask is not None and mask is not _keras.MASK_OF_INPUTS
-        return mask if given else _keras.mask_of(inputs)
+        if mask is None or mask is _keras.MASK_OF_INPUTS:
+            mask = _keras.mask_of(inputs)
+        return None if mask is None else _checks.masks.of_positions(mask, x, self.axis)
 
-    def _on_values(self, norm: Callable[..., Any], inputs: Any, residual: Any) -> Any:
-        """Calls `norm(x, residual, axis)`, on the flat values of a ragged tensor."""
+    def _on_values(
+        self, normalize: Callable[..., Any], inputs: Any, residual: Any, *more: Any
+    ) -> Any:
+        """Calls `normalize(x, residual, axis, *more)`.
+
+        Of a ragged tensor `x` is the flat values.
+        """
         if not isinstance(inputs, tf.RaggedTensor) or residual is not None:
-            return norm(inputs, residual, self.axis)
-        axis = _checks.uniform_axes(self.axis, inputs)
-        return inputs.with_flat_values(norm(inputs.flat_values, None, axis))
+            return normalize(inputs, residual, self.axis, *more)
+        axis = _checks.axes.of_ragged(self.axis, inputs)
+        values = normalize(inputs.flat_values, None, axis, *more)
+        return inputs.with_flat_values(values)
 
-    def _ops(self) -> contextlib.AbstractContextManager[None]:
-        """Returns the context in which the layer calls the functional API."""
-        return _portable.portable() if self.portable else contextlib.nullcontext()
-
-    def _results(self, inputs: Any, outputs: ops.Outputs) -> ops.Outputs:
+    def _results(self, inputs: Any, outputs: Outputs) -> Outputs:
         """Returns y, or y and the sum, in the compute dtype and with the mask."""
+        dtype = tf.as_dtype(self.compute_dtype)
         if not isinstance(outputs, tuple):
-            return tf.cast(outputs, self.compute_dtype)
-        y, total = (tf.cast(output, self.compute_dtype) for output in outputs)
+            return _cast(outputs, dtype)
+        y, total = (_cast(output, dtype) for output in outputs)
         if self.supports_masking:
             _keras.pass_mask(inputs, total)
         return y, total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
-        _checks.normalized_axes(self.axis, len(input_shape))
+        self._norm_for(input_shape, self.axis)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -191,7 +212,7 @@ class AffineNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
-        _checks.one_tensor(input_shape)
+        _checks.layers.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         gamma, beta = self._wanted()
         self.gamma = self._add("gamma", shape) if gamma else None
@@ -229,16 +250,24 @@ class AffineNormalization(Normalization):
 
 def _widest(dtypes: Sequence[tf.DType]) -> tf.DType:
     """Returns the narrowest dtype that holds the numbers of all of these."""
+    first = dtypes[0]
+    if all(dtype is first for dtype in dtypes):
+        return first
     size = max(dtype.size for dtype in dtypes)
     widest = {dtype for dtype in dtypes if dtype.size == size}
     return tf.float32 if len(widest) > 1 else widest.pop()  # float16 and bfloat16
 
 
-def _matching(weight: Any, x: tf.Tensor) -> Any:
-    """Returns a weight or a tensor in a dtype that the ops take together with `x`."""
+def _cast(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns a tensor in a dtype; an eager `tf.cast` to its own takes a while."""
+    return x if x.dtype is dtype else tf.cast(x, dtype)
+
+
+def _matching(weight: Any, dtype: tf.DType) -> Any:
+    """Returns a weight or tensor in a dtype that the ops take with data of `dtype`."""
     if weight is None:
         return None
     value = weight if isinstance(weight, tf.Tensor) else _keras.value(weight)
-    if value.dtype is x.dtype or value.dtype is tf.float32:
+    if value.dtype is dtype or value.dtype is tf.float32:
         return value
     return tf.cast(value, tf.float32)

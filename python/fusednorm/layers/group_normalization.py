@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fusednorm import _checks, ops
+import tensorflow as tf
+
+from fusednorm import _checks, _norm
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import LEGACY, MASK_OF_INPUTS, keras
+from fusednorm._norm import Norm, Outputs
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -113,9 +117,9 @@ class GroupNormalization(AffineNormalization):
         use_mask: bool = True,
         **kwargs: Any,
     ) -> None:
-        groups = _checks.groups(groups)
+        groups = _checks.arguments.groups(groups)
         super().__init__(
-            axis=_checks.integer_channel_axis(axis),
+            axis=_checks.arguments.integer_channel_axis(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -138,42 +142,45 @@ class GroupNormalization(AffineNormalization):
             ndim=len(input_shape), axes={self.axis: input_shape[self.axis]}
         )
 
-    def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
-        channels = _checks.channels(self.groups, self.axis, input_shape)
-        return _checks.known([channels], self.axis, input_shape)
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        return _norm.group_norm(
+            shape,
+            groups=self.groups,
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+        )
 
     def call(
         self, inputs: Any, residual: Any = None, mask: Any = MASK_OF_INPUTS
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        mask = self._counted(inputs, mask)
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
-        return self._results(inputs, self._norm(x, gamma, beta, residual, mask))
+        mask = self._counted(inputs, mask, x)
+        return self._results(inputs, self._outputs(x, gamma, beta, residual, mask))
 
-    def _norm(
-        self, x: Any, gamma: Any, beta: Any, residual: Any, mask: Any, **options: Any
-    ) -> ops.Outputs:
+    def _outputs(
+        self,
+        x: tf.Tensor,
+        gamma: Any,
+        beta: Any,
+        residual: tf.Tensor | None,
+        mask: tf.Tensor | None,
+        *,
+        return_stats: bool = False,
+    ) -> Outputs:
         """Returns the outputs of the op."""
-        with self._ops():
-            return ops.group_norm(
-                x,
-                gamma,
-                beta,
-                groups=self.groups,
-                axis=self.axis,
-                epsilon=self.epsilon,
-                activation=self.activation,
-                residual=residual,
-                mask=mask,
-                **options,
-            )
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
-        """Returns the shape of the output, which is that of the input."""
-        _checks.channels(self.groups, self.axis, input_shape)
-        return input_shape
+        norm = self._norm_for(static(x), self.axis)
+        return norm(
+            x,
+            norm.parameters(x, gamma, beta),
+            residual,
+            mask,
+            return_stats=return_stats,
+            portable=self.portable,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> GroupNormalization:

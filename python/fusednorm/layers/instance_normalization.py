@@ -151,7 +151,7 @@ class InstanceNormalization(GroupNormalization):
             **kwargs,
         )
         self.track_running_stats = track_running_stats
-        self.update_rate = _checks.update_rate(update_rate)
+        self.update_rate = _checks.arguments.update_rate(update_rate)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weights and fixes the rank and channels of the input."""
@@ -183,7 +183,7 @@ class InstanceNormalization(GroupNormalization):
             inputs, residual, self.gamma, self.beta
         )
         if training and self.trainable:
-            mask = self._counted(inputs, mask)
+            mask = self._counted(inputs, mask, x)
             outputs = self._normalize(x, gamma, beta, residual, mask)
         else:
             outputs = self._apply(x, gamma, beta, residual)
@@ -193,9 +193,7 @@ class InstanceNormalization(GroupNormalization):
         self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any, mask: Any
     ) -> Any:
         """Normalizes with the statistics of each sample, and tracks them."""
-        if mask is not None:
-            mask = _checks.mask(mask, x, self.axis)
-        outputs = self._norm(x, gamma, beta, residual, mask, return_stats=True)
+        outputs = self._outputs(x, gamma, beta, residual, mask, return_stats=True)
         mean, variance, samples = running_statistics.of_batch(
             x, *outputs[-2:], self.epsilon, mask
         )

@@ -32,7 +32,7 @@ def of_batch(
         The mean, the variance, and how many samples count.
     """
     if mask is None:
-        _checks.positions(_checks.static_shape(x), mean.shape[-1])
+        _checks.layers.positions(_checks.shapes.static(x), mean.shape[-1])
         positions = tf.size(x, tf.int64) // tf.maximum(tf.size(mean, tf.int64), 1)
         counts = tf.fill(tf.shape(mean)[:1], tf.cast(positions, rstd.dtype))
     else:
@@ -76,7 +76,7 @@ def normalize(
     def per_channel(value: Any) -> tf.Tensor:
         return tf.reshape(tf.cast(value, dtype), spread)
 
-    rstd = _composition.inverse_sqrt(per_channel(variance), epsilon)
+    rstd = _composition.arithmetic.inverse_sqrt(per_channel(variance), epsilon)
     z = (tf.cast(x, dtype) - per_channel(mean)) * rstd
     if gamma is not None:
         z *= per_channel(gamma)
