@@ -6,14 +6,14 @@ y, s = fusednorm.rms_norm(x, scale, residual=skip)
 y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
 ```
 
-A scale and an offset that come from elsewhere in the model are given for each sample,
-as in AdaIN, FiLM and adaptive layer norm: `gamma` and `beta` with the batch axis in
-front. Or for each position, as in SPADE: of the shape of `x`. With as many axes as `x`,
-those of size 1 are broadcast, so that `[N, 1, C]` for `x` of `[N, T, C]` is for each
-sample. What is for one sample, `[1, C]`, is for all.
+`gamma` and `beta` may come from elsewhere in the model. With the batch axis in front
+they are given for each sample, as in AdaIN, FiLM and adaptive layer norm. With the
+shape of `x` they are given for each position, as in SPADE. If they have as many axes as
+`x`, axes of size 1 are broadcast: `[N, 1, C]` for `x` of `[N, T, C]` is for each
+sample. If they are given for one sample, `[1, C]`, they are for all samples.
 
-All of them compute in float32 whatever the data (float64 for float64 data), so
-float16 data neither overflows nor vanishes, and all outputs are differentiable.
+All norms compute in float32, and in float64 for float64 data. So float16 data neither
+overflows nor vanishes. All outputs are differentiable.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def group_norm(
 
     Args:
         x: Floating-point tensor of rank 2 or more, `[N, ...]`, float16, bfloat16,
-            float32 or float64. With the channels last or first it is read as it
-            lies; so it is with the channel axis anywhere between.
+            float32 or float64. It is not transposed, wherever the channel axis is.
         gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
             `[N, C]` or `[N, 1, ..., C]`; or per position, of the shape of `x` or
             broadcast to it. float32 or the dtype of `x`.
@@ -71,8 +70,8 @@ def group_norm(
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
         mask: Optional boolean tensor of the shape of `x` without the channel axis, or
-            of its first axes: the statistics are of the positions where it is true.
-            All positions are normalized by them. A sample without any has mean 0 and
+            of its first axes. Only positions where it is true count in the statistics;
+            all positions are normalized. A sample in which none counts has mean 0 and
             variance 0.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each group.
@@ -142,7 +141,7 @@ def instance_norm(
         activation: Applied to the result; see `fusednorm.group_norm`.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
-        mask: Optional boolean tensor of the positions that the statistics are of; see
+        mask: Optional boolean tensor of the positions that count in the statistics; see
             `fusednorm.group_norm`.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each channel.
@@ -203,9 +202,9 @@ def layer_norm(
     y = activation((x - mean) * rsqrt(variance + epsilon) * gamma + beta)
     ```
 
-    One contiguous run of axes, trailing or in the middle, is read as it lies. Any
-    other choice, such as `axis=[1, 3]` of rank 4, is transposed in and out: that
-    works, and is the slow way.
+    One contiguous run of axes, trailing or in the middle, is fast. For any other
+    choice, such as `axis=[1, 3]` of rank 4, the input and the result are transposed,
+    which is slow.
 
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.

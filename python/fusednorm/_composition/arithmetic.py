@@ -28,7 +28,7 @@ def normalize(
 ) -> tuple[tf.Tensor, ...]:
     """Normalizes over the axes `reduced`; returns y, the mean if centred, and rstd.
 
-    `mask` broadcasts against the data, and has no axes of its own besides those.
+    `mask` broadcasts against the data.
     """
     deviation = tf.cast(x, S)
     if mask:
@@ -37,7 +37,7 @@ def normalize(
         zero = tf.zeros([], S)
 
         def mean_of(values: tf.Tensor) -> tf.Tensor:
-            # Not by multiplication: what is masked may be infinite or not a number.
+            # Not a product with the mask: masked numbers may be infinite or NaN.
             total = tf.reduce_sum(tf.where(counted, values, zero), reduced, True)
             return total / tf.maximum(count, 1)
 
@@ -55,9 +55,9 @@ def normalize(
 
     statistics = []
     if centred:
-        # A number near the mean, which is the mean exactly where the group is
-        # constant; the mean of the deviations from it is then nearly free of rounding.
-        # Where the mean is taken from does not change it, hence no gradient.
+        # `near` is close to the mean, and is the mean itself if the group is constant.
+        # The mean of the deviations from it then has little rounding error. `near` has
+        # no gradient, because the mean does not depend on it.
         least = least_of(deviation)
         near = tf.stop_gradient(least + mean_of(deviation - least))
         deviation -= near
@@ -96,5 +96,5 @@ def _parameter(
     known = isinstance(shape, list) and all(isinstance(size, int) for size in shape)
     if known and value.shape == tf.TensorShape(shape):
         return value
-    # No size is left to be inferred: one that does not fit must not pass.
+    # All sizes are given, so a parameter of another size is an error here.
     return tf.reshape(value, shape)

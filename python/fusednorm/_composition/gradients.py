@@ -17,11 +17,11 @@ def first_order(
 
     Args:
         kind: "group_norm", "layer_norm" or "rms_norm".
-        inputs: Those of the gradient op, by name. The statistics are computed again, so
-            that derivatives of the result see what they depend on.
-        attributes: Those of the gradient op, by name.
+        inputs: The inputs of the gradient op, by name. The statistics among them are
+            computed again, so that derivatives of the result go through them to `x`.
+        attributes: The attributes of the gradient op, by name.
     """
-    # Ops of this graph, wherever the inputs come from.
+    # tf.gradients needs sources that are ops of this graph, which inputs need not be.
     x = tf.identity(inputs["x"])
     parameters = {
         name: [tf.identity(value) for value in inputs[name]]
@@ -53,14 +53,15 @@ def second_order(
 
     Args:
         kind: "group_norm", "layer_norm" or "rms_norm".
-        inputs: Those of the second-order op, by name; see `first_order` on statistics.
-        attributes: Those of the second-order op, by name.
+        inputs: The inputs of the second-order op, by name. For the statistics, see
+            `first_order`.
+        attributes: The attributes of the second-order op, by name.
     """
     names = ("dy", "x", "gamma", "drstd")
     first = {name: tf.nest.map_structure(tf.identity, inputs[name]) for name in names}
     sources = [first["dy"], first["x"], *first["gamma"]]
     if kind != "rms_norm":
-        # Nothing depends on what these are.
+        # The results do not depend on the values of these two, so zeros will do.
         first["dmean"] = tf.zeros_like(inputs["mean"])
         first["beta"] = [tf.zeros_like(each) for each in inputs["ddbeta"]]
         sources.append(first["dmean"])
@@ -86,9 +87,10 @@ def differentiate(
 
     Args:
         function: Computes the results from the sources.
-        sources: Results of ops that run where this is called.
+        sources: Tensors of this graph, or eager ones.
         seeds: The gradient of each result; `None` where nothing depends on it.
-        unconnected: What stands for a gradient that is zero.
+        unconnected: Whether `None` or zeros are returned for a source that the results
+            do not depend on.
     """
 
     def targets() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
@@ -97,7 +99,8 @@ def differentiate(
         return [result for result, _ in kept], [seed for _, seed in kept]
 
     if not tf.executing_eagerly():
-        # Tapes record nothing while a ForwardAccumulator traces what it differentiates.
+        # A ForwardAccumulator traces the function that it differentiates, and meanwhile
+        # tapes record nothing.
         results, given = targets()
         return tf.gradients(results, sources, given, unconnected_gradients=unconnected)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -1,6 +1,6 @@
 """The three norms, with the arguments and the results of the generated op wrappers.
 
-So a caller can have either this module or that of the ops.
+A caller can use this module in the place of the module of the ops.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fusednorm_group_norm(
                 *view[g : g + 2],
                 *[1] * (len(view) - g - 2),
             ],
-            # One number in place of those of G and K.
+            # The mask has one channel, which stands for all groups and their channels.
             mask=[tf.reshape(m, [*view[:g], 1, 1, *view[g + 2 :]]) for m in mask],
             gamma=gamma,
             beta=beta,

@@ -14,7 +14,8 @@ Tensors = Sequence[tf.Tensor]
 def group_view(x: tf.Tensor, groups: int, axis: int) -> tuple[Sizes, int]:
     """Returns the sizes [N, P, G, K, Q] of `x`, and where G is among them.
 
-    P and Q are left out where `x` has no axes that they are made of.
+    P stands for the axes between the batch and the channels, Q for those after the
+    channels. Each is left out if there are no such axes.
     """
     rank = x.shape.rank
     if rank is not None:
@@ -54,7 +55,7 @@ def axes_parameter_shape(
 
 
 def _size(x: tf.Tensor, begin: int, end: int) -> int | tf.Tensor:
-    """Returns the number of elements of some axes; an `end` of 0 is that of `x`."""
+    """Returns the number of elements along axes; an `end` of 0 means the last axis."""
     axes = slice(begin, end or None)
     size = x.shape[axes].num_elements()
     return tf.reduce_prod(tf.shape(x)[axes]) if size is None else size
@@ -62,7 +63,8 @@ def _size(x: tf.Tensor, begin: int, end: int) -> int | tf.Tensor:
 
 def reshape(x: tf.Tensor, sizes: Sizes) -> tf.Tensor:
     """Returns `x` in a shape of as many elements."""
-    # One unknown size needs no op to compute it, but for empty tensors.
+    # One unknown size may be -1, so that no op has to compute it; but not if another
+    # size is 0.
     known = [size for size in sizes if isinstance(size, int)]
     if len(known) == len(sizes) - 1 and 0 not in known:
         sizes = [size if isinstance(size, int) else -1 for size in sizes]

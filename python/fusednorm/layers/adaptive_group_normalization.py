@@ -16,8 +16,8 @@ from fusednorm.layers.base import Normalization
 class AdaptiveGroupNormalization(Normalization):
     """Group normalization whose scale and offset follow from a condition, fused.
 
-    For each sample a dense projection of `condition`, the embedding of a time step, a
-    class or a style say, gives one scale and one offset per channel:
+    For each sample a dense projection of `condition`, for example the embedding of a
+    time step, a class or a style, gives one scale and one offset per channel:
 
     ```python
     scale, offset = split(dense(condition))
@@ -27,8 +27,8 @@ class AdaptiveGroupNormalization(Normalization):
     With the default initializers of zeros it begins as a plain group normalization.
     The norm, the scale, the offset and the activation are one op forward and one
     backward, with gradients to the projection. It is the AdaGN of diffusion models;
-    with `groups=-1` AdaIN (Huang & Belongie, 2017) with a learned style. Where scale
-    and offset come from elsewhere, use `fusednorm.group_norm` or
+    with `groups=-1` it is AdaIN (Huang & Belongie, 2017) with a learned style. If the
+    scale and the offset come from elsewhere, use `fusednorm.group_norm` or
     `fusednorm.layer_norm`, which take them for each sample.
 
     Args:

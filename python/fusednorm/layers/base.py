@@ -26,12 +26,13 @@ class Normalization(_keras.Layer):
     Holds what all of them have: the axis, epsilon and activation, their checks and
     configuration, and the rules for dtypes.
 
-    Under `tf.distribute` there is nothing to synchronize, as BatchNormalization has
-    with `synchronized=True`: a sample's statistics come from that sample alone (as long
-    as `axis` does not name the batch axis), so that it does not matter which replica it
-    is on. The gradients of the weights are sums over samples, which the strategy adds
-    up over the replicas as it does those of any other weight. What is to be averaged
-    are running statistics, which only InstanceNormalization can have.
+    Under `tf.distribute` these layers have nothing to synchronize, unlike
+    BatchNormalization with `synchronized=True`. The statistics of a sample come from
+    that sample alone (as long as `axis` does not name the batch axis), so it does not
+    matter which replica it is on. The gradients of the weights are sums over samples,
+    which the strategy adds up over the replicas as it does those of any other weight.
+    Only running statistics have to be averaged, and only InstanceNormalization can have
+    them.
 
     Args:
         axis: Integer or list/tuple of integers, already checked by the subclass.
@@ -42,8 +43,8 @@ class Normalization(_keras.Layer):
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
-    # What a layer was before `fusednorm.convert`, if `unconvert` could not tell by what
-    # it is now.
+    # What a layer was before `fusednorm.convert`; `None` if `unconvert` can tell that
+    # from what the layer is now.
     origin: Any = None
 
     def __init__(
@@ -68,8 +69,8 @@ class Normalization(_keras.Layer):
     def supports_jit(self) -> bool:
         """Whether XLA can compile the layer, which Keras 3 asks before it uses it.
 
-        On a GPU `fit` turns XLA on by itself, but a library built without CUDA has no
-        XLA kernels for it.
+        On a GPU Keras's `fit` turns XLA on by itself, but a library that was built
+        without CUDA has no XLA kernels for GPUs.
         """
         return self._supports_jit and (self.portable or _portable.supports_xla())
 
@@ -78,15 +79,15 @@ class Normalization(_keras.Layer):
         self._supports_jit = value
 
     def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
-        """Returns what the layer computes for inputs of a shape, checked against it.
+        """Returns the norm of inputs of a shape, with its arguments checked.
 
-        `build` makes it. Calls ask for it again, because attributes such as `epsilon`
-        may be set and the rank may change at any time. They get the same object unless
-        one of these has changed.
+        `build` asks for it first, and checks the arguments so. Each call asks again,
+        because attributes such as `epsilon` may be set at any time and inputs may have
+        another rank. Unless one of these has changed, it gets the same object.
 
         Args:
             shape: The static shape of the input; `None` if its rank is unknown.
-            axis: That of the layer; for a ragged input, that of its flat values.
+            axis: The axis of the layer; for a ragged input, that of its flat values.
         """
         raise NotImplementedError
 
@@ -100,8 +101,8 @@ class Normalization(_keras.Layer):
         """Returns the input, the residual and the weights in dtypes for the ops.
 
         The norm is computed in the widest of the dtypes of the input, the residual and
-        the layer: a float32 input of a float16 layer in float32, where 1e5 is not yet
-        infinite.
+        the layer. So a float32 input of a float16 layer stays float32, and 1e5 in it
+        does not become infinite.
         """
         x = _checks.tensors.data(inputs)
         dtypes = [x.dtype, tf.as_dtype(self.compute_dtype)]
@@ -133,7 +134,7 @@ class Normalization(_keras.Layer):
     ) -> Any:
         """Calls `normalize(x, residual, axis, *more)`.
 
-        Of a ragged tensor `x` is the flat values.
+        For a ragged input, `x` is its flat values and `axis` is counted for them.
         """
         if not isinstance(inputs, tf.RaggedTensor) or residual is not None:
             return normalize(inputs, residual, self.axis, *more)
@@ -163,7 +164,7 @@ class Normalization(_keras.Layer):
             "axis": self.axis,
             "epsilon": self.epsilon,
             "activation": self.activation,
-            # Left out where it says nothing, for Keras's own layers do not take it.
+            # Keras's own layers do not take these two, so the defaults are left out.
             **({"portable": True} if self.portable else {}),
             **({} if self.supports_masking else {"pass_mask": False}),
         }
@@ -211,7 +212,7 @@ class AffineNormalization(Normalization):
         self.gamma_constraint = constraints.get(gamma_constraint)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
+        """Creates `gamma` and `beta` in this order, those that the layer has."""
         _checks.layers.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         gamma, beta = self._wanted()
@@ -259,7 +260,7 @@ def _widest(dtypes: Sequence[tf.DType]) -> tf.DType:
 
 
 def _cast(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Returns a tensor in a dtype; an eager `tf.cast` to its own takes a while."""
+    """Returns a tensor in a dtype; does not spend time on a cast that does nothing."""
     return x if x.dtype is dtype else tf.cast(x, dtype)
 
 

@@ -64,9 +64,9 @@ class GroupNormalization(AffineNormalization):
             `"relu"`, `"leaky_relu"`, `"silu"`, `"gelu"`, `"gelu_tanh"`, `"tanh"`
             and `"sigmoid"`, or the Keras function of that name. None by default.
         use_mask: Whether the statistics leave out masked positions, as those of
-            tf_keras's layer do and those of Keras 3's do not. Defaults to `True`; to
-            `False` where a configuration does not say, which is then one of Keras 3
-            or of Addons (in tf_keras: to `True`).
+            tf_keras's layer do and those of Keras 3's do not. Defaults to `True`. A
+            configuration without it is one of Keras's or Addons' layer: `from_config`
+            then takes `False`, or `True` in tf_keras.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
             `portable=True`, to run as plain TensorFlow ops: see `fusednorm.portable`.
 
@@ -82,9 +82,10 @@ class GroupNormalization(AffineNormalization):
             normalized sum, and the sum `s = x + skip` for the next skip connection.
             Both come in the layer's compute dtype and with the mask of `inputs`.
         mask: Optional boolean tensor, of the shape of `inputs` without the channel
-            axis or of its first axes, `(batch, time)` say: only positions where it is
-            true count in the statistics. All are normalized. By default the mask that
-            comes with `inputs`, from an `Embedding` or a `Masking` layer.
+            axis or of its first axes, for example `(batch, time)`. Only positions where
+            it is true count in the statistics; all positions are normalized. Defaults
+            to the mask that comes with `inputs`, from an `Embedding` or a `Masking`
+            layer.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not

@@ -79,10 +79,9 @@ class LayerNormalization(AffineNormalization):
         gamma: Optional scale that comes from elsewhere in the model, as in adaptive
             layer norm: for each sample, of shape `(batch, channels)` or `(batch, 1,
             ..., channels)`, or in any other shape that `fusednorm.layer_norm` takes.
-            The output is `activation(layer(inputs) * gamma + beta)`. It takes the
-            place of the layer's own weights where these are left out (`center=False,
-            scale=False`); otherwise it comes after them, and a few small ops combine
-            both before the one of the norm.
+            The output is `activation(layer(inputs) * gamma + beta)`. In a layer without
+            weights of its own (`center=False, scale=False`) the op of the norm applies
+            them. Otherwise a few small ops combine them with the weights first.
         beta: Optional offset, as `gamma`.
         zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
             to `False`.

@@ -13,7 +13,7 @@ from fusednorm import _checks
 
 @dataclass(frozen=True)
 class Affine:
-    """What follows a norm: a scale and an offset, as the functional API takes them.
+    """A scale and an offset after a norm, as the functional API takes them.
 
     Attributes:
         gamma: The scale, if there is one.
@@ -37,7 +37,7 @@ def given(inputs: Any, gamma: Any, beta: Any, zero_centered: bool) -> Affine:
     """Returns the scale and offset of a layer's call, as tensors.
 
     Raises:
-        ValueError: if there is one, and the input is ragged.
+        ValueError: if one of them is given and the input is ragged.
     """
     if gamma is None and beta is None:
         return _NONE
@@ -56,17 +56,18 @@ def given(inputs: Any, gamma: Any, beta: Any, zero_centered: bool) -> Affine:
 def combined(
     own: Affine, outer: Affine, x: tf.Tensor, axis: int | Sequence[int]
 ) -> Affine:
-    """Returns what one scale and offset, and another after it, amount to.
+    """Returns the one scale and offset that have the effect of two in a row.
 
     Args:
-        own: That of a layer, the same for all samples.
-        outer: That of its call: for all samples, for each, or for each position.
-        x: The data.
+        own: The first, of a layer's weights: the same for all samples.
+        outer: The second, of the layer's call: for all samples, for each sample or for
+            each position.
+        x: The input.
         axis: The normalized axes.
 
     Raises:
-        ValueError: if there are both, and that of the call does not fit the data, or
-            its rank is unknown.
+        ValueError: if both are there, and the second does not fit the input or the rank
+            of the input is unknown.
     """
     if not outer:
         return own
@@ -112,6 +113,7 @@ def combined(
     if gamma.shape.rank == 0:
         return Affine(None, beta)
     if beta is not None:
-        # The ops take both for the same: for all samples, for each, or each position.
+        # The ops want gamma and beta both for all samples, both for each sample or both
+        # for each position. So each gets the shape that the two have together.
         gamma, beta = gamma + tf.zeros_like(beta), beta + tf.zeros_like(gamma)
     return Affine(gamma, beta)

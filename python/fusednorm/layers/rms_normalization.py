@@ -45,8 +45,8 @@ class RMSNormalization(Normalization):
             Defaults to `False`: multiply by `scale`, initialized to ones.
         with_scale: Whether there is a `scale`. Defaults to `True`.
         pass_mask: Whether the output carries the mask of the input, as that of Keras's
-            layer does not. Defaults to `True`; to `False` where a configuration does
-            not say, which is then one of Keras's layer.
+            layer does not. Defaults to `True`. A configuration without it is one of
+            Keras's layer: `from_config` then takes `False`.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`.
 
@@ -61,7 +61,7 @@ class RMSNormalization(Normalization):
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
         gamma: Optional scale that comes from elsewhere in the model, for each sample;
-            see `fusednorm.LayerNormalization`. It comes after the layer's own.
+            see `fusednorm.LayerNormalization`. It is applied after the layer's own.
         zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
             to `False`, whatever the layer's own scale is.
 
@@ -174,7 +174,7 @@ class RMSNormalization(Normalization):
         return {
             **super().get_config(),
             "zero_centered": self.zero_centered,
-            # Left out where it says nothing, as Keras's layer does not take it.
+            # Keras's layer does not take it, so the default is left out.
             **({} if self.with_scale else {"with_scale": False}),
             "pass_mask": self.supports_masking,
         }
