@@ -193,3 +193,24 @@ def test_one_axis_is_another_one_in_each_rank(function, rng):
         np.testing.assert_array_equal(norm(x, axis=-1), by_rows)
         np.testing.assert_array_equal(norm(x, axis=len(shape) - 1), by_rows)
         np.testing.assert_array_equal(of_any_rank(x), by_rows)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **kwargs: fusednorm.AdaptiveGroupNormalization(4, **kwargs),
+        lambda **kwargs: fusednorm.FilterResponseNormalization(**kwargs),
+    ],
+    ids=["adaptive", "filter response"],
+)
+def test_epsilon_of_other_layers_counts_when_it_is_set_later(make, rng):
+    x = data(rng, (2, 3, 4, 8))
+    layer, new = make(), make(epsilon=0.5)
+    adaptive = isinstance(layer, fusednorm.AdaptiveGroupNormalization)
+    inputs = [x, data(rng, (2, 5))] if adaptive else x
+    before = np.asarray(layer(inputs))
+    layer.epsilon = 0.5
+    after = np.asarray(layer(inputs))
+    # Both have the weights that layers begin with.
+    np.testing.assert_array_equal(after, new(inputs))
+    assert np.abs(after - before).max() > 0.01

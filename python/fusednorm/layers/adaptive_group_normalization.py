@@ -113,8 +113,7 @@ class AdaptiveGroupNormalization(Normalization):
                 "The condition must have shape (batch, features). Received: shape="
                 f"{_checks.shapes.as_tuple(condition)}"
             )
-        channels = _checks.axes.channels(self.groups, self.axis, data)
-        (channels,) = _checks.layers.known([channels], self.axis, data)
+        (channels,) = self._weight_shape(data)
         self.projection = keras.layers.Dense(
             channels * (self.scale + self.center),
             kernel_initializer=self.kernel_initializer,
@@ -157,7 +156,7 @@ class AdaptiveGroupNormalization(Normalization):
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
         """Returns the shape of the output, which is that of the data."""
         data, _ = _pair("shapes", input_shape)
-        _checks.axes.channels(self.groups, self.axis, data)
+        self._norm_for(data, self.axis)
         return data
 
     def get_config(self) -> dict[str, Any]:

@@ -81,9 +81,10 @@ class Normalization(_keras.Layer):
     def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
         """Returns the norm of inputs of a shape, with its arguments checked.
 
-        `build` asks for it first, and checks the arguments so. Each call asks again,
-        because attributes such as `epsilon` may be set at any time and inputs may have
-        another rank. Unless one of these has changed, it gets the same object.
+        `build` asks for it where the axes decide on the shape of weights, so that the
+        arguments are checked then. Each call asks again, because attributes such as
+        `epsilon` may be set at any time and inputs may have another rank. Unless one of
+        these has changed, it gets the same object.
 
         Args:
             shape: The static shape of the input; `None` if its rank is unknown.
@@ -92,7 +93,7 @@ class Normalization(_keras.Layer):
         raise NotImplementedError
 
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
-        """Returns the shape of the layer's weights, checking the axes on the way."""
+        """Returns the dimensions of the input along the axes, which must be known."""
         axes = self._norm_for(input_shape, self.axis).axes
         dimensions = [input_shape[axis] for axis in axes]
         return _checks.layers.known(dimensions, self.axis, input_shape)

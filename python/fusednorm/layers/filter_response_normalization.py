@@ -30,8 +30,8 @@ class FilterResponseNormalization(AffineNormalization):
     and results. The threshold of the paper, which Addons has as a layer of its own
     (`TLU`), is an option here.
 
-    The normalization is one op forward and one backward. What follows it takes
-    parameters per channel, which that op does not, and is two or three plain
+    The normalization is one op forward and one backward. That op takes no parameters
+    per channel, so the scale, the offset and the threshold are two or three plain
     TensorFlow ops (one kernel under XLA). float16 and bfloat16 data are converted to
     float32 first, which costs a copy, so that only the result is rounded.
 
@@ -125,7 +125,7 @@ class FilterResponseNormalization(AffineNormalization):
         self.tau_initializer = keras.initializers.get(tau_initializer)
         self.tau_regularizer = keras.regularizers.get(tau_regularizer)
         self.tau_constraint = keras.constraints.get(tau_constraint)
-        # Made here, and so the first of the weights, as in Addons.
+        # It is made here and not in `build`, to be the first weight as in Addons.
         self.eps_learned = None
         if learned_epsilon:
             self.eps_learned = self.add_weight(
@@ -165,7 +165,8 @@ class FilterResponseNormalization(AffineNormalization):
             portable=self.portable,
         )
         if self.learned_epsilon:
-            # 1 / sqrt(1 / rstd^2 + learned) is rstd times this, without a difference.
+            # rstd times this is 1 / sqrt(1 / rstd^2 + learned). Computed so, nothing is
+            # subtracted that might cancel.
             learned = tf.abs(more.pop(0))
             smaller = tf.math.rsqrt(1 + learned * tf.square(rstd))
             gamma = gamma * smaller[:, tf.newaxis, tf.newaxis, :]
@@ -205,7 +206,7 @@ class FilterResponseNormalization(AffineNormalization):
     def from_config(cls, config: dict[str, Any]) -> FilterResponseNormalization:
         """Returns the layer that a configuration describes, also one of Addons'."""
         epsilon = config.get("epsilon")
-        if isinstance(epsilon, dict):  # Addons keeps a tensor, and Keras saves that.
+        if isinstance(epsilon, dict):  # Addons' layer has a tensor, which Keras saves.
             epsilon = float(keras.saving.deserialize_keras_object(epsilon))
             config = {**config, "epsilon": epsilon}
         return super().from_config(config)

@@ -221,7 +221,8 @@ class InstanceNormalization(GroupNormalization):
     def from_config(cls, config: dict[str, Any]) -> InstanceNormalization:
         """Makes the layer from its configuration, or from that of Addons' layer.
 
-        Addons' says how many groups, which are the channels, there are.
+        A configuration of Addons' has the number of groups, which is that of the
+        channels and is not needed.
         """
         return super().from_config(
             {name: value for name, value in config.items() if name != "groups"}
