@@ -16,6 +16,7 @@ MODULES = (
         "layers/test_running_statistics",
         "layers/test_filter_response",
         "layers/test_peer_behaviours",
+        "layers/test_checked_once",
     ),
     ("conversion/test_convert", "layers/test_masks"),
     ("conversion/test_convert_state", "conversion/test_convert_faults"),
