@@ -19,19 +19,14 @@ FUSEDNORM_INLINE Scalar RstdOf(const Moments& moments, double per_element,
   return static_cast<Scalar>(squared == 0 ? 0 : 1 / __builtin_sqrt(squared));
 }
 
-// dx = rstd * (dz * gamma - plain - xhat * xhat_term) + offset
 template <class Scalar>
-struct GroupCorrection {
-  Scalar plain, xhat, offset;
-};
-
-template <class Scalar>
-FUSEDNORM_INLINE GroupCorrection<Scalar> CorrectionOf(const SumPair& sums,
-                                                      double per_element, bool centred,
-                                                      Scalar rstd, Scalar dmean,
-                                                      Scalar drstd) {
-  const double xhat = (sums.xhat + static_cast<double>(drstd) * rstd) * per_element;
-  return {static_cast<Scalar>(centred ? sums.plain * per_element : 0),
-          static_cast<Scalar>(xhat),
-          static_cast<Scalar>(static_cast<double>(dmean) * per_element)};
+FUSEDNORM_INLINE FirstOrderShares<Scalar> SharesOfGroup(SumPair sums,
+                                                        double per_element,
+                                                        bool centred, Scalar rstd,
+                                                        Scalar dmean, Scalar drstd) {
+  sums.with_xhat = WithDrstd<double>(sums.with_xhat, drstd, rstd);
+  const FirstOrderShares<double> exact =
+      SharesOf<double>(sums, dmean, per_element, centred);
+  return {static_cast<Scalar>(exact.plain), static_cast<Scalar>(exact.with_xhat),
+          static_cast<Scalar>(exact.offset)};
 }

@@ -18,6 +18,7 @@
 #include <immintrin.h>
 #endif
 
+#include "core/first_order.h"
 #include "core/second_order.h"
 
 namespace fusednorm {

@@ -107,14 +107,14 @@ class Lanes {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                      Storage* dx, Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
-    const LaneCorrection values(*this, unit, in.has_dmean, corrections);
-    const Correction<Vec, Along> correction = values.OfLanes();
+    const LaneShares values(*this, unit, in.has_dmean, of_groups);
+    const SharesAlong<Vec, Along> shares = values.OfLanes();
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.WriteGradient(in, kept.Next(offset, lanes), offset, dx, lanes,
-                              by.AtRow(row), correction, 0, writes);
+                              by.AtRow(row), shares, 0, writes);
     });
   }
 
@@ -240,8 +240,9 @@ class Lanes {
         params_sum->AddPair(param, lane_sums);
         gamma = params.GammaAt(param);
       }
-      adder.Add(0, group, gamma * lane_sums.plain, &sums[group].plain);
-      adder.Add(1, group, gamma * lane_sums.xhat, &sums[group].xhat);
+      const SumPair weighted = Weighted(lane_sums, gamma);
+      adder.Add(0, group, weighted.plain, &sums[group].plain);
+      adder.Add(1, group, weighted.with_xhat, &sums[group].with_xhat);
     });
   }
 
@@ -269,23 +270,24 @@ class Lanes {
     Scalar mean[kMaxLanes], rstd[kMaxLanes], gamma[kMaxLanes], beta[kMaxLanes];
   };
 
-  struct LaneCorrection {
-    LaneCorrection(const Lanes& walk, int64_t unit, bool has_offset,
-                   const GroupCorrection<Scalar>* of_groups)
+  struct LaneShares {
+    LaneShares(const Lanes& walk, int64_t unit, bool has_offset,
+               const FirstOrderShares<Scalar>* of_groups)
         : has_offset(has_offset) {
       walk.Spread(unit, [&](int64_t group) { return of_groups[group].plain; }, plain);
-      walk.Spread(unit, [&](int64_t group) { return of_groups[group].xhat; }, xhat);
+      walk.Spread(
+          unit, [&](int64_t group) { return of_groups[group].with_xhat; }, with_xhat);
       if (!has_offset) return;
       walk.Spread(unit, [&](int64_t group) { return of_groups[group].offset; }, offset);
     }
-    FUSEDNORM_INLINE Correction<Vec, Along> OfLanes() const {
+    FUSEDNORM_INLINE SharesAlong<Vec, Along> OfLanes() const {
       typedef Operand<Vec> Op;
-      return {Along<Vec>(plain), Along<Vec>(xhat),
+      return {Along<Vec>(plain), Along<Vec>(with_xhat),
               has_offset ? Op::Along(offset) : Op::Same(0)};
     }
 
     const bool has_offset;
-    Scalar plain[kMaxLanes], xhat[kMaxLanes], offset[kMaxLanes];
+    Scalar plain[kMaxLanes], with_xhat[kMaxLanes], offset[kMaxLanes];
   };
 
   // LaneTransform for the second order.

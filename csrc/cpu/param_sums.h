@@ -76,7 +76,7 @@ class GradientSums : public ParamSums<Scalar, 2> {
   using ParamSums<Scalar, 2>::ParamSums;
 
   FUSEDNORM_INLINE void AddPair(int64_t param, const SumPair& sums) {
-    this->Add(kGamma, param, sums.xhat);
+    this->Add(kGamma, param, sums.with_xhat);
     this->Add(kBeta, param, sums.plain);
   }
 };

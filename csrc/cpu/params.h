@@ -25,7 +25,7 @@ struct Gradients {
   const Scalar* mean;
   const Scalar* rstd;
   Params<Scalar> params;
-  bool has_dmean;  // corrections have an offset
+  bool has_dmean;  // shares have an offset
 };
 
 // Where dz waits for the second pass, in the compute type, of one unit or a slice of

@@ -83,9 +83,11 @@ class PositionLanes : public Lanes<Data> {
       params_.StoreGradients(offset, lanes, dz, dz_xhat);
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const typename Vec::V gamma = of_row.gamma.At(i, width);
-        AddTo<Vec>(total.staged[0] + i, gamma * Load<Scalars>(dz + i, width), width);
-        AddTo<Vec>(total.staged[1] + i, gamma * Load<Scalars>(dz_xhat + i, width),
-                   width);
+        const FirstOrderSums<typename Vec::V> of_params = {
+            Load<Scalars>(dz + i, width), Load<Scalars>(dz_xhat + i, width)};
+        const FirstOrderSums<typename Vec::V> terms = Weighted(of_params, gamma);
+        AddTo<Vec>(total.staged[0] + i, terms.plain, width);
+        AddTo<Vec>(total.staged[1] + i, terms.with_xhat, width);
       });
       total.EndRow();
     });
@@ -94,7 +96,7 @@ class PositionLanes : public Lanes<Data> {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_groups,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                      Storage* dx, Writes writes) const {
     if (params_.exist()) {
       OwnTransform by(*this, unit, in.mean, in.rstd);
@@ -111,7 +113,7 @@ class PositionLanes : public Lanes<Data> {
  private:
   typedef ScalarData<Vec> Scalars;
   typedef typename Alike::LaneTransform LaneTransform;
-  typedef typename Alike::LaneCorrection LaneCorrection;
+  typedef typename Alike::LaneShares LaneShares;
   using Alike::part_;
   using Alike::problem_;
   using Alike::segments_;
@@ -136,13 +138,13 @@ class PositionLanes : public Lanes<Data> {
 
   template <class TransformAt>
   void WriteRows(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                 KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_groups,
+                 KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                  Storage* dx, Writes writes, TransformAt&& transform_at) const {
-    const LaneCorrection of_lanes(*this, unit, in.has_dmean, of_groups);
-    const Correction<Vec, Along> counted = of_lanes.OfLanes();
+    const LaneShares of_lanes(*this, unit, in.has_dmean, of_groups);
+    const SharesAlong<Vec, Along> counted = of_lanes.OfLanes();
     const Scalar zeros[kMaxLanes] = {};
-    const Correction<Vec, Along> none = {Along<Vec>(zeros), Along<Vec>(zeros),
-                                         Operand<Vec>::Same(0)};
+    const SharesAlong<Vec, Along> none = {Along<Vec>(zeros), Along<Vec>(zeros),
+                                          Operand<Vec>::Same(0)};
     const uint8_t* const mask = mask_.exists() ? mask_.Of(FirstGroup(unit)) : nullptr;
     Alike::ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       const bool hidden = mask != nullptr && mask[row] == 0;

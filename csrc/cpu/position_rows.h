@@ -97,23 +97,20 @@ class PositionRows : public Rows<Data> {
   // The mask cuts runs where the pass before, if it kept dz, did not: what was kept is
   // in the order of the elements all the same.
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_group,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
-    const GroupCorrection<Scalar> none = {};
+    const FirstOrderShares<Scalar> none = {};
     const auto write = [&](const MaskRun& run, const Transform<Vec, Same>& by) {
       Scalar* const kept_dz = kept.Next(run.offset, run.count);
       if (run.mixed != nullptr) {
         const MixedRun mixed(run, by, *of_group);
         mixed_segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count,
-                                      mixed.by(), mixed.correction(), 0, writes);
+                                      mixed.by(), mixed.shares(), 0, writes);
         return;
       }
-      const GroupCorrection<Scalar>& of_run = run.hidden ? none : *of_group;
-      const Correction<Vec, Same> correction = {Same<Vec>(of_run.plain),
-                                                Same<Vec>(of_run.xhat),
-                                                Operand<Vec>::Same(of_run.offset)};
-      segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count, by, correction, 0,
-                              writes);
+      const FirstOrderShares<Scalar>& of_run = run.hidden ? none : *of_group;
+      segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count, by,
+                              SharesOfRun<Vec>(of_run), 0, writes);
     };
     Converted memory;
     ForEachMaskRun(unit, slice, [&](const MaskRun& run) {
@@ -189,32 +186,33 @@ class PositionRows : public Rows<Data> {
     });
   }
 
-  // A run along which the correction is one of the group or none: what lanes take,
-  // written out element by element.
+  // A run of which the mask hides some elements, which then have no shares: everything
+  // is written out element by element, as the functions for lanes take it.
   class MixedRun {
    public:
     MixedRun(const MaskRun& run, const Transform<Vec, Same>& by,
-             const GroupCorrection<Scalar>& of_group)
+             const FirstOrderShares<Scalar>& of_group)
         : gamma_(by.gamma), beta_(by.beta) {
       for (int64_t i = 0; i < run.count; ++i) {
         const bool hidden = run.mixed[i] == 0;
         mean_[i] = by.mean.value;
         rstd_[i] = by.rstd.value;
         plain_[i] = hidden ? 0 : of_group.plain;
-        xhat_[i] = hidden ? 0 : of_group.xhat;
+        with_xhat_[i] = hidden ? 0 : of_group.with_xhat;
         offset_[i] = hidden ? 0 : of_group.offset;
       }
     }
     FUSEDNORM_INLINE Transform<Vec, Along> by() const {
       return {Along<Vec>(mean_), Along<Vec>(rstd_), gamma_, beta_};
     }
-    FUSEDNORM_INLINE Correction<Vec, Along> correction() const {
-      return {Along<Vec>(plain_), Along<Vec>(xhat_), Operand<Vec>::Along(offset_)};
+    FUSEDNORM_INLINE SharesAlong<Vec, Along> shares() const {
+      return {Along<Vec>(plain_), Along<Vec>(with_xhat_), Operand<Vec>::Along(offset_)};
     }
 
    private:
     const Operand<Vec> gamma_, beta_;
-    Scalar mean_[kPart], rstd_[kPart], plain_[kPart], xhat_[kPart], offset_[kPart];
+    Scalar mean_[kPart], rstd_[kPart];
+    Scalar plain_[kPart], with_xhat_[kPart], offset_[kPart];
   };
 
   FUSEDNORM_INLINE Transform<Vec, Same> OwnTransformAt(int64_t unit, int64_t offset,

@@ -120,11 +120,11 @@ class Rows {
                               count,
                               TransformAt(unit, param, in.mean, in.rstd, in.params),
                               &of_run, nullptr, nullptr);
-        const SumPair run = of_run.Total();
-        const double gamma = in.params.GammaAt(param);
-        sums[0].plain += gamma * run.plain;
-        sums[0].xhat += gamma * run.xhat;
-        params_sum->AddPair(param, run);
+        const SumPair of_param = of_run.Total();
+        const SumPair weighted = Weighted<double>(of_param, in.params.GammaAt(param));
+        sums[0].plain += weighted.plain;
+        sums[0].with_xhat += weighted.with_xhat;
+        params_sum->AddPair(param, of_param);
       });
     }
   }
@@ -160,15 +160,13 @@ class Rows {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
-    const Correction<Vec, Same> correction = {
-        Same<Vec>(corrections[0].plain), Same<Vec>(corrections[0].xhat),
-        Operand<Vec>::Same(corrections[0].offset)};
+    const SharesAlong<Vec, Same> shares = SharesOfRun<Vec>(*of_group);
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.WriteGradient(in, kept.Next(offset, count), offset, dx, count,
                               TransformAt(unit, param, in.mean, in.rstd, in.params),
-                              correction, FetchedAhead(count), writes);
+                              shares, FetchedAhead(count), writes);
     });
   }
 

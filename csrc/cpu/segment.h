@@ -182,8 +182,8 @@ void Apply(const typename Data::Storage* x, typename Data::Storage* y, int64_t c
   ForEachResult<Data>(
       y, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const TransformValues<Vec> by = by_run.At(i, width);
-        const typename Vec::V xhat = (Load<Data>(x + i, width) - by.mean) * by.rstd;
-        return Act::template Forward<VecMath<Vec>>(xhat * by.gamma + by.beta);
+        const typename Vec::V xhat = XhatOf(Load<Data>(x + i, width), by.mean, by.rstd);
+        return Act::template Forward<VecMath<Vec>>(ZOf(xhat, by.gamma, by.beta));
       });
 }
 
@@ -199,10 +199,11 @@ FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
     const typename DyData::Storage* dy, const typename Data::Storage* x, Width width,
     const TransformValues<typename Data::Vec>& by) {
   typedef typename Data::Vec Vec;
-  const typename Vec::V xhat = (Load<Data>(x, width) - by.mean) * by.rstd;
+  const typename Vec::V xhat = XhatOf(Load<Data>(x, width), by.mean, by.rstd);
   typename Vec::V dz = Load<DyData>(dy, width);
   if constexpr (!Act::kIsIdentity) {
-    dz = dz * Act::template Derivative<VecMath<Vec>>(xhat * by.gamma + by.beta);
+    const typename Vec::V z = ZOf(xhat, by.gamma, by.beta);
+    dz = DzOf(dz, Act::template Derivative<VecMath<Vec>>(z));
   }
   return {xhat, dz};
 }
@@ -215,11 +216,7 @@ FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
 // kColumns:  dz, dz*xhat (one channel)        dz*gamma, dz*gamma*xhat (groups)
 enum class SumsOf { kRow, kRun, kLanes, kColumns };
 
-// The two sums, plain and times xhat.
-struct SumPair {
-  double plain;
-  double xhat;
-};
+typedef FirstOrderSums<double> SumPair;
 
 // Sums them over runs: in the compute type over a block of vectors, in double beyond.
 template <class Vec>
@@ -230,12 +227,12 @@ struct PairSums {
   }
   FUSEDNORM_INLINE void Fold() {
     total.plain += SumLanes<Vec>(plain);
-    total.xhat += SumLanes<Vec>(xhat);
-    plain = xhat = typename Vec::V{};
+    total.with_xhat += SumLanes<Vec>(with_xhat);
+    plain = with_xhat = typename Vec::V{};
     left = kVectorsPerBlock;
   }
 
-  typename Vec::V plain = {}, xhat = {};
+  typename Vec::V plain = {}, with_xhat = {};
   int64_t left = kVectorsPerBlock;  // vectors until they go to double
   SumPair total = {};
 };
@@ -259,7 +256,7 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
     if constexpr (kSumsRun) {
       part = Min(part, sums->left * Vec::kLanes);
       plain = sums->plain;
-      with_xhat = sums->xhat;
+      with_xhat = sums->with_xhat;
     }
     ForEachVector<Vec>(part, [&](int64_t in_part, auto width) FUSEDNORM_INLINE_LAMBDA {
       const int64_t i = begin + in_part;
@@ -273,19 +270,21 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
       if constexpr (kSums != SumsOf::kRun) {
         const V term = kSums == SumsOf::kColumns ? dzg : dz;
         if (plain_array != nullptr) {
-          AddTo<Vec>(plain_array + i, term, width);
-          AddTo<Vec>(xhat_array + i, term * xhat, width);
+          const FirstOrderSums<V> terms = FirstOrderTerms(term, xhat);
+          AddTo<Vec>(plain_array + i, terms.plain, width);
+          AddTo<Vec>(xhat_array + i, terms.with_xhat, width);
         }
       }
       if constexpr (kSumsRun) {
         const V term = KeepTail<Vec>(kSums == SumsOf::kRow ? dzg : dz, width);
-        plain = plain + term;
-        with_xhat = with_xhat + KeepTail<Vec>(term * xhat, width);
+        const FirstOrderSums<V> terms = FirstOrderTerms(term, xhat);
+        plain = plain + terms.plain;
+        with_xhat = with_xhat + KeepTail<Vec>(terms.with_xhat, width);
       }
     });
     if constexpr (kSumsRun) {
       sums->plain = plain;
-      sums->xhat = with_xhat;
+      sums->with_xhat = with_xhat;
       sums->left -= (part + Vec::kLanes - 1) / Vec::kLanes;
       if (sums->left == 0) sums->Fold();
     }
@@ -293,24 +292,35 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
   }
 }
 
-// What the group's sums contribute to dx.
+// The shares of a run's elements in dx.
 template <class Vec, template <class> class Stat>
-struct Correction {
-  Stat<Vec> plain, xhat;
+struct SharesAlong {
+  template <class Width>
+  FUSEDNORM_INLINE FirstOrderShares<typename Vec::V> At(int64_t i, Width width) const {
+    return {plain.At(i, width), with_xhat.At(i, width), offset.At(i, width)};
+  }
+  Stat<Vec> plain, with_xhat;
   Operand<Vec> offset;
 };
 
-// dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]
+template <class Vec>
+FUSEDNORM_INLINE SharesAlong<Vec, Same> SharesOfRun(
+    const FirstOrderShares<typename Vec::Scalar>& of_group) {
+  return {Same<Vec>(of_group.plain), Same<Vec>(of_group.with_xhat),
+          Operand<Vec>::Same(of_group.offset)};
+}
+
+// Writes dx, to which it adds dsum unless that is null.
 // While it writes an element, fetches the one `ahead` of it (0: none) into the cache.
 template <class Data, class Act, template <class> class Stat, class DyData = Data>
 void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Storage* x,
                    const typename Data::Storage* dsum, typename Data::Storage* dx,
                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
-                   const Correction<typename Data::Vec, Stat>& of_run, int64_t ahead,
+                   const SharesAlong<typename Data::Vec, Stat>& of_run, int64_t ahead,
                    Writes writes) {
   typedef typename Data::Vec Vec;
   const Transform<Vec, Stat> by_run = transform;
-  const Correction<Vec, Stat> correction = of_run;
+  const SharesAlong<Vec, Stat> shares = of_run;
   ForEachResult<Data>(
       dx, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         if (ahead != 0) {
@@ -319,12 +329,9 @@ void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Stor
         }
         const TransformValues<Vec> by = by_run.At(i, width);
         const auto [xhat, dz] = Recompute<Data, Act, DyData>(dy + i, x + i, width, by);
-        typename Vec::V grad =
-            by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
-                       xhat * correction.xhat.At(i, width)) +
-            correction.offset.At(i, width);
-        if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
-        return grad;
+        typename Vec::V dx = DxOf(dz, by.gamma, xhat, by.rstd, shares.At(i, width));
+        if (dsum != nullptr) dx = dx + Load<Data>(dsum + i, width);
+        return dx;
       });
 }
 
@@ -340,7 +347,7 @@ struct Segments {
                          const By&, PairSums<Vec>*, Scalar*, Scalar*);
   template <class Dy>
   using Write = void (*)(const Dy* dy, const Storage* x, const Storage* dsum,
-                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
+                         Storage* dx, int64_t, const By&, const SharesAlong<Vec, Stat>&,
                          int64_t ahead, Writes);
   // Of parameters that vary along the run, and of those that do not.
   static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
@@ -362,16 +369,15 @@ struct Segments {
   FUSEDNORM_INLINE void WriteGradient(const Gradients<Storage, Scalar>& in,
                                       const Scalar* kept_dz, int64_t offset,
                                       Storage* dx, int64_t count, const By& by,
-                                      const Correction<Vec, Stat>& correction,
+                                      const SharesAlong<Vec, Stat>& shares,
                                       int64_t ahead, Writes writes) const {
     const Storage* const x = in.x + offset;
     const Storage* const dsum = in.dsum == nullptr ? nullptr : in.dsum + offset;
     if (kept_dz == nullptr) {
-      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, correction, ahead,
+      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, shares, ahead,
                      writes);
     } else {
-      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, correction, ahead,
-                    writes);
+      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, shares, ahead, writes);
     }
   }
 

@@ -19,7 +19,7 @@ FUSEDNORM_INLINE SecondOrderSums<typename Data::Vec::V> TermsAt(
     const SecondOrderTransform<typename Data::Vec>& by) {
   typedef typename Data::Vec::V V;
   const V xhat =
-      (Load<Data>(x + i, width) - by.mean.At(i, width)) * by.rstd.At(i, width);
+      XhatOf(Load<Data>(x + i, width), by.mean.At(i, width), by.rstd.At(i, width));
   const V d = Load<Data>(dy + i, width);
   const V u = Load<Data>(ddx + i, width);
   if constexpr (kWeighted) {
@@ -92,7 +92,7 @@ double WriteRun(const typename Data::Storage* dy, const typename Data::Storage* 
       count,
       [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const V rstd = by.rstd.At(i, width);
-        const V xhat = (Load<Data>(x + i, width) - by.mean.At(i, width)) * rstd;
+        const V xhat = XhatOf(Load<Data>(x + i, width), by.mean.At(i, width), rstd);
         const V d = Load<Data>(dy + i, width);
         const SecondOrderShares<V> group = {
             shares.mean_u.At(i, width), shares.mean_u_xhat.At(i, width),

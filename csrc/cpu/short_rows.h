@@ -53,11 +53,13 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
                                  width);
         }
       }
-      column_plain = column_plain + dz;
-      column_xhat = column_xhat + dz * xhat;
+      const FirstOrderSums<V> of_columns = FirstOrderTerms(dz, xhat);
+      column_plain = column_plain + of_columns.plain;
+      column_xhat = column_xhat + of_columns.with_xhat;
       const V term = KeepTail<Vec>(dz * gamma, width);
-      plain[row] = plain[row] + term;
-      with_xhat[row] = with_xhat[row] + KeepTail<Vec>(term * xhat, width);
+      const FirstOrderSums<V> of_row = FirstOrderTerms(term, xhat);
+      plain[row] = plain[row] + of_row.plain;
+      with_xhat[row] = with_xhat[row] + KeepTail<Vec>(of_row.with_xhat, width);
     }
     if (plain_array != nullptr) {
       AddTo<Vec>(plain_array + i, column_plain, width);

@@ -73,8 +73,9 @@ class ForwardTiles {
     if (problem_.centred) Store<Scalars>(mean_ + rows.first, of.mean, width);
     Store<Scalars>(rstd_ + rows.first, of.rstd, width);
     for (int64_t i = 0; i < length; ++i) {
-      const V xhat = (tile.columns[i] - of.mean) * of.rstd;
-      const V z = xhat * Vec::Splat(params_.GammaAt(i)) + Vec::Splat(params_.BetaAt(i));
+      const V xhat = XhatOf(tile.columns[i], of.mean, of.rstd);
+      const V z =
+          ZOf(xhat, Vec::Splat(params_.GammaAt(i)), Vec::Splat(params_.BetaAt(i)));
       tile.columns[i] = Act::template Forward<VecMath<Vec>>(z);
     }
     tile.WriteTo(y_ + at, rows.count, length,
@@ -215,25 +216,25 @@ class BackwardTiles {
     Doubles sums[2];
     SumColumns<Vec>(length, sums, [&](int64_t i, V(&terms)[2]) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
-      const V xhat = (x.columns[i] - mean) * rstd;
+      const V xhat = XhatOf(x.columns[i], mean, rstd);
       V dz = dy.columns[i];
       if constexpr (!Act::kIsIdentity) {
-        const V z = xhat * gamma + Vec::Splat(params_.BetaAt(i));
-        dz = dz * Act::template Derivative<VecMath<Vec>>(z);
+        const V z = ZOf(xhat, gamma, Vec::Splat(params_.BetaAt(i)));
+        dz = DzOf(dz, Act::template Derivative<VecMath<Vec>>(z));
         dy.columns[i] = dz;
       }
-      params->dbeta[i] = params->dbeta[i] + dz;
-      params->dgamma[i] = params->dgamma[i] + dz * xhat;
-      terms[0] = dz * gamma;
-      terms[1] = terms[0] * xhat;
+      const FirstOrderSums<V> of_column = FirstOrderTerms(dz, xhat);
+      params->dbeta[i] = params->dbeta[i] + of_column.plain;
+      params->dgamma[i] = params->dgamma[i] + of_column.with_xhat;
+      const FirstOrderSums<V> of_rows = FirstOrderTerms(dz * gamma, xhat);
+      terms[0] = of_rows.plain;
+      terms[1] = of_rows.with_xhat;
     });
-    const auto [plain_share, xhat_share, offset] =
-        SharesOf(sums[0], sums[1], rows, rstd);
+    const FirstOrderShares<V> shares = SharesOfRows({sums[0], sums[1]}, rows, rstd);
     for (int64_t i = 0; i < length; ++i) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
-      const V xhat = (x.columns[i] - mean) * rstd;
-      dy.columns[i] =
-          rstd * (dy.columns[i] * gamma - plain_share - xhat * xhat_share) + offset;
+      const V xhat = XhatOf(x.columns[i], mean, rstd);
+      dy.columns[i] = DxOf(dy.columns[i], gamma, xhat, rstd, shares);
     }
     if (buffers_.dsum != nullptr) {
       x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length,
@@ -246,19 +247,16 @@ class BackwardTiles {
                part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
-  struct Shares {
-    V plain, xhat, offset;
-  };
-
-  // CorrectionOf of group.h for many groups.
-  Shares SharesOf(Doubles plain, Doubles with_xhat, const TileRows& rows,
-                  V rstd) const {
-    const Doubles share = SplatTo<Doubles>(1.0 / problem_.k);
+  // SharesOfGroup of group.h for the groups of all rows.
+  FirstOrderShares<V> SharesOfRows(FirstOrderSums<Doubles> sums, const TileRows& rows,
+                                   V rstd) const {
     const Doubles drstd = ConvertTo<Doubles>(OfRows(buffers_.drstd, rows));
-    const Doubles xhat = (with_xhat + drstd * ConvertTo<Doubles>(rstd)) * share;
+    sums.with_xhat = WithDrstd(sums.with_xhat, drstd, ConvertTo<Doubles>(rstd));
     const Doubles dmean = ConvertTo<Doubles>(OfRows(buffers_.dmean, rows));
-    return {problem_.centred ? ConvertTo<V>(plain * share) : V{}, ConvertTo<V>(xhat),
-            ConvertTo<V>(dmean * share)};
+    const FirstOrderShares<Doubles> exact =
+        SharesOf(sums, dmean, SplatTo<Doubles>(1.0 / problem_.k), problem_.centred);
+    return {ConvertTo<V>(exact.plain), ConvertTo<V>(exact.with_xhat),
+            ConvertTo<V>(exact.offset)};
   }
 
   // Zero where there is none.

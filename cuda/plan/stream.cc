@@ -129,7 +129,7 @@ void AddStreamLaunch(const Work& work, const char* kernel, int threads,
   const NormProblem& problem = work.problem;
   plan->partial_bytes = order->counter_bytes + RoundUp(sums_bytes, 256);
   if (work.backward) {
-    order->terms_offset = plan->partial_bytes;
+    order->shares_offset = plan->partial_bytes;
     plan->partial_bytes += 2 * problem.num_groups() * work.compute_bytes;
     AddCountMask(work, plan);
   }

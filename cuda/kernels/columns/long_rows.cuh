@@ -67,9 +67,9 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
     DifferentiateColumns<Features>(args, mean, rstd, gamma, beta, xhat, dz);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
-      const C term = dz[e] * gamma[e];
-      plain += term;
-      with_xhat += term * xhat[e];
+      const FirstOrderSums<C> terms = FirstOrderTerms(dz[e] * gamma[e], xhat[e]);
+      plain += terms.plain;
+      with_xhat += terms.with_xhat;
     }
   }
   SumBlock(&plain, &with_xhat);
@@ -84,11 +84,12 @@ class RowConstants {
  public:
   FUSEDNORM_DEVICE explicit RowConstants() : shared_(0) {}
 
-  FUSEDNORM_DEVICE void Set(int64_t row, C mean, C rstd, C with_xhat, C added) const {
+  FUSEDNORM_DEVICE void Set(int64_t row, C mean, C rstd,
+                            const JoinedShares<C>& shares) const {
     shared_.Set(kRowConstants * row, mean);
     shared_.Set(kRowConstants * row + 1, rstd);
-    shared_.Set(kRowConstants * row + 2, with_xhat);
-    shared_.Set(kRowConstants * row + 3, added);
+    shared_.Set(kRowConstants * row + 2, shares.with_xhat);
+    shared_.Set(kRowConstants * row + 3, shares.added);
   }
   FUSEDNORM_DEVICE C mean(int64_t row) const {
     return shared_.Get(kRowConstants * row);
@@ -96,11 +97,8 @@ class RowConstants {
   FUSEDNORM_DEVICE C rstd(int64_t row) const {
     return shared_.Get(kRowConstants * row + 1);
   }
-  FUSEDNORM_DEVICE C with_xhat(int64_t row) const {
-    return shared_.Get(kRowConstants * row + 2);
-  }
-  FUSEDNORM_DEVICE C added(int64_t row) const {
-    return shared_.Get(kRowConstants * row + 3);
+  FUSEDNORM_DEVICE JoinedShares<C> shares(int64_t row) const {
+    return {shared_.Get(kRowConstants * row + 2), shared_.Get(kRowConstants * row + 3)};
   }
 
  private:
@@ -121,7 +119,7 @@ FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
     C plain = 0, with_xhat = 0;
     if (row < end) {
       for (int64_t i = member; i < pieces; i += team) {
-        const SumPair<C> sums = LoadSums<C>(args.partial, row * pieces + i);
+        const FirstOrderSums<C> sums = LoadSums<C>(args.partial, row * pieces + i);
         plain += sums.plain;
         with_xhat += sums.with_xhat;
       }
@@ -130,14 +128,15 @@ FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
     with_xhat = LaneSum(with_xhat, team);
     if (row >= end || member != 0) continue;
     const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
-    const Correction<C> by =
-        CorrectionOf<C>(args, Features::Centred(args) ? plain : C(0), with_xhat, rstd,
-                        Features::Centred(args) ? args.dmean : nullptr, args.drstd, row,
-                        static_cast<C>(args.inverse_count));
+    const FirstOrderSums<C> of_row = {Features::Centred(args) ? plain : C(0),
+                                      with_xhat};
+    const FirstOrderShares<C> shares = SharesOfGroup(
+        args, of_row, rstd, Features::Centred(args) ? args.dmean : nullptr, args.drstd,
+        row, static_cast<C>(args.inverse_count));
     const C mean = Features::Centred(args)
                        ? device::Load(static_cast<const C*>(args.mean) + row)
                        : C(0);
-    constants.Set(row - begin, mean, rstd, by.with_xhat, by.offset - rstd * by.plain);
+    constants.Set(row - begin, mean, rstd, Joined(shares, rstd));
   }
 }
 
@@ -188,15 +187,15 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
       x[r].Get(xhat);
       dy[r].Get(dz);
       const C rstd = constants.rstd(row - begin);
-      const C by_xhat = constants.with_xhat(row - begin);
-      const C added = constants.added(row - begin);
+      const JoinedShares<C> shares = constants.shares(row - begin);
       DifferentiateColumns<Features>(args, constants.mean(row - begin), rstd, gamma,
                                      beta, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
-        dgamma[e] += dz[e] * xhat[e];
-        dbeta[e] += dz[e];
-        dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by_xhat) + added;
+        const FirstOrderSums<C> terms = FirstOrderTerms(dz[e], xhat[e]);
+        dgamma[e] += terms.with_xhat;
+        dbeta[e] += terms.plain;
+        dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd, shares);
       }
       if (Features::Residual(args.dsum)) {
         C other[kWidth];

@@ -129,8 +129,9 @@ struct LaneSums {
     for (int e = 0; e < kWidth; ++e) plain[e] = with_xhat[e] = 0;
   }
   FUSEDNORM_DEVICE void Add(int, int e, C dz, C xhat, C) {
-    plain[e] += dz;
-    with_xhat[e] += dz * xhat;
+    const FirstOrderSums<C> terms = FirstOrderTerms(dz, xhat);
+    plain[e] += terms.plain;
+    with_xhat[e] += terms.with_xhat;
   }
 };
 
@@ -145,8 +146,9 @@ struct RowSums : LaneSums<C, kWidth> {
     for (int v = 0; v < kVectors; ++v) of_gamma[v] = of_beta[v] = 0;
   }
   FUSEDNORM_DEVICE void Add(int v, int e, C dz, C xhat, C gamma) {
-    of_beta[v] += dz;
-    of_gamma[v] += dz * xhat;
+    const FirstOrderSums<C> terms = FirstOrderTerms(dz, xhat);
+    of_beta[v] += terms.plain;
+    of_gamma[v] += terms.with_xhat;
     LaneSums<C, kWidth>::Add(v, e, dz * gamma, xhat, gamma);
   }
 };
@@ -162,7 +164,7 @@ FUSEDNORM_DEVICE void DifferentiatePart(const Params& params, int part, int v,
     C z[n];
     params.Beta(part, v, z);
 #pragma unroll
-    for (int e = 0; e < n; ++e) z[e] += xhat[e] * gamma[e];
+    for (int e = 0; e < n; ++e) z[e] = ZOf(xhat[e], gamma[e], z[e]);
     activation.Backward(z, dz);
   }
 }
@@ -220,7 +222,8 @@ FUSEDNORM_DEVICE void GradientBatch(
       DifferentiatePart(params, part, v, mean, rstd, gamma, activation, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kStep; ++e) {
-        dz[e] = rstd[e] * (dz[e] * gamma[e] - xhat[e] * by_xhat[e]) + added[e];
+        const JoinedShares<C> shares = {by_xhat[e], added[e]};
+        dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd[e], shares);
       }
       x[v].SetPart(part, dz);
     }

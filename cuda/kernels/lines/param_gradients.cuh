@@ -34,7 +34,9 @@ FUSEDNORM_DEVICE void StoreParamGradients(
   if (params.dgamma != nullptr) {
     typename Number<T>::Compute dgamma[kWidth];
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) dgamma[e] = dz[e] * xhat[e];
+    for (int e = 0; e < kWidth; ++e) {
+      dgamma[e] = FirstOrderTerms(dz[e], xhat[e]).with_xhat;
+    }
     StoreParams<T, kWidth>(params.dgamma, params.narrow, at, dgamma, stream);
   }
   if (params.dbeta != nullptr) {
@@ -61,6 +63,8 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& rstd,
   other.Get(dsum);
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
+    // DxOf, whose shares a mask takes away from some elements; they are not multiplied
+    // by 0, since infinity would make NaN of that.
     const bool has = Has(kept, e);
     const C of_xhat = has ? xhat[e] * At(by_xhat, e) : C(0);
     dz[e] = dsum[e] + At(rstd, e) * (dz[e] * gamma[e] - of_xhat) +

@@ -138,8 +138,9 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
         // One gamma for the whole row is a factor of the sums, whose gradient needs
         // them without it.
         const C term = constant ? dz[e] : dz[e] * gamma[e];
-        sums[0] += term;
-        sums[1] += term * xhat[e];
+        const FirstOrderSums<C> terms = FirstOrderTerms(term, xhat[e]);
+        sums[0] += terms.plain;
+        sums[1] += terms.with_xhat;
       }
     }
     team.Sum(sums);
@@ -152,18 +153,20 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
           device::Store(static_cast<C*>(args.params.beta) + row, sums[0]);
         }
       }
-      const C of_row = GammaAt<T>(args.affine, param);
-      sums[0] *= of_row;
-      sums[1] *= of_row;
+      const FirstOrderSums<C> of_row = {sums[0], sums[1]};
+      const auto [plain, with_xhat] = Weighted(of_row, GammaAt<T>(args.affine, param));
+      sums[0] = plain;
+      sums[1] = with_xhat;
     }
 
     if (active) {
-      const Correction<C> by =
-          CorrectionOf<C>(args, Features::Centred(args) ? sums[0] : C(0), sums[1], rstd,
-                          Features::Centred(args) ? args.dmean : nullptr, args.drstd,
-                          row, static_cast<C>(args.inverse_count));
+      const FirstOrderSums<C> of_row = {Features::Centred(args) ? sums[0] : C(0),
+                                        sums[1]};
+      const FirstOrderShares<C> of_group = SharesOfGroup(
+          args, of_row, rstd, Features::Centred(args) ? args.dmean : nullptr,
+          args.drstd, row, static_cast<C>(args.inverse_count));
+      const JoinedShares<C> shares = Joined(of_group, rstd);
       T* const dx = device::Pinned(static_cast<T*>(args.dx) + at);
-      const C added = by.offset - rstd * by.plain;
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
         if (!access.Has(j)) continue;
@@ -171,7 +174,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
         differentiate(j, xhat, dz);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by.with_xhat) + added;
+          dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd, shares);
         }
         if (Features::Residual(args.dsum)) {
           C other[kWidth];

@@ -63,7 +63,7 @@ SecondOrderRuns(const SecondOrderArgs args, const SecondOrderGeometry geometry) 
           const Access<T, kWidth> values(args, base + i);
 #pragma unroll
           for (int e = 0; e < kWidth; ++e) {
-            Add(SecondOrderTerms<C>(values.dy[e], (values.x[e] - by.mean) * by.rstd,
+            Add(SecondOrderTerms<C>(values.dy[e], XhatOf(values.x[e], by.mean, by.rstd),
                                     values.u[e], C(0)),
                 &of_run);
           }

@@ -5,6 +5,7 @@
 // with it it adds them up, and writes d_dy, d_x and partial sums of d_gamma.
 #pragma once
 
+#include "core/first_order.h"
 #include "core/second_order.h"
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/team.cuh"
@@ -135,7 +136,7 @@ struct Access {
   }
   // What element `e` adds to the sums.
   FUSEDNORM_DEVICE SecondOrderSums<C> Terms(int e, const Inputs<C>& by) const {
-    return SecondOrderTerms<C>(dy[e] * by.gamma, (x[e] - by.mean) * by.rstd, u[e],
+    return SecondOrderTerms<C>(dy[e] * by.gamma, XhatOf(x[e], by.mean, by.rstd), u[e],
                                dy[e] * by.ddgamma);
   }
 };
@@ -151,7 +152,7 @@ FUSEDNORM_DEVICE void WriteGradients(const SecondOrderArgs& args, int64_t at,
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
     const Inputs<C> by = inputs_of(e);
-    const C xhat = (access.x[e] - by.mean) * by.rstd;
+    const C xhat = XhatOf(access.x[e], by.mean, by.rstd);
     const SecondOrderValues<C> values =
         SecondOrderOf<C>(access.dy[e], xhat, access.u[e], by.rstd, by.gamma, by.ddgamma,
                          by.ddbeta, by.shares);

@@ -44,9 +44,10 @@ struct LinesBackward {
                     device::Load(static_cast<const C*>(args.rstd) + group));
       SetAffine<T>(args, g, set, place.first_lane, lane, constants);
       if (!apply) continue;
-      const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, stream.order), group);
-      constants.Set(kLaneXhat, lane, terms.with_xhat);
-      constants.Set(kLaneAdded, lane, terms.added);
+      const JoinedShares<C> shares =
+          FetchShares(SharesIn<C>(args, stream.order), group);
+      constants.Set(kLaneXhat, lane, shares.with_xhat);
+      constants.Set(kLaneAdded, lane, shares.added);
     }
     queue.LookAtNext();
     device::SyncBlock();
@@ -119,11 +120,13 @@ struct LinesBackward {
         }
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          of_beta += dz[e];
-          of_gamma += dz[e] * xhat[e];
+          const FirstOrderSums<C> of_params = FirstOrderTerms(dz[e], xhat[e]);
+          of_beta += of_params.plain;
+          of_gamma += of_params.with_xhat;
           const C term = GammaWaits() ? dz[e] : dz[e] * affine.gamma[e];
-          sums->plain[e] += term;
-          sums->with_xhat[e] += term * xhat[e];
+          const FirstOrderSums<C> of_group = FirstOrderTerms(term, xhat[e]);
+          sums->plain[e] += of_group.plain;
+          sums->with_xhat[e] += of_group.with_xhat;
         }
       }
       if (!row_params) continue;
@@ -156,8 +159,8 @@ struct LinesBackward {
       with_xhat = LaneSum(with_xhat, team);
       if (one) SumWarps(kQueueBytes, 0, &plain, &with_xhat);
       if (member == 0 && group < set.groups) {
-        PublishTerms(args, plain, with_xhat, set.first_group + group,
-                     TermsOf<C>(args, stream.order));
+        PublishShares(args, {plain, with_xhat}, set.first_group + group,
+                      SharesIn<C>(args, stream.order));
       }
     }
   }
@@ -181,8 +184,8 @@ struct LinesBackward {
         const int at = of_tile + copy * g.copy_lanes.divisor();
 #pragma unroll 4
         for (int turn = member; turn < stream.turns; turn += row_team) {
-          const SumPair<C> sums = FetchSums<C>(SlabSums(args, stream.order),
-                                               AtOfSlab(of_set, turn * parts) + at);
+          const FirstOrderSums<C> sums = FetchSums<C>(
+              SlabSums(args, stream.order), AtOfSlab(of_set, turn * parts) + at);
           a += sums.plain;
           b += sums.with_xhat;
         }
@@ -203,8 +206,9 @@ struct LinesBackward {
         device::Publish(static_cast<C*>(args.params.beta) + at, a);
       }
     }
-    *plain += gamma * a;
-    *with_xhat += gamma * b;
+    const FirstOrderSums<C> of_lane = Weighted(FirstOrderSums<C>{a, b}, gamma);
+    *plain += of_lane.plain;
+    *with_xhat += of_lane.with_xhat;
   }
 
   FUSEDNORM_DEVICE void Apply(const Item& item) const {

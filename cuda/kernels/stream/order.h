@@ -43,7 +43,7 @@ struct StreamOrder {
   bool backwards = false;
 
   int64_t counter_bytes = 0;  // at the start of the workspace, zero when launched
-  int64_t terms_offset = 0;   // backward: two numbers of each group, in bytes
+  int64_t shares_offset = 0;  // backward: two numbers of each group, in bytes
 
   FUSEDNORM_INLINE int64_t items() const { return 2 * sets * slabs.divisor() + params; }
 

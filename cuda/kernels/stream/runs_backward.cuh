@@ -48,7 +48,7 @@ struct RunsBackward {
     if constexpr (!Act::kIsIdentity) {
       C z[kWidth];
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e) z[e] = xhat[e] * by.gamma + by.beta;
+      for (int e = 0; e < kWidth; ++e) z[e] = ZOf(xhat[e], by.gamma, by.beta);
       activation.Backward(z, dz);
     }
   }
@@ -93,7 +93,9 @@ struct RunsBackward {
             of_dy[v].Get(dz);
             Differentiate(by, activation, xhat, dz);
 #pragma unroll
-            for (int e = 0; e < kWidth; ++e) products[e] = dz[e] * xhat[e];
+            for (int e = 0; e < kWidth; ++e) {
+              products[e] = FirstOrderTerms(dz[e], xhat[e]).with_xhat;
+            }
             plain += PairwiseSum(dz);
             with_xhat += PairwiseSum(products);
           }
@@ -127,7 +129,7 @@ struct RunsBackward {
       if (run < g.runs) {
 #pragma unroll 4
         for (int piece = member; piece < g.pieces.divisor(); piece += team) {
-          const SumPair<C> sums =
+          const FirstOrderSums<C> sums =
               FetchSums<C>(SlabSums(args, g.order), AtOfRun(set, run, piece));
           a += sums.plain;
           b += sums.with_xhat;
@@ -144,14 +146,15 @@ struct RunsBackward {
         device::Publish(static_cast<C*>(args.params.beta) + at, a);
       }
       const C gamma = GammaAt<T>(args.affine, FirstParam(args.rows, set) + run);
-      plain += gamma * a;
-      with_xhat += gamma * b;
+      const FirstOrderSums<C> of_run = Weighted(FirstOrderSums<C>{a, b}, gamma);
+      plain += of_run.plain;
+      with_xhat += of_run.with_xhat;
     }
     plain = LaneSum(plain, device::kWarp);
     with_xhat = LaneSum(with_xhat, device::kWarp);
     SumWarps(kQueueBytes, 0, &plain, &with_xhat);
     if (device::Thread() == 0) {
-      PublishTerms(args, plain, with_xhat, set, TermsOf<C>(args, g.order));
+      PublishShares(args, {plain, with_xhat}, set, SharesIn<C>(args, g.order));
     }
   }
 
@@ -169,7 +172,7 @@ struct RunsBackward {
     if (any) load(run, 0);
     queue.LookAtNext();
     if (!any) return;
-    const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, g.order), item.set);
+    const JoinedShares<C> shares = FetchShares(SharesIn<C>(args, g.order), item.set);
     const int64_t sample =
         args.mask.positions == nullptr ? 0 : args.mask.groups.Divide(item.set);
     WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
@@ -192,13 +195,12 @@ struct RunsBackward {
           if constexpr (Features::kGeneral) {
             const uint32_t kept =
                 Kept<kWidth>(args.mask, sample, at - item.set * (g.runs * g.run));
-            WriteGradient<T, kWidth>(args, by.rstd, gamma, terms.with_xhat, terms.added,
-                                     xhat, dz, at, kept);
+            WriteGradient<T, kWidth>(args, by.rstd, gamma, shares.with_xhat,
+                                     shares.added, xhat, dz, at, kept);
           } else {
 #pragma unroll
             for (int e = 0; e < kWidth; ++e) {
-              dz[e] = by.rstd * (dz[e] * by.gamma - xhat[e] * terms.with_xhat) +
-                      terms.added;
+              dz[e] = DxOf(dz[e], by.gamma, xhat[e], by.rstd, shares);
             }
             P::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
           }

@@ -50,13 +50,13 @@ class TileSums {
     }
     device::SyncBlock();
   }
-  FUSEDNORM_DEVICE GroupTerms<C> terms(int group) const {
+  FUSEDNORM_DEVICE JoinedShares<C> shares(int group) const {
     return {joined_.Get(2 * group), joined_.Get(2 * group + 1)};
   }
 
  private:
-  FUSEDNORM_DEVICE SumPair<C> OfCopies(int lane) const {
-    SumPair<C> sum = {0, 0};
+  FUSEDNORM_DEVICE FirstOrderSums<C> OfCopies(int lane) const {
+    FirstOrderSums<C> sum = {0, 0};
 #pragma unroll 1
     for (int copy = 0; copy < g_.copies; ++copy) {
       const int at = 2 * (lane + copy * g_.copy_lanes.divisor());
@@ -75,7 +75,7 @@ class TileSums {
     const int lanes = g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
 #pragma unroll 1
     for (int lane = device::Thread(); lane < lanes; lane += device::Threads()) {
-      const SumPair<C> sum = OfCopies(lane);
+      const FirstOrderSums<C> sum = OfCopies(lane);
       if (gamma != nullptr) device::Store(gamma + at + lane, sum.with_xhat);
       if (beta != nullptr) device::Store(beta + at + lane, sum.plain);
     }
@@ -98,9 +98,9 @@ class TileSums {
         for (int i = member; i < lanes; i += step) {
           const int lane = group * lanes + i;
           const C gamma = g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane);
-          const SumPair<C> sum = OfCopies(lane);
-          plain += gamma * sum.plain;
-          with_xhat += gamma * sum.with_xhat;
+          const FirstOrderSums<C> sums = Weighted(OfCopies(lane), gamma);
+          plain += sums.plain;
+          with_xhat += sums.with_xhat;
         }
       }
       plain = LaneSum(plain, team);
@@ -132,11 +132,13 @@ class TileSums {
   FUSEDNORM_DEVICE void Finish(int group, C plain, C with_xhat,
                                const LaneConstants<C, kWidth>& constants) const {
     const C rstd = constants.GetOne(kLaneRstd, group * g_.group_lanes.divisor());
-    const GroupTerms<C> terms =
-        TermsOfGroup(args_, plain, with_xhat, set_.first_group + group, rstd,
-                     static_cast<C>(args_.inverse_count));
-    joined_.Set(2 * group, terms.with_xhat);
-    joined_.Set(2 * group + 1, terms.added);
+    const FirstOrderSums<C> sums = {plain, with_xhat};
+    const FirstOrderShares<C> of_group =
+        SharesOfGroup(args_, sums, rstd, args_.dmean, args_.drstd,
+                      set_.first_group + group, static_cast<C>(args_.inverse_count));
+    const JoinedShares<C> shares = Joined(of_group, rstd);
+    joined_.Set(2 * group, shares.with_xhat);
+    joined_.Set(2 * group + 1, shares.added);
   }
 
   const BackwardArgs& args_;
@@ -198,9 +200,9 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
              [&](int lane, C plain, C with_xhat) { sums.Set(lane, plain, with_xhat); });
   sums.Join(constants);
   VisitLanes(place, [&](int lane) {
-    const GroupTerms<C> terms = sums.terms(GroupOfLane(g, lane));
-    constants.Set(kLaneXhat, lane, terms.with_xhat);
-    constants.Set(kLaneAdded, lane, terms.added);
+    const JoinedShares<C> shares = sums.shares(GroupOfLane(g, lane));
+    constants.Set(kLaneXhat, lane, shares.with_xhat);
+    constants.Set(kLaneAdded, lane, shares.added);
   });
   device::SyncBlock();
   if (place.count > 0) {
