@@ -1,7 +1,7 @@
 // The table of the compiled kernels of `rows`, whose geometry is a template argument.
 // The planner chooses a line of it, and kernels/rows/launch.cuh instantiates the lines
 // whose `element_bytes` is the size of the data type. cuda/kernels/rows/budgets.json
-// has the registers and shared memory of each specialised line.
+// limits what each specialised line may cost.
 //
 // A specialised instance knows at compile time whether the norm is centred and whether
 // there is a residual (features.cuh), so each of its lines is four kernels. It has

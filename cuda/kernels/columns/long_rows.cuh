@@ -1,7 +1,7 @@
-// Backward of rows with one gamma for each element that fit no block's registers: the
-// first kernel sums pieces of rows; in the second one a thread has the columns of one
-// access in all rows of a chunk, and writes dx and the chunk's sums for dgamma and
-// dbeta.
+// Backward of rows with one gamma for each element that do not fit the registers of a
+// block. The first kernel sums pieces of rows. In the second one, each thread takes the
+// columns of one access in all rows of a chunk; it writes dx and the chunk's sums of
+// dgamma and dbeta.
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
@@ -13,8 +13,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// gamma and beta of an access at element `i` of a row. beta counts only before an
-// activation.
+// gamma and beta of an access at element `i` of a row. beta matters only where there is
+// an activation.
 template <class T, class Features, int kWidth>
 FUSEDNORM_DEVICE void AffineOfColumns(const NormArgs& args, int64_t row, int64_t i,
                                       typename Number<T>::Compute (&gamma)[kWidth],
@@ -27,7 +27,7 @@ FUSEDNORM_DEVICE void AffineOfColumns(const NormArgs& args, int64_t row, int64_t
   }
 }
 
-// xhat and dz: x and dy on entry.
+// xhat and dz are x and dy on entry.
 template <class Features, class C, int kWidth>
 FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
                                            const C (&gamma)[kWidth],
@@ -39,7 +39,8 @@ FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
   }
 }
 
-// A block's piece of a row leaves two sums: of dz * gamma, and of that times xhat.
+// For its piece of a row, a block leaves the sums of dz * gamma and of dz * gamma *
+// xhat.
 template <class T, class Features>
 FUSEDNORM_KERNEL(kColumnsThreads, Features::kGeneral ? 2 : 4)
 LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
@@ -78,7 +79,7 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
   }
 }
 
-// What the elements of a row need, in shared memory.
+// The numbers that the elements of a row need, in shared memory.
 template <class C>
 class RowConstants {
  public:
@@ -105,7 +106,7 @@ class RowConstants {
   const device::Shared<C> shared_;
 };
 
-// Puts together what the pieces of the rows [begin, end) have left.
+// Adds up the sums of all pieces of the rows [begin, end).
 template <class Features, class C>
 FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
                                  const ColumnsGeometry& geometry, int64_t begin,
@@ -148,7 +149,8 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
   constexpr int kRows = kColumnsRowsAtOnce<Features::kGeneral>;
   typedef Pack<T, kWidth> P;
   const RowConstants<C> constants;
-  // From the end, where the first kernel's last reads are still in L2.
+  // Blocks begin at the end of the tensor, whose elements are still in L2 from the
+  // first kernel.
   const int64_t block = device::Blocks() - 1 - device::Block();
   const int64_t chunk = geometry.column_blocks.Divide(block);
   const int64_t sample = geometry.chunks.Divide(chunk);

@@ -1,4 +1,5 @@
-// Backward of `stream` over lines: interleaved groups and columns that fit no block.
+// Backward of `stream` over lines: interleaved groups and columns that do not fit a
+// block.
 #pragma once
 
 #include "cuda/kernels/common/batch.cuh"
@@ -26,11 +27,13 @@ struct LinesBackward {
   const LineStream& stream;
   Queue& queue;
 
-  // gamma of interleaved groups waits for the sums, which dgamma and dbeta are made of.
+  // For interleaved groups, gamma is multiplied into the sums later, because dgamma and
+  // dbeta need the sums without it.
   FUSEDNORM_DEVICE bool GammaWaits() const {
     return !Features::kGeneral || (!g.columns && !g.positions);
   }
-  // For Sums; Apply has two more constants.
+  // Fills the constants of the lanes. `apply`: with the shares of their groups, which
+  // Sums does not need.
   FUSEDNORM_DEVICE void Fill(const LineSet& set, const LinePlace<kWidth>& place,
                              bool apply,
                              const LaneConstants<C, kWidth>& constants) const {
@@ -97,7 +100,8 @@ struct LinesBackward {
     const bool row_params =
         g.columns && !g.positions &&
         (args.params.gamma != nullptr || args.params.beta != nullptr);
-    // All threads of a row make the same rounds: they meet in its sums.
+    // All threads of a row make the same number of rounds, because they meet in its
+    // sums.
     const int rounds = row_params ? place.rounds : place.count;
 #pragma unroll 1
     for (int j = 0; j < rounds; ++j) {
@@ -135,8 +139,9 @@ struct LinesBackward {
     }
   }
 
-  // A team for each group, which shares its lanes and, by the lower bits, the slabs of
-  // a lane. Where there is one group, the block is its team.
+  // A team of threads joins each group and shares the group's lanes. The lower bits of
+  // a thread's number choose the slabs of a lane. If there is one group, the whole
+  // block is its team.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
     const bool one = g.tile_groups == 1;
@@ -164,19 +169,20 @@ struct LinesBackward {
       }
     }
   }
-  // Of one copy.
+  // The number of lanes that a group has in one copy of the line.
   FUSEDNORM_DEVICE int LanesOfGroup(const LineSet& set) const {
     if (g.columns) return 1;
     return g.parts.divisor() > 1 ? set.lanes : g.group_lanes.divisor();
   }
 
-  // Adds a lane of a group to what its team's thread `member == 0` has of the group.
+  // Adds the sums of a lane to those that the lane's thread `member == 0` has of the
+  // group.
   FUSEDNORM_DEVICE void JoinLane(int64_t of_set, const LineSet& set, int group,
                                  int lane, bool has, int member, C* plain,
                                  C* with_xhat) const {
     const int row_team = 1 << stream.join_row_bits;
     const int parts = g.parts.divisor();
-    // The parts of a turn stand one after the other, so this counts on over them.
+    // The parts of a turn are next to each other, so that this index runs on over them.
     const int of_tile = group * LanesOfGroup(set) + lane;
     C a = 0, b = 0;
     if (has) {

@@ -1,5 +1,5 @@
-// Backward of `stream` over runs: contiguous groups whose runs have one gamma and beta
-// each.
+// Backward of `stream` over runs: contiguous groups, each of whose runs has one gamma
+// and beta.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -25,7 +25,7 @@ struct RunsBackward {
   const RunStream& g;
   Queue& queue;
 
-  // What the elements of a run need.
+  // The numbers that the elements of a run need.
   struct Constants {
     C mean, rstd, gamma, beta;
   };
@@ -35,12 +35,12 @@ struct RunsBackward {
                 : C(0),
             device::Load(static_cast<const C*>(args.rstd) + set), C(1), C(0)};
   }
-  // param: of the run.
+  // Sets gamma and beta of a run, which are number `param`.
   FUSEDNORM_DEVICE void SetRun(int64_t param, Constants* by) const {
     by->gamma = GammaAt<T>(args.affine, param);
     by->beta = BetaAt<T>(args.affine, param);
   }
-  // xhat and dz: x and dy on entry.
+  // xhat and dz are x and dy on entry.
   template <class Act>
   FUSEDNORM_DEVICE static void Differentiate(const Constants& by, const Act& activation,
                                              C (&xhat)[kWidth], C (&dz)[kWidth]) {
@@ -56,7 +56,7 @@ struct RunsBackward {
                                   const RunPlace<kWidth>& place) const {
     return (set * g.runs + run) * g.run + place.at;
   }
-  // The sums of a piece of a run, of all sets.
+  // The index of the sums of a piece of a run, among those of all sets.
   FUSEDNORM_DEVICE int64_t AtOfRun(int64_t set, int run, int piece) const {
     return (set * g.runs + run) * g.pieces.divisor() + piece;
   }
@@ -74,7 +74,8 @@ struct RunsBackward {
     load(place.first_run, 0);
     queue.LookAtNext();
     WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
-      // All threads make the same rounds: they meet in the sums of a run.
+      // All threads make the same number of rounds, because they meet in the sums of a
+      // run.
       const int first = place.first_run, team = 1 << g.team_bits;
       const int rounds = place.Rounds(g, item.slab);
       const int64_t param = FirstParam(args.rows, item.set);
@@ -107,7 +108,7 @@ struct RunsBackward {
         plain = LaneSum(plain, lanes);
         with_xhat = LaneSum(with_xhat, lanes);
         if (team > device::kWarp) {
-          device::SyncBlock();  // the sums of the run before may still be read
+          device::SyncBlock();  // the sums before may still be read
           SumWarps(kQueueBytes, team / device::kWarp, &plain, &with_xhat);
         }
         if (!has || (device::Thread() & (team - 1)) != 0) continue;
@@ -117,7 +118,7 @@ struct RunsBackward {
     });
   }
 
-  // A team of threads for each run, which shares its pieces.
+  // A team of threads joins each run and shares its pieces.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t set) const {
     const int team = 1 << g.join_row_bits;
     const int member = device::Thread() & (team - 1);

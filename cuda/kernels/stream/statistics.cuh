@@ -1,4 +1,4 @@
-// mean and rstd between the blocks of one launch.
+// The statistics and the shares of groups, which blocks of one launch exchange.
 #pragma once
 
 #include "cuda/kernels/columns/column_sums.cuh"
@@ -32,18 +32,18 @@ FUSEDNORM_DEVICE void PublishShares(const BackwardArgs& args,
   device::Publish(shares + 2 * group + 1, of.added);
 }
 
-// The slabs' sums, after the counters of the workspace.
+// The sums of all slabs, which follow the counters in the workspace.
 template <class Args>
 FUSEDNORM_DEVICE char* SlabSums(const Args& args, const StreamOrder& order) {
   return static_cast<char*>(args.partial) + order.counter_bytes;
 }
-// The JoinedShares of all groups.
+// The JoinedShares of all groups in the workspace.
 template <class C>
 FUSEDNORM_DEVICE C* SharesIn(const BackwardArgs& args, const StreamOrder& order) {
   return reinterpret_cast<C*>(static_cast<char*>(args.partial) + order.shares_offset);
 }
 
-// dgamma and dbeta, item number `item` of them.
+// Adds up item number `item` of dgamma and dbeta.
 template <class T>
 FUSEDNORM_DEVICE void SumParamsOfItem(const ParamSums& params, const StreamOrder& order,
                                       const Item& item) {

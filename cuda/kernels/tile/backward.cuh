@@ -1,6 +1,6 @@
-// Backward of `tile`: x and dy are loaded once into registers. dgamma and dbeta are
-// partial sums of each block, which the kernel of column sums adds up where there are
-// several.
+// Backward of `tile`: x and dy are loaded once, into registers. Each block leaves
+// partial sums of dgamma and dbeta. If there are several, the ColumnSums kernel adds
+// them up.
 #pragma once
 
 #include <type_traits>
@@ -16,7 +16,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// The lanes' sums of a block's rows, and what follows from them.
+// The sums of each lane over a block's rows, and what is computed from them.
 template <class T, int kWidth>
 class TileSums {
  public:
@@ -34,12 +34,12 @@ class TileSums {
         own_(geometry.shared.own * int64_t{sizeof(C)}),
         joined_(geometry.shared.joined * int64_t{sizeof(C)}) {}
 
-  // Of dz and of dz * xhat: called by one thread for each lane.
+  // Sets the sums of dz and of dz * xhat. One thread calls for each lane.
   FUSEDNORM_DEVICE void Set(int lane, C plain, C with_xhat) const {
     lanes_.Set(2 * lane, plain);
     lanes_.Set(2 * lane + 1, with_xhat);
   }
-  // All threads call, after Set.
+  // All threads must call, after Set.
   FUSEDNORM_DEVICE void Join(const LaneConstants<C, kWidth>& constants) const {
     device::SyncBlock();
     StoreParams();
@@ -65,7 +65,8 @@ class TileSums {
     }
     return sum;
   }
-  // The block's part of dgamma and dbeta; those of rows are written as they are summed.
+  // Stores the block's part of dgamma and dbeta. Those of rows are written where they
+  // are summed.
   FUSEDNORM_DEVICE void StoreParams() const {
     C* const gamma = static_cast<C*>(args_.params.gamma);
     C* const beta = static_cast<C*>(args_.params.beta);
@@ -80,7 +81,8 @@ class TileSums {
       if (beta != nullptr) device::Store(beta + at + lane, sum.plain);
     }
   }
-  // A team for each group, which shares its lanes; where there is one group, the block.
+  // A team of threads joins each group and shares its lanes. If there is one group, the
+  // whole block is its team.
   FUSEDNORM_DEVICE void JoinBlock(const LaneConstants<C, kWidth>& constants) const {
     const bool one = g_.tile_groups == 1;
     const int bits = g_.lane_bits + g_.row_bits;
@@ -105,7 +107,8 @@ class TileSums {
       }
       plain = LaneSum(plain, team);
       with_xhat = LaneSum(with_xhat, team);
-      // Of the sums over rows of threads nobody needs the table any more.
+      // No thread reads the table of the sums over rows of threads any more, so
+      // SumWarps may overwrite it.
       if (one) SumWarps(table_offset_, 0, &plain, &with_xhat);
       if (member != 0 || group >= set_.groups) continue;
       if (cluster_bits_ == 0) {
@@ -211,7 +214,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
     });
     StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);
   }
-  // Nobody's shared memory goes away while others of the cluster may read it.
+  // A block must not end while others of its cluster may still read its shared memory.
   if (geometry.cluster_bits > 0) device::SyncCluster();
 }
 
