@@ -1,5 +1,6 @@
-// The backward pass over either walk: a group's two sums and its share of dgamma/dbeta
-// in one pass over x and dy, dx in a second, from the cache where the unit fits.
+// The backward pass over either walk. One pass over x and dy computes each group's two
+// sums and its part of dgamma and dbeta. A second pass computes dx; if the unit fits
+// the cache, it reads from there.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -48,8 +49,8 @@ class Backward {
  private:
   typedef KeptDz<Scalar> Kept;
 
-  // dz can wait in dx for the second pass, if the first still finds x and dsum where
-  // they are; or packed, in memory of its own.
+  // dz can wait for the second pass in dx, unless dx overwrites x or dsum. Otherwise it
+  // is packed in memory of its own.
   static constexpr bool kDxHoldsDz = std::is_same<Storage, Scalar>::value;
   bool KeepsDzInDx() const {
     return kDxHoldsDz && part_.keeps_dz && buffers_.dx != buffers_.x &&
@@ -121,7 +122,7 @@ class Backward {
           sums_ + ((unit - first) * slices + slice) * part_.max_groups);
     };
     if (part_.slices_own_params) {
-      // The only wave.
+      // There is only one wave.
       ForEachTask(parallel, part_.inner * slices, elements * part_.outer,
                   [&](int64_t task) {
                     const int64_t inner = task / slices;
@@ -147,7 +148,7 @@ class Backward {
       Share(first + i, sums_ + i * slices * part_.max_groups, slices,
             shares_ + i * part_.max_groups);
     }
-    // Backwards: of what was read last, most is still in the cache.
+    // Backwards, because most of what was read last is still in the cache.
     ForEachTask(parallel, units * slices, elements, [&](int64_t task) {
       const int64_t back = units * slices - 1 - task;
       const int64_t i = back / slices;
@@ -201,5 +202,5 @@ class Backward {
   char* sets_ = nullptr;
   int64_t set_bytes_ = 0;
   FirstOrderShares<Scalar>* shares_ = nullptr;
-  Scalar* packed_dz_ = nullptr;  // of a wave
+  Scalar* packed_dz_ = nullptr;  // of the units of a wave
 };

@@ -1,5 +1,5 @@
-// From sums to statistics, and from a group's sums to its part of dx: scalar
-// arithmetic, in double, once a group.
+// From sums to statistics, and from a group's sums to the shares of its elements:
+// scalar arithmetic in double, once for each group.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -13,8 +13,9 @@ template <class Scalar>
 FUSEDNORM_INLINE Scalar RstdOf(const Moments& moments, double per_element,
                                double epsilon) {
   double variance = moments.squares * per_element;
-  if (variance < 0) variance = 0;  // rounding; NaN stays
-  // Only epsilon = 0 gets here with zero: a constant group is then beta, not 0/0.
+  if (variance < 0) variance = 0;  // below 0 by rounding; NaN stays
+  // Zero only where epsilon is 0 and the group constant. The result is then beta, not
+  // 0/0.
   const double squared = variance + epsilon;
   return static_cast<Scalar>(squared == 0 ? 0 : 1 / __builtin_sqrt(squared));
 }

@@ -1,6 +1,6 @@
-// The walk of lanes.h where positions differ: a mask hides rows, or gamma and beta are
-// each element's own. With a mask, a unit's groups are of one sample and no lines are
-// folded.
+// The walk of lanes.h where positions differ: a mask hides rows, or each element has
+// its own gamma and beta. With a mask, all groups of a unit are of one sample, and no
+// lines are folded.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -23,7 +23,7 @@ class PositionLanes : public Lanes<Data> {
     return mask_.PerElement(FirstGroup(unit));
   }
 
-  // Of those that the statistics are of; null if there is none.
+  // The first element that the statistics are of; null if there is none.
   const Storage* FirstElement(int64_t unit, const Storage* x) const {
     const int64_t row = mask_.First(FirstGroup(unit));
     if (row < 0) return nullptr;
@@ -65,7 +65,7 @@ class PositionLanes : public Lanes<Data> {
     });
   }
 
-  // All positions have a share of the sums.
+  // Hidden positions are part of these sums, too.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -91,7 +91,7 @@ class PositionLanes : public Lanes<Data> {
       });
       total.EndRow();
     });
-    // gamma is in the sums, as it is not in those of `in`.
+    // gamma is in the sums already, since in.params has no gamma here.
     Alike::JoinSums(unit, in.params, &total, params_sum, sums);
   }
 
@@ -118,7 +118,7 @@ class PositionLanes : public Lanes<Data> {
   using Alike::problem_;
   using Alike::segments_;
 
-  // LaneTransform with parameters of each element.
+  // Like LaneTransform, but each element has its own parameters.
   struct OwnTransform {
     OwnTransform(const PositionLanes& walk, int64_t unit, const Scalar* all_mean,
                  const Scalar* all_rstd)
@@ -126,7 +126,7 @@ class PositionLanes : public Lanes<Data> {
       walk.SpreadStatistics(unit, all_mean, mean);
       walk.SpreadStatistics(unit, all_rstd, rstd);
     }
-    // Until it is asked for the next row.
+    // The result is valid until the next call.
     FUSEDNORM_INLINE Transform<Vec, Along> At(int64_t offset, int64_t lanes) {
       return {Along<Vec>(mean), Along<Vec>(rstd), params.Gamma(offset, lanes, gamma),
               params.Beta(offset, lanes, beta)};

@@ -27,7 +27,7 @@ class PositionRows : public Rows<Data> {
     return mask_.PerElement(unit);
   }
 
-  // Of those that the statistics are of; null if there is none.
+  // The first element that the statistics are of; null if there is none.
   const Storage* FirstElement(int64_t unit, const Storage* x) const {
     const int64_t position = mask_.First(unit);
     if (position < 0) return nullptr;
@@ -72,7 +72,7 @@ class PositionRows : public Rows<Data> {
     });
   }
 
-  // All positions have a share of the sums.
+  // Hidden positions are part of these sums, too.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -94,8 +94,8 @@ class PositionRows : public Rows<Data> {
     *sums = of_group.Total();
   }
 
-  // The mask cuts runs where the pass before, if it kept dz, did not: what was kept is
-  // in the order of the elements all the same.
+  // Here the mask cuts runs that the pass before, which may have kept dz, did not cut.
+  // That does no harm, because dz is kept in the order of the elements.
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
                      KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
@@ -132,8 +132,7 @@ class PositionRows : public Rows<Data> {
   using Alike::problem_;
   using Alike::segments_;
 
-  // Elements whose parameters and gradients find room in the first cache, beside the
-  // elements themselves.
+  // So many elements fit the first cache, together with their parameters and gradients.
   static constexpr int64_t kPart = 512;
   struct Converted {
     Scalar gamma[kPart], beta[kPart];
@@ -147,19 +146,19 @@ class PositionRows : public Rows<Data> {
     }
   }
 
-  // A contiguous run, of one channel where the mask differs along Q.
+  // A contiguous run. If the mask differs along Q, it is within one channel.
   struct MaskRun {
     int64_t offset;  // in the tensor
     int64_t inside;  // position in the chunk
     int64_t count;
-    bool hidden;           // by the mask, as a whole;
-    const uint8_t* mixed;  // else the mask, if it hides some of at most kPart elements
+    bool hidden;           // the mask hides all of it
+    const uint8_t* mixed;  // the mask, if it hides some of at most kPart elements
   };
 
   template <class Function>
   FUSEDNORM_INLINE void ForEachMaskRun(int64_t unit, int64_t slice,
                                        Function&& function) const {
-    constexpr int64_t kShort = 16;  // a run of its own costs more than its elements
+    constexpr int64_t kShort = 16;  // shorter runs cost more than their elements
     const int64_t columns = problem_.mask_q;
     const int64_t base = Alike::Base(unit);
     Alike::ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {

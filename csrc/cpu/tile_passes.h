@@ -1,14 +1,14 @@
-// Forward and backward over tiles of short rows: everything in one reading, with the
-// tile in the first cache.
+// Forward and backward over tiles of short rows. Everything is read once, and the tile
+// stays in the first cache.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
 // The rows of a tile.
 struct TileRows {
-  int64_t first;  // row of the tensor
-  int64_t count;  // fewer than lanes in the last tile
-  int64_t after;  // elements of the tensor after them
+  int64_t first;  // first row, in the tensor
+  int64_t count;  // fewer than a vector has lanes in the last tile
+  int64_t after;  // elements of the tensor behind these rows
 };
 
 template <class Data>
@@ -88,8 +88,8 @@ class ForwardTiles {
     V mean, rstd;
   };
 
-  // Twice over the columns, which are at hand: the mean, then the deviations from it,
-  // which also correct it.
+  // Two passes over the columns: first the mean, then the deviations from it, which
+  // also correct the mean.
   RowStatistics Statistics(const Tile<Data>& tile) const {
     const int64_t length = problem_.k;
     const Doubles per_element = SplatTo<Doubles>(1.0 / length);
@@ -116,7 +116,7 @@ class ForwardTiles {
     return {mean, ConvertTo<V>(RstdOf(variance, problem_.epsilon))};
   }
 
-  // RstdOf of group.h for many groups.
+  // RstdOf of group.h for the groups of all rows.
   static FUSEDNORM_INLINE Doubles RstdOf(Doubles variance, double epsilon) {
     const Doubles zero = {};
     variance = SelectLanes(variance < zero, zero, variance);
@@ -167,7 +167,7 @@ class BackwardTiles {
   typedef ScalarData<Vec> Scalars;
   typedef Wide<double, Vec::kLanes> Doubles;
 
-  // The gradients of the parameters, a lane a row: over some tiles, then in double.
+  // dgamma and dbeta, with a lane for each row: over some tiles, then summed in double.
   struct ColumnGradients {
     V dgamma[kMaxTileColumns], dbeta[kMaxTileColumns];
   };
@@ -205,7 +205,7 @@ class BackwardTiles {
   void RunTile(const TileRows& rows, ColumnGradients* params) const {
     const int64_t length = problem_.k;
     const int64_t at = rows.first * length;
-    // dy turns into dz.
+    // dy becomes dz, and then dx.
     Tile<Data> x, dy;
     x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length,
                rows.after);
@@ -259,7 +259,7 @@ class BackwardTiles {
             ConvertTo<V>(exact.offset)};
   }
 
-  // Zero where there is none.
+  // A statistic of the rows, or zero if it is null.
   static FUSEDNORM_INLINE V OfRows(const void* statistics, const TileRows& rows) {
     if (statistics == nullptr) return V{};
     const auto* from = static_cast<const Scalar*>(statistics) + rows.first;
