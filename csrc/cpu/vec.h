@@ -53,8 +53,8 @@ struct Partial {
 typedef Wide<uint16_t, 16> U16x16;
 typedef Wide<uint32_t, 16> U32x16;
 
-// Converts between the two. The compiler would do it in halves where one instruction
-// does.
+// Converts 16 integers of 16 bits to 32 bits (Widen) or back (Narrow). One instruction
+// does that where the compiler would work in halves.
 FUSEDNORM_INLINE U32x16 Widen(U16x16 narrow) {
 #if defined(__AVX512F__)
   return BitCast<U32x16>(_mm512_maskz_cvtepu16_epi32(0xffff, BitCast<__m256i>(narrow)));

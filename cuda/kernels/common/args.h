@@ -84,8 +84,8 @@ struct ForwardArgs : NormArgs {
   void* sum = nullptr;
   void* mean = nullptr;
   void* rstd = nullptr;
-  void* partial = nullptr;  // moments of slices, which a second kernel joins
-  Mask mask;                // for plans whose second kernel reads x again
+  void* partial = nullptr;  // `stream`: counters, and moments of slabs
+  Mask mask;                // only `stream` takes one
 };
 
 // The second stage of dgamma and dbeta adds up `sets` partial sums of each. In every
@@ -110,7 +110,7 @@ struct GradientArgs : NormArgs {
   const void* mean = nullptr;
   const void* rstd = nullptr;
   const void* drstd = nullptr;
-  void* partial = nullptr;  // sums of slices, which a second kernel adds up
+  void* partial = nullptr;  // sums of parts of groups; `stream`: counters, too
   ParamSums params;
 };
 
@@ -118,7 +118,7 @@ struct BackwardArgs : GradientArgs {
   const void* dsum = nullptr;
   const void* dmean = nullptr;
   void* dx = nullptr;
-  Mask mask;  // for plans whose second kernel reads x and dy again
+  Mask mask;  // only `stream` takes one
 };
 
 // In `params`, d_gamma takes the place of dgamma.

@@ -252,8 +252,8 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
 // thread 0 of a block may acquire and release, on behalf of its block.
 //
 // Returns a number that no other caller gets. This does not order other accesses. Only
-// thread 0 calls, so the number of calling threads is 1, which is added here. If the
-// compiler saw the constant 1, it would make one addition for the whole warp and a
+// thread 0 may call, so that the addend, its number plus 1, is 1. The compiler must not
+// know that: from a constant it would make one addition for the whole warp, and a
 // shuffle that waits for it.
 FUSEDNORM_DEVICE uint64_t TakeTicket(uint64_t* counter) {
   uint32_t thread;

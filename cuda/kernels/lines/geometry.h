@@ -1,9 +1,9 @@
 // How the threads of a block are laid over the lines of a tensor x[outer, rows, line],
 // whose groups go across the rows. The schemes `tile` and `stream` share this.
 //
-// A thread takes `width` neighbouring elements of a line (a *column* of threads) and
-// walks down the rows. The group, gamma and beta of its elements stay the same from row
-// to row.
+// A thread takes one place in the line, `width` neighbouring elements (a *column*), and
+// walks down the rows. The group of its elements is then the same in all rows, and so
+// are gamma and beta if they belong to the place.
 //
 // - Interleaved groups: a group is `group_lanes` neighbouring elements of each row, and
 //   gamma and beta belong to a place in the line. Where a row is not a whole number of

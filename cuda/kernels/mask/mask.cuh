@@ -1,5 +1,5 @@
 // Masks: which elements of an access the statistics are of, and how many positions of a
-// sample. Only schemes whose second kernel joins the sums of slices take a mask.
+// sample. Only the general instances of `stream` take a mask.
 #pragma once
 
 #include "cuda/kernels/common/args.h"
