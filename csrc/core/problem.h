@@ -31,18 +31,18 @@ struct NormOptions {
 
 // A dense row-major tensor seen as x[N, P, G, K, Q].
 //
-// Each (N, G) has statistics over (P, K, Q), or each (N, G, Q) has statistics over (P,
-// K) where Q is not reduced. gamma and beta are indexed by (G, K). There may be several
+// Each (N, G) has statistics over (P, K, Q). Where Q is not reduced, each (N, G, Q) has
+// statistics over (P, K). gamma and beta are indexed by (G, K). There may be several
 // sets of them, one for each N / param_sets successive indices of N, or they may be
 // indexed as x is.
 //
 // A mask [mask_n, P, mask_q] says which positions the statistics are of. All groups and
-// all K of a sample have the same mask. The axes of the mask stay as they are where
-// groups of several samples are seen as groups of one, or K and Q as one run
-// (param_sets.h). Then the first index of the mask is the number of the group among all
-// groups, divided by groups_of_mask(), and the last index is the element's index in K *
-// Q modulo mask_q. All positions are normalized, hidden ones too, but dx of hidden
-// positions has no share of the group's sums.
+// all K of a sample have the same mask. The mask keeps its axes where groups of several
+// samples are seen as groups of one, or K and Q as one run (param_sets.h). So, for an
+// element of group g of all N * G groups, at index i of its K * Q, the mask's first
+// index is g / groups_of_mask(), and its last index is i % mask_q. All positions are
+// normalized, hidden ones too, but dx of hidden positions has no share of the group's
+// sums.
 struct NormProblem : NormOptions {
   int64_t n = 1;
   int64_t p = 1;

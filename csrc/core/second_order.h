@@ -46,8 +46,8 @@ FUSEDNORM_INLINE SecondOrderSums<V> SecondOrderTerms(V a, V xhat, V u, V v) {
   return {{a, a * xhat, u, u * xhat, u * a, v, v * xhat}};
 }
 
-// The group's part of the gradient of each of its elements: d_x = rstd * (v - of_u * u
-// - of_a * a - plain - xhat * with_xhat)
+// The group's part of the gradient of each of its elements:
+// d_x = rstd * (v - of_u * u - of_a * a - plain - xhat * with_xhat)
 template <class C>
 struct SecondOrderShares {
   C mean_u, mean_u_xhat;

@@ -39,8 +39,8 @@ FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
   }
 }
 
-// For its piece of a row, a block leaves the sums of dz * gamma and of dz * gamma *
-// xhat.
+// A block leaves two sums for its piece of a row: of dz * gamma, and of
+// dz * gamma * xhat.
 template <class T, class Features>
 FUSEDNORM_KERNEL(kColumnsThreads, Features::kGeneral ? 2 : 4)
 LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {

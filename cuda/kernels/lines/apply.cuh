@@ -136,9 +136,9 @@ struct LaneSums {
   }
 };
 
-// Where each row has its own gamma, the sums over a column are of dz * gamma and of dz
-// * gamma * xhat. In addition, each access has its part of the gradients of its row's
-// gamma and beta.
+// The same where each row has its own gamma. Here a = dz * gamma, and the sums over a
+// column are of a and of a * xhat. In addition, each access has its part of the
+// gradients of its row's gamma and beta.
 template <class C, int kWidth, int kVectors>
 struct RowSums : LaneSums<C, kWidth> {
   C of_gamma[kVectors], of_beta[kVectors];

@@ -13,7 +13,6 @@
 //
 // A line is cut into *tiles* of whole groups. Only a group that is wider than a block
 // is cut itself, into `parts` of its tile.
-// is cut itself, into `parts` of its tile.
 #pragma once
 
 #include <cstdint>
