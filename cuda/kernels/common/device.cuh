@@ -250,7 +250,7 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
 
 // Counters that the blocks of a launch share. They are zero before the launch. Only
 // thread 0 of a block may acquire and release, on behalf of its block.
-//
+
 // Returns a number that no other caller gets. This does not order other accesses. Only
 // thread 0 may call, so that the addend, its number plus 1, is 1. The compiler must not
 // know that: from a constant it would make one addition for the whole warp, and a
@@ -279,8 +279,8 @@ FUSEDNORM_DEVICE uint32_t LoadAcquire(const uint32_t* from) {
 FUSEDNORM_DEVICE void AddRelease(uint32_t* to) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
 }
-// Does both and returns the number before the addition. The block that comes last may
-// fetch what all others have published.
+// Does what LoadAcquire and AddRelease do, and returns the number before the addition.
+// The block that comes last may fetch what all others have published.
 FUSEDNORM_DEVICE uint32_t AddAcquireRelease(uint32_t* to) {
   uint32_t value;
   asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"

@@ -38,8 +38,8 @@ struct RowAccess {
   FUSEDNORM_DEVICE bool Has(int j) const { return At(j) < length; }
 };
 
-// The first element of a row, around which its sums are taken: of a constant row all
-// deviations are then exactly zero.
+// The first element of a row, around which its sums are taken. All deviations of a
+// constant row are then exactly zero.
 template <class T>
 FUSEDNORM_DEVICE typename Number<T>::Compute FirstElement(const void* x,
                                                           const void* residual,
