@@ -175,8 +175,8 @@ struct LinesBackward {
     return g.parts.divisor() > 1 ? set.lanes : g.group_lanes.divisor();
   }
 
-  // Adds the sums of a lane to those that the lane's thread `member == 0` has of the
-  // group.
+  // Adds up the sums of one lane over all slabs. The thread with member == 0 adds the
+  // result to its sums of the group.
   FUSEDNORM_DEVICE void JoinLane(int64_t of_set, const LineSet& set, int group,
                                  int lane, bool has, int member, C* plain,
                                  C* with_xhat) const {

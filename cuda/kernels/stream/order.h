@@ -34,8 +34,8 @@ struct Item {
 struct StreamOrder {
   int64_t sets = 1;
   Divider slabs;  // slabs of a set
-  // For i = 0, 1, ... the order has the sums of slab i and then the apply of slab i -
-  // lag, if there is one.
+  // For i = 0, 1, ... the order has first the sums of slab i and then the apply of slab
+  // i - lag, where these slabs exist.
   int64_t lag = 1;
   int params = 0;
   // For sets that are larger than L2: apply takes the slabs of a set from the end,
