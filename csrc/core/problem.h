@@ -94,18 +94,18 @@ struct NormShapes {
   std::vector<int64_t> mask;
 };
 
-// GroupNorm, and InstanceNorm as groups = -1. x is [N, ..., C at axis, ...], params are
-// [C], statistics are [N, groups]. If each sample has its own params, they are [N, C];
-// if each position has, they have the shape of x. A mask has the shape of x without the
-// channel axis.
+// GroupNorm, and InstanceNorm as groups = -1. x is [N, ..., C at axis, ...] and
+// statistics are [N, groups]. params are [C]; if each sample has its own, [N, C]; if
+// each position has its own, they have the shape of x. A mask has the shape of x
+// without the channel axis.
 Status MakeGroupNorm(const std::vector<int64_t>& shape, int64_t axis, int64_t groups,
                      const NormOptions& options, NormProblem* problem,
                      NormShapes* shapes);
 
-// LayerNorm (centred) and RMSNorm over consecutive axes anywhere in x. The shape of
-// params consists of these axes, that of the statistics of the others. If each sample
-// has its own params, their shape begins with the batch, axis 0; if each position has,
-// they have the shape of x. There is no mask.
+// LayerNorm (centred) and RMSNorm over consecutive axes anywhere in x. params have the
+// shape of these axes, and statistics that of the others. If each sample has its own
+// params, their shape begins with the batch, axis 0; if each position has its own, they
+// have the shape of x. There is no mask.
 Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t>& axes,
                     bool centred, const NormOptions& options, NormProblem* problem,
                     NormShapes* shapes);

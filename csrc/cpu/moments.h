@@ -1,10 +1,10 @@
 // Count, mean and squared deviations of a group, from one reading of its elements.
 //
-// Elements are summed as distances from a number near their mean. That is the mean of
-// all elements before them. It is taken anew after at most as many elements as it was
-// taken from. The mean changes from block to block, and what this adds to the sum of
-// squares is never more than the variance between the blocks. Nothing cancels
-// therefore. The first elements have no such number, and are read twice.
+// Elements are summed as distances from a number near their mean: the mean of all
+// elements before them. This number is taken anew after at most as many elements as it
+// was taken from. It changes from block to block, but what this adds to the sum of
+// squares is never more than the variance between the blocks, so nothing cancels. The
+// first elements have no such number, and are read twice.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once

@@ -29,8 +29,9 @@ struct Gradients {
 };
 
 // Where dz of one unit, or of a slice of it, waits for the second pass, in the compute
-// type. It is not kept; or in dx; or, where dx would round it, packed in memory of its
-// own. An object is small enough to be passed in registers.
+// type. There are three cases: dz is not kept; it is in dx; or, because dx would round
+// it, it is packed in memory of its own. A KeptDz is small enough to be passed in
+// registers.
 template <class Scalar>
 class KeptDz {
  public:
