@@ -1,8 +1,9 @@
 // exp, tanh, erf and the logistic function on vectors, as activation.h needs them.
 //
 // For float these are polynomials, fitted to near-minimax (weighted least squares,
-// Lawson's iteration) and rounded to float32. tests/test_activation_accuracy.py
-// measures them through the activations, over the whole range of float32:
+// Lawson's iteration) and rounded to float32. They are measured through the
+// activations, over the whole range of float32, by
+// tests/numerics/test_activation_accuracy.py:
 //   tanh     1.3 ulp
 //   sigmoid  2.1 ulp (0 below -88.7, where the result is under 1e-38)
 //   gelu     1.4 * 2^-24 * (1 + |z|), gelu_tanh the same: the far negative tail loses

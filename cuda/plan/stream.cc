@@ -25,7 +25,8 @@ constexpr double kAhead = 0.75;
 constexpr int64_t kRowsOfSlab = 32;
 // More slabs would make it long to join those of a set.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
-// A thread adds up no longer chains, because these lose digits (tests/bounds.py).
+// A thread adds up no longer chains, because these lose digits
+// (tests/support/bounds.py).
 constexpr int64_t kMostRounds = 32;
 
 int64_t L2Share(const Work& work) {

@@ -226,7 +226,7 @@ FUSEDNORM_DEVICE Pack<T, kWidth> Sum(const Pack<T, kWidth>& a,
 
 // Adds up the numbers of an access in pairs, then in pairs of pairs. This takes as many
 // additions as a chain, but its partial sums stay small. In a chain over 16-bit data,
-// all roundings may go in the same direction (tests/bounds.py).
+// all roundings may go in the same direction (tests/support/bounds.py).
 template <class C, int kWidth>
 FUSEDNORM_DEVICE C PairwiseSum(const C (&values)[kWidth]) {
   C sums[kWidth];

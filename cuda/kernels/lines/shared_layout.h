@@ -11,9 +11,9 @@ namespace cuda {
 // Number e of the thread at (row, column) is element
 //   e * pitch + row * columns + column
 // Shared memory has 32 banks, and a warp should reach each bank once
-// (tests/test_shared_banks.py). It does so when its threads write number e, and when
-// they read all numbers of neighbouring threads. In the second case, the warp reads the
-// numbers of 32 / each threads, so `pitch` is an odd multiple of 32 / each.
+// (tests/cuda/test_shared_banks.py). It does so when its threads write number e, and
+// when they read all numbers of neighbouring threads. In the second case, the warp
+// reads the numbers of 32 / each threads, so `pitch` is an odd multiple of 32 / each.
 struct LaneTable {
   int each, columns, pitch;
 

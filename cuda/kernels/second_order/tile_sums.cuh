@@ -92,7 +92,7 @@ class TileSums {
  public:
   // Rows of threads are added up in plain chains of so many rows, whose sums are added
   // up by LongSum. A plain chain over all 256 rows would lose more than the bound of
-  // the mean allows (tests/bounds.py).
+  // the mean allows (tests/support/bounds.py).
   static constexpr int kRowsOfSum = 4;
 
   FUSEDNORM_DEVICE TileSums(int lanes, const TileLayout& layout)
