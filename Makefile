@@ -41,7 +41,7 @@ test: $(VENV)/.test ## Run the whole test suite against the installed wheel
 
 .PHONY: emulation
 emulation: ## Compile the CUDA kernels for tests on the CPU, which else do it themselves
-	$(PYTHON) tests/emulation/compiling.py
+	$(PYTHON) tests/support/emulation/compiling.py
 
 # The pages link to files all over the repository: the site is made of links to it.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import fusednorm
 import pytest
-import rows_budgets
 from fusednorm import _build_info
-from instances import rows_instances
+from support.instances import rows_instances
+from support.machine_code import rows_budgets
 
 RESOURCES = Path(fusednorm.__file__).parent / "_kernel_resources.json"
 
