@@ -70,7 +70,7 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests
 docs: $(VENV)/.docs ## Build the documentation as a site, into build/site
 	mkdir -p build/pages
 	ln -sfn $(addprefix ../../,$(PAGES)) build/pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
 .PHONY: wheel
