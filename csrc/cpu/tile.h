@@ -34,10 +34,14 @@ class Tile {
   typedef typename Vec::V V;
   static constexpr int64_t kRows = Vec::kLanes;
 
+  // Reading and writing a tile are calls, not inlined: each is hundreds of instructions
+  // that do not depend on the activation, and were compiled again for every one. That
+  // was half of the time it takes to compile the kernels.
+
   // `rows` rows of `length` at `from`, after which there are `after` elements more;
   // rows that are missing read as zero.
-  FUSEDNORM_INLINE void ReadFrom(const Storage* from, int64_t rows, int64_t length,
-                                 int64_t after) {
+  FUSEDNORM_CALL void ReadFrom(const Storage* from, int64_t rows, int64_t length,
+                               int64_t after) {
     // Vectors past the end of a row read the next, and past the last row what nobody
     // looks at, if only there is something to read.
     if (rows == kRows && (length % kRows == 0 || after >= kRows)) {
@@ -53,8 +57,8 @@ class Tile {
   }
 
   // The way back.
-  FUSEDNORM_INLINE void WriteTo(Storage* to, int64_t rows, int64_t length,
-                                Writes writes) const {
+  FUSEDNORM_CALL void WriteTo(Storage* to, int64_t rows, int64_t length,
+                              Writes writes) const {
     const bool aligned =
         reinterpret_cast<uintptr_t>(to) % sizeof(typename Data::Packed) == 0;
     if (rows == kRows && length % kRows == 0) {
