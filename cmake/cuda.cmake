@@ -77,10 +77,7 @@ message(STATUS
 # What all of our .cu files are compiled with.
 function(fusednorm_cuda_options target)
   set_target_properties(${target} PROPERTIES
-    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden
-    # What ptxas says of registers and spills goes into the package, and is tested.
-    CUDA_COMPILER_LAUNCHER
-      "${Python_EXECUTABLE};${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py")
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
   target_include_directories(${target} PRIVATE
     "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
   target_compile_options(${target} PRIVATE
@@ -137,17 +134,6 @@ foreach(unit IN LISTS units)
   add_library(${instance} OBJECT "${source}")
   fusednorm_cuda_options(${instance})
   target_sources(fusednorm_cuda PRIVATE $<TARGET_OBJECTS:${instance}>)
-  list(APPEND instances ${instance})
 endforeach()
 fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
 install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)
-
-foreach(target IN ITEMS fusednorm_cuda ${instances})
-  list(APPEND objects $<TARGET_OBJECTS:${target}>)
-endforeach()
-set(resources "${CMAKE_CURRENT_BINARY_DIR}/_kernel_resources.json")
-add_custom_command(TARGET fusednorm_cuda POST_BUILD
-  COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py"
-    --collect "${resources}" ${objects}
-  COMMAND_EXPAND_LISTS VERBATIM)
-install(FILES "${resources}" DESTINATION fusednorm)
