@@ -1,6 +1,7 @@
 # Every target sets up what it needs, in .venv, and the second time has nothing to do.
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 GAN_ARGS ?=
@@ -20,7 +21,7 @@ TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
 WHEEL := dist/.built
 SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 	$(shell find build_backend cmake csrc cuda python -type f \
-		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py ! -name _kernel_resources.json)
+		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py)
 
 .PHONY: help
 help: ## Show this list
@@ -57,6 +58,12 @@ docs: $(VENV)/.docs ## Build the documentation as a site, into build/site
 wheel: $(WHEEL) ## Build the sdist and from it the wheel, into dist/
 	@ls dist/*
 
+.PHONY: wheels
+wheels: $(TENSORFLOW) ## Build the sdist and a wheel for each of PYTHONS, into dist/
+	$(PIP) install --group build
+	build_backend/wheels.sh $(BIN) $(PYTHONS)
+	@ls dist/*
+
 .PHONY: lint
 lint: $(VENV)/.lint ## Check the style of Python and C++
 	$(BIN)/ruff check
@@ -72,7 +79,7 @@ format: $(VENV)/.lint ## Rewrite Python and C++ in style
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
-	rm -f python/fusednorm/*.so python/fusednorm/_kernel_resources.json train_digits.png train_wgan_gp.png
+	rm -f python/fusednorm/*.so train_digits.png train_wgan_gp.png
 
 $(CREATED):
 	rm -rf $(VENV)
@@ -88,8 +95,7 @@ $(TENSORFLOW): $(CREATED)
 # The wheel comes out of the sdist, so the sdist has all that it takes.
 $(WHEEL): $(TENSORFLOW) $(SOURCES)
 	$(PIP) install --group build
-	rm -rf dist
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/python -m build
+	build_backend/wheels.sh $(BIN) $(BIN)/python
 	touch $@
 
 # Twice: pip takes an equal version for installed, and the extra for the same wheel.

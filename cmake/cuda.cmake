@@ -7,17 +7,6 @@ add_library(fusednorm_plan STATIC ${sources})
 fusednorm_compile_options(fusednorm_plan)
 target_link_libraries(fusednorm_plan PUBLIC fusednorm_core)
 
-# Gives a target the plans and, where there are any, the kernels.
-function(fusednorm_use_cuda target)
-  target_link_libraries(${target} PRIVATE fusednorm_plan)
-  if(FUSEDNORM_WITH_CUDA)
-    target_link_libraries(${target} PRIVATE fusednorm_cuda CUDA::cudart_static)
-    target_compile_definitions(${target} PRIVATE FUSEDNORM_WITH_CUDA=1)
-    # All of our libraries are installed in one folder.
-    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN")
-  endif()
-endfunction()
-
 set(FUSEDNORM_WITH_CUDA OFF)
 if(FUSEDNORM_CUDA STREQUAL "off")
   return()

@@ -121,6 +121,15 @@ def test_ops_export_nothing():
     assert exported(OPS) == set()
 
 
+@pytest.mark.parametrize(
+    "library", [OPS, pytest.param(CUDA, marks=needs_cuda)], ids=["ops", "cuda"]
+)
+def test_only_the_module_depends_on_python(library):
+    """A build for another Python takes the other libraries, cmake/libraries.cmake."""
+    assert not [name for name in imported(library) if re.match("_?Py", name)]
+    assert [name for name in imported(NATIVE) if re.match("_?Py", name)]
+
+
 @pytest.mark.parametrize("library", [NATIVE, OPS], ids=["native", "ops"])
 def test_waiting_takes_no_symbol_that_rhel_9_lacks(library):
     """See Await in csrc/core/shared_work.h."""
