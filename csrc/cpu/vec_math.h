@@ -2,7 +2,7 @@
 //
 // float: polynomials fitted to near-minimax (weighted least squares, Lawson's
 // iteration) and rounded to float32. Measured through the activations by
-// tests/test_activation_accuracy.py, over the whole range of float32:
+// tests/numerics/test_activation_accuracy.py, over the whole range of float32:
 //   tanh     1.3 ulp
 //   sigmoid  2.1 ulp (0 below -88.7, where the result is under 1e-38)
 //   gelu     1.4 * 2^-24 * (1 + |z|), gelu_tanh the same: relative accuracy of the far

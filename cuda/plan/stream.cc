@@ -24,7 +24,8 @@ constexpr double kAhead = 0.75;
 constexpr int64_t kRowsOfSlab = 32;
 // Joining the slabs of a set should stay short.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
-// A thread adds up no longer chains than that: they lose digits (tests/bounds.py).
+// A thread adds up no longer chains than that: they lose digits
+// (tests/support/bounds.py).
 constexpr int64_t kMostRounds = 32;
 
 int64_t L2Share(const Work& work) {

@@ -19,7 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import compiling
+sys.path.append(str(Path(__file__).parents[1]))
+
+from support.emulation import compiling
 
 
 @dataclass(frozen=True)

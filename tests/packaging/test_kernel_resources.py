@@ -9,9 +9,9 @@ from pathlib import Path
 import fusednorm
 import kernel_resources
 import pytest
-import rows_budgets
 from fusednorm import _build_info
-from instances import rows_instances
+from support.instances import rows_instances
+from support.machine_code import rows_budgets
 
 LIBRARY = Path(fusednorm.__file__).parent / "libfusednorm_cuda.so"
 

@@ -225,7 +225,7 @@ FUSEDNORM_DEVICE Pack<T, kWidth> Sum(const Pack<T, kWidth>& a,
 
 // Adds up an access's numbers in pairs, then pairs of pairs: as many additions as one
 // after the other, and partial sums that stay small. With 16-bit data their roundings
-// may all go the same way (tests/bounds.py).
+// may all go the same way (tests/support/bounds.py).
 template <class C, int kWidth>
 FUSEDNORM_DEVICE C PairwiseSum(const C (&values)[kWidth]) {
   C sums[kWidth];

@@ -11,8 +11,8 @@ namespace cuda {
 // e of the thread at (row, column) is element e * pitch + row * columns + column. A
 // warp that writes number e of its threads, or that reads all the numbers of
 // neighbouring threads, reaches each bank of shared memory once
-// (tests/test_shared_banks.py): 32 numbers in a row are those of 32 / each threads, so
-// `pitch` is an odd multiple of 32 / each.
+// (tests/cuda/test_shared_banks.py): 32 numbers in a row are those of 32 / each
+// threads, so `pitch` is an odd multiple of 32 / each.
 struct LaneTable {
   int each, columns, pitch;
 

@@ -91,7 +91,7 @@ class TileSums {
  public:
   // Rows of threads that are added up one after the other, before the sums of so many
   // are added up with care. A chain over all 256 would lose more than the mean's bound
-  // allows: see tests/bounds.py.
+  // allows: see tests/support/bounds.py.
   static constexpr int kRowsOfSum = 4;
 
   FUSEDNORM_DEVICE TileSums(int lanes, const TileLayout& layout)
