@@ -7,11 +7,10 @@ import subprocess
 from pathlib import Path
 
 import fusednorm
-import kernel_resources
 import pytest
 from fusednorm import _build_info
 from support.instances import rows_instances
-from support.machine_code import rows_budgets
+from support.machine_code import kernel_resources, rows_budgets
 
 LIBRARY = Path(fusednorm.__file__).parent / "libfusednorm_cuda.so"
 

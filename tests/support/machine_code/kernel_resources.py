@@ -1,6 +1,6 @@
 """What the kernels of a library take, for each architecture, as cuobjdump reports it.
 
-    python tests/packaging/kernel_resources.py LIBRARY
+    PYTHONPATH=tests python -m support.machine_code.kernel_resources LIBRARY
 
 prints the table of docs/cuda.md: a row for each kernel template, with the most
 registers that any of its instances takes.
@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from machine_code import demangle, find_tool, run
+from support.machine_code.machine_code import demangle, find_tool, run
 
 ARCH = re.compile(r"arch = sm_(\d+)")
 FUNCTION = re.compile(r" Function (\S+):")
