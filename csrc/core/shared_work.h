@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,15 @@
 #include "core/parallel.h"
 
 namespace fusednorm {
+
+// Waits until `ready` holds, as `condition.wait(lock, ready)` does. The symbol of that
+// one is new in libstdc++ 12: with it, a wheel would not load on RHEL 9.
+template <class Ready>
+void Await(std::condition_variable* condition, std::unique_lock<std::mutex>* lock,
+           const Ready& ready) {
+  while (!condition->wait_for(*lock, std::chrono::hours(1), ready)) {
+  }
+}
 
 // The range [0, count) in pieces, which helpers and the caller take one after the
 // other. The caller never waits for pieces that no thread has begun, and a helper that
@@ -35,7 +45,7 @@ class SharedWork {
 
   void Wait() {
     std::unique_lock<std::mutex> lock(mutex_);
-    all_done_.wait(lock, [this] { return done_ == pieces_; });
+    Await(&all_done_, &lock, [this] { return done_ == pieces_; });
   }
 
  private:
