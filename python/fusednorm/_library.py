@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ from types import ModuleType
 import tensorflow as tf
 from tensorflow.python.framework.kernels import get_registered_kernels_for_op
 
-from fusednorm import _compat
+from fusednorm import _compat, gradients, vectorization
 
 _lock = threading.Lock()
 _library: ModuleType | None = None
@@ -71,7 +70,7 @@ def supports_xla() -> bool:
     )
 
 
-# While a function is traced, AutoGraph would warn that it cannot convert importlib.
+# AutoGraph need not look at it where a function that is traced is the first to load.
 @tf.autograph.experimental.do_not_convert
 def _load(path: Path) -> ModuleType:
     if _compat.OPS_DISABLED:
@@ -95,6 +94,6 @@ def _load(path: Path) -> ModuleType:
             "    pip install --no-cache-dir --force-reinstall --no-deps .\n"
             f"TensorFlow says: {error}"
         ) from error
-    importlib.import_module("fusednorm.gradients")
-    importlib.import_module("fusednorm.vectorization")
+    gradients.register(library)
+    vectorization.register(library)
     return library

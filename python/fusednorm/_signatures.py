@@ -1,4 +1,7 @@
-"""The ops' inputs and attributes by name, where TensorFlow has them in flat lists.
+"""The ops' inputs, outputs and attributes by name, where TensorFlow has flat lists.
+
+What the ops take and give is said in `csrc/core/signature.h`, and comes from there
+through `_native.signatures()`.
 
 An `op` is here what gradient functions get: an operation of a graph, or what stands
 for one on the eager tape.
@@ -6,66 +9,80 @@ for one on the eager tape.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-# The name in the graph -> the name in Python.
-KINDS = {
-    "Fusednorm>GroupNorm": "group_norm",
-    "Fusednorm>LayerNorm": "layer_norm",
-    "Fusednorm>RMSNorm": "rms_norm",
-}
 
-_FORWARD = ("x", "gamma", "beta", "residual", "mask")
-_BACKWARD = (
-    *("dy", "x", "mean", "rstd", "gamma", "beta", "dsum", "dmean", "drstd"),
-    "mask",
-)
-_SECOND_ORDER = (
-    *("dy", "x", "mean", "rstd", "gamma", "drstd"),
-    *("ddx", "ddgamma", "ddbeta"),
-)
-# Inputs that not all kinds have -> the kinds that have them.
-_CENTRED = ("group_norm", "layer_norm")
-_ONLY_OF = {
-    "beta": _CENTRED,
-    "mean": _CENTRED,
-    "dmean": _CENTRED,
-    "ddbeta": _CENTRED,
-    "mask": ("group_norm",),
-}
-# Inputs that are lists -> the attribute with their length.
-_LENGTHS = {
-    "gamma": "num_gamma",
-    "beta": "num_beta",
-    "residual": "num_residual",
-    "dsum": "num_residual",
-    "mask": "num_mask",
-    "ddgamma": "num_ddgamma",
-    "ddbeta": "num_ddbeta",
-}
+class _Op(NamedTuple):
+    """Which norm and pass an op is, and its operands as `_native.signatures()` has."""
+
+    kind: str
+    which: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+
+@functools.cache
+def _ops() -> dict[str, _Op]:
+    # Here and not above, for a package without compiled libraries can be imported.
+    from fusednorm import _native
+
+    def of_kind(operands: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+        return [each for each in operands if kind in each["norms"]]
+
+    return {
+        op: _Op(
+            kind, which, of_kind(given["inputs"], kind), of_kind(given["outputs"], kind)
+        )
+        for which, given in _native.signatures().items()
+        for kind, op in given["ops"].items()
+    }
+
+
+def op_types(which: str) -> list[str]:
+    """Returns the types of the ops of "forward", "backward" or "second_order"."""
+    return [op_type for op_type, op in _ops().items() if op.which == which]
 
 
 def kind_of(op: Any) -> str:
     """Returns "group_norm", "layer_norm" or "rms_norm", also for gradient ops."""
-    return KINDS[op.type.partition("Grad")[0]]
+    return _ops()[op.type].kind
 
 
-def _names(op: Any) -> list[str]:
-    names = (_FORWARD, _BACKWARD, _SECOND_ORDER)[op.type.count("Grad")]
-    kind = kind_of(op)
-    return [name for name in names if kind in _ONLY_OF.get(name, (kind,))]
+def _each(op: Any, operands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the operand that each tensor is; tensors of one list are of one."""
+    return [
+        operand
+        for operand in operands
+        for _ in range(op.get_attr(operand["length"]) if operand["length"] else 1)
+    ]
 
 
 def input_names(op: Any) -> list[str]:
     """Returns the name of each input; inputs of one list share theirs."""
+    return [operand["name"] for operand in _each(op, _ops()[op.type].inputs)]
+
+
+def are_parameters(op: Any) -> list[bool]:
+    """Returns of each input whether it has the shape of the parameters."""
     return [
-        name
-        for name in _names(op)
-        for _ in range(op.get_attr(_LENGTHS[name]) if name in _LENGTHS else 1)
+        operand["part"] == "params" for operand in _each(op, _ops()[op.type].inputs)
     ]
+
+
+def _named(
+    op: Any, operands: list[dict[str, Any]], values: Iterable[Any]
+) -> dict[str, Any]:
+    named = {each["name"]: [] if each["length"] else None for each in operands}
+    for operand, value in zip(_each(op, operands), values, strict=True):
+        if operand["length"]:
+            named[operand["name"]].append(value)
+        else:
+            named[operand["name"]] = value
+    return named
 
 
 def named_inputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
@@ -75,13 +92,43 @@ def named_inputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
         op: The op.
         values: A value for each of its inputs: `op.inputs`, or what replaces them.
     """
-    inputs = {name: [] if name in _LENGTHS else None for name in _names(op)}
-    for name, value in zip(input_names(op), values, strict=True):
-        if name in _LENGTHS:
-            inputs[name].append(value)
-        else:
-            inputs[name] = value
-    return inputs
+    return _named(op, _ops()[op.type].inputs, values)
+
+
+def named_outputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
+    """Returns the same of the outputs, as the generated op wrappers return them.
+
+    Args:
+        op: The op.
+        values: A value for each of its outputs: `op.outputs`, or their gradients.
+    """
+    return _named(op, _ops()[op.type].outputs, values)
+
+
+def of_gradient_op(op: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns those of the values by name that the gradient op of an op takes."""
+    return {
+        each["name"]: values[each["name"]] for each in _ops()[f"{op.type}Grad"].inputs
+    }
+
+
+def of_inputs(op: Any, values: dict[str, Any], prefix: str) -> list[Any]:
+    """Returns a value for each input: that of its name with a prefix, else `None`.
+
+    Args:
+        op: The op.
+        values: By name, one value or a list of them.
+        prefix: What stands before the names of inputs in those of values.
+    """
+    found = []
+    for operand in _ops()[op.type].inputs:
+        value = values.get(prefix + operand["name"])
+        if not operand["length"]:
+            found.append(value)
+            continue
+        length = op.get_attr(operand["length"])
+        found += value if isinstance(value, list) and value else [value] * length
+    return found
 
 
 def attributes(op: Any) -> dict[str, Any]:
@@ -92,7 +139,7 @@ def attributes(op: Any) -> dict[str, Any]:
     own = ("groups", "axis") if kind_of(op) == "group_norm" else ("axes",)
     common = ("epsilon", "epsilon_low", "zero_centered", "per_sample")
     values = {name: op.get_attr(name) for name in (*common, *own)}
-    if op.type.endswith("GradGrad"):
+    if _ops()[op.type].which == "second_order":
         return values
     return values | {
         "activation": tf.compat.as_str(op.get_attr("activation")),
