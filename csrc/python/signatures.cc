@@ -25,6 +25,7 @@ py::dict ToDict(const Operand<Buffers, Pointer>& operand) {
   fields["name"] = operand.name;
   fields["part"] = Name(operand.part);
   fields["length"] = operand.with.length;
+  fields["came_later"] = operand.with.came_later;
   fields["norms"] = norms;
   return fields;
 }
@@ -64,7 +65,8 @@ Returns:
     `outputs`, lists in the order of the ops. An operand is a dict of its `name`; its
     `part`: "data", "params", "statistics" or "mask", which have each the same shape and
     type; `length`, the attribute with the number of its tensors where the op has a list
-    of them, else None; and `norms`, those that have it.
+    of them, else None; whether it `came_later`, so that older callers leave it out; and
+    `norms`, those that have it.
 )doc");
 }
 

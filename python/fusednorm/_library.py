@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework.kernels import get_registered_kernels_for_op
 
 from fusednorm import _compat, gradients, vectorization
+from fusednorm._signatures import later_inputs
 
 _lock = threading.Lock()
 _library: ModuleType | None = None
@@ -70,7 +72,8 @@ def supports_xla() -> bool:
     )
 
 
-# AutoGraph need not look at it where a function that is traced is the first to load.
+# While a function is traced, AutoGraph would try to convert what this calls, and warn
+# of what it cannot.
 @tf.autograph.experimental.do_not_convert
 def _load(path: Path) -> ModuleType:
     if _compat.OPS_DISABLED:
@@ -94,6 +97,11 @@ def _load(path: Path) -> ModuleType:
             "    pip install --no-cache-dir --force-reinstall --no-deps .\n"
             f"TensorFlow says: {error}"
         ) from error
+    # As in a SavedModel from before, such an input is absent where nobody speaks of it.
+    for name, inputs in later_inputs().items():
+        wrapper = getattr(library, name)
+        absent = functools.partial(wrapper, **dict.fromkeys(inputs, ()))
+        setattr(library, name, functools.update_wrapper(absent, wrapper))
     gradients.register(library)
     vectorization.register(library)
     return library

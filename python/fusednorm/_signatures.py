@@ -47,6 +47,17 @@ def op_types(which: str) -> list[str]:
     return [op_type for op_type, op in _ops().items() if op.which == which]
 
 
+def later_inputs() -> dict[str, list[str]]:
+    """Returns the inputs that older callers do not know, by the wrapper of their op."""
+    later = {
+        f"fusednorm_{op.kind}" + "_grad" * op_type.count("Grad"): [
+            each["name"] for each in op.inputs if each["came_later"]
+        ]
+        for op_type, op in _ops().items()
+    }
+    return {wrapper: names for wrapper, names in later.items() if names}
+
+
 def kind_of(op: Any) -> str:
     """Returns "group_norm", "layer_norm" or "rms_norm", also for gradient ops."""
     return _ops()[op.type].kind
