@@ -43,9 +43,12 @@ enum class Part { kData, kParams, kStatistics, kMask };
 
 // When an operand is there.
 struct With {
+  // Not declared in one go with `option`: what nvcc makes of that is a warning.
+  using Option = bool NormOptions::*;
+
   Norms norms = Norms::kAll;
   // The option that says whether it is; null: it always is.
-  bool NormOptions::* option = nullptr;
+  Option option = nullptr;
   // Ops take and give it as a list of 0 or 1 tensors, whose length is this attribute;
   // null: as one tensor.
   const char* length = nullptr;
@@ -100,7 +103,7 @@ inline int64_t BytesOf(const NormProblem& problem, Part part) {
 // `Pointer` is const void* for inputs, void* for outputs.
 template <class Buffers, class Pointer>
 struct Operand {
-  // Not declared in one go with `buffer`: what nvcc makes of that is a warning.
+  // As With::Option.
   using Member = Pointer Buffers::*;
   using Input = const void* Buffers::*;
 

@@ -84,10 +84,10 @@ struct Given {
 void LeaveOutZeros(const std::vector<Given>& operands, NormProblem* problem) {
   problem->has_residual = problem->has_dstatistics = false;
   for (const Given& operand : operands) {
-    const bool NormOptions::* option = operand.with.option;
+    const With::Option option = operand.with.option;
     const bool may_be_left_out =
         option == &NormOptions::has_residual || option == &NormOptions::has_dstatistics;
-    if (may_be_left_out && !IsZero(operand.value)) problem->*operand.with.option = true;
+    if (may_be_left_out && !IsZero(operand.value)) problem->*option = true;
   }
 }
 
