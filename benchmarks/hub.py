@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests"), str(ROOT / "examples")]
 
 from convert_hub import milliseconds, training_step  # noqa: E402
-from hub_backbones import NAMES, backbone, random_inputs  # noqa: E402
+from support.hub_backbones import NAMES, backbone, random_inputs  # noqa: E402
 
 
 def row(name: str) -> str:

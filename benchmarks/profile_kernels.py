@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "gpu"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-import gpu_requirements
 from fusednorm.bench import cases, records
+from support.gpu import requirements
 
 
 def slowest(report: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for each in slowest(records.read(options.of), options.slowest):
             print(*records.key(each))
         return 0
-    if reason := gpu_requirements.missing():
+    if reason := requirements.missing():
         print(reason, file=sys.stderr)
         return 2
     if len(options.case) != 3:

@@ -25,9 +25,8 @@ from types import SimpleNamespace
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "gpu"))
 
-import gpu_requirements
+from support.gpu import requirements
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 POISON = "FUSEDNORM_POISON"  # see csrc/python/device_memory.h
@@ -49,8 +48,8 @@ def under(tool: str, seconds: float, largest: int) -> int:
 
 def ways(dtype: Any) -> Iterator[tuple[Any, tuple[int, ...]]]:
     """Yields problems so that each kernel of the plan is run, small ones first."""
-    from gpu_cases import CASES
-    from on_torch import plan, way
+    from support.gpu.cases import CASES
+    from support.gpu.on_torch import plan, way
 
     seen = set()
     problems = sorted(CASES.values(), key=lambda case: math.prod(case[1]))
@@ -84,12 +83,11 @@ def of_second_order(data: SimpleNamespace, out: SimpleNamespace) -> SimpleNamesp
 
 def run(norm: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> None:
     """Runs all passes on tensors that start `offset` elements into their memory."""
-    import gpu_runs
-    import on_torch
     import torch
+    from support.gpu import on_torch, runs
 
     generator = torch.Generator().manual_seed(1)
-    made = gpu_runs.problem_data(norm, shape, dtype, generator, residual=True)
+    made = runs.problem_data(norm, shape, dtype, generator, residual=True)
 
     def on_device(tensor: Any) -> Any:
         if tensor is None:
@@ -149,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tool", choices=TOOLS, help="run under compute-sanitizer")
     options = parser.parse_args(arguments)
-    if reason := gpu_requirements.missing():
+    if reason := requirements.missing():
         print(reason, file=sys.stderr)
         return 2
     if options.tool:

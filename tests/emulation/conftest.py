@@ -4,9 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-import compiling
-import emulator
 import pytest
+from support.emulation import compiling, emulator
 
 
 def started(patterns):

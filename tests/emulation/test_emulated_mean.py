@@ -1,11 +1,19 @@
-"""The mean of emulated kernels where roundings add up: see tests/bounds.py."""
+"""The mean of emulated kernels where roundings add up: see tests/support/bounds.py."""
 
-import bounds
 import numpy as np
 import pytest
-import reference
-from emulated_norms import CLUSTERS, DTYPES, H200, SMALL, Device, Options, draw, forward
-from test_kernels import group, layer, name_of
+from support import bounds, reference
+from support.emulation.emulated_norms import (
+    CLUSTERS,
+    DTYPES,
+    H200,
+    SMALL,
+    Device,
+    Options,
+    draw,
+    forward,
+)
+from support.emulation.kernel_cases import group, layer, name_of
 
 # One multiprocessor of it: threads take many rows of a tile, which no cluster shares.
 ALONE = Device(

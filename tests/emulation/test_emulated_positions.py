@@ -5,8 +5,8 @@ import itertools
 
 import numpy as np
 import pytest
-import reference
-from emulated_norms import (
+from support import reference
+from support.emulation.emulated_norms import (
     CLUSTERS,
     DTYPES,
     SMALL,
@@ -18,8 +18,8 @@ from emulated_norms import (
     forward,
     plan,
 )
-from reference import Norm
-from test_kernels import kernel_of
+from support.emulation.kernel_cases import kernel_of
+from support.reference import Norm
 
 
 def group(groups, axis=-1, **options):

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from emulated_norms import (
+from support.emulation.emulated_norms import (
     DTYPES,
     H200,
     LONELY,
@@ -21,7 +21,7 @@ from emulated_norms import (
     forward,
     plan,
 )
-from test_kernels import (
+from support.emulation.kernel_cases import (
     ROWS,
     compiled_rows,
     group,

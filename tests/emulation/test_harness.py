@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from emulator import EmulationError
+from support.emulation.emulator import EmulationError
 
 ORDERS = [0, 1, 7, 12345]
 

@@ -9,17 +9,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import emulated_norms
-import emulated_second_order
 import numpy as np
 import pytest
-from emulated_norms import DTYPES, SMALL, Options
-from test_kernels import name_of
+from support.emulation import emulated_norms, emulated_second_order
+from support.emulation.emulated_norms import DTYPES, SMALL, Options
+from support.emulation.kernel_cases import name_of
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import sanitize
-from gpu_cases import CASES
+from support.gpu.cases import CASES
 
 LARGEST = 20_000  # elements, which takes a second
 

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from emulated_norms import (
+from support.emulation.emulated_norms import (
     DTYPES,
     SMALL,
     Device,
@@ -16,7 +16,7 @@ from emulated_norms import (
     forward,
     hold,
 )
-from test_kernels import group, layer, name_of, rms, same_bits
+from support.emulation.kernel_cases import group, layer, name_of, rms, same_bits
 
 # A set exceeds what its L2 keeps.
 TINY = dataclasses.replace(SMALL, l2_bytes=16 << 10)

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from emulated_norms import (
+from support.emulation.emulated_norms import (
     CLUSTERS,
     DTYPES,
     LONELY,
@@ -16,7 +16,7 @@ from emulated_norms import (
     check,
     plan,
 )
-from reference import Norm
+from support.reference import Norm
 
 # Of 16 and 8 bytes an element there is no instance.
 TYPES = DTYPES[:3]

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, replace
 
-import compiling
-import emulator
 import numpy as np
 import pytest
-from emulated_norms import (
+from fusednorm import _native
+from fusednorm.tune import run, table
+from support.emulation import compiling, emulator
+from support.emulation.emulated_norms import (
     CLUSTERS,
     CRAMPED,
     LAUNCHED,
@@ -19,9 +20,7 @@ from emulated_norms import (
     forward,
     request,
 )
-from fusednorm import _native
-from fusednorm.tune import run, table
-from reference import Norm
+from support.reference import Norm
 
 CASES = {
     "group_norm": (Norm("group_norm", (-1,), 4, activation="silu"), (2, 50, 40)),

@@ -9,9 +9,9 @@ import dataclasses
 import itertools
 
 import pytest
-from emulated_norms import DTYPES, H200, Options, plan, request
-from test_emulated_second_order import CASES as SECOND_ORDER_CASES
-from test_kernels import CASES, group, layer, name_of
+from support.emulation.emulated_norms import DTYPES, H200, Options, plan, request
+from support.emulation.kernel_cases import CASES, group, layer, name_of
+from support.emulation.second_order_cases import CASES as SECOND_ORDER_CASES
 
 LARGE = [
     (layer(), (4, 65536)),

@@ -1,9 +1,9 @@
 """`fusednorm bench` on a GPU: everything runs, is verified and is reported."""
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing_torch():
+if reason := requirements.missing_torch():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
@@ -14,7 +14,7 @@ from fusednorm.bench.shapes import Shape
 
 pytestmark = pytest.mark.gpu
 on_a_gpu = pytest.mark.skipif(
-    gpu_requirements.missing() is not None, reason=str(gpu_requirements.missing())
+    requirements.missing() is not None, reason=str(requirements.missing())
 )
 
 SHAPES = {

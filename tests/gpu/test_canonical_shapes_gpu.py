@@ -2,17 +2,17 @@
 
 import math
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
 from fusednorm.bench.shapes import SHAPES
-from gpu_checks import check, needs_memory
-from gpu_runs import problem_data
-from reference import Norm
+from support.gpu.checks import check, needs_memory
+from support.gpu.runs import problem_data
+from support.reference import Norm
 
 pytestmark = pytest.mark.gpu
 

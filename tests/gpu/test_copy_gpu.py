@@ -1,9 +1,9 @@
 """The copy kernel of the benchmark's yardstick."""
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 pytest.importorskip("triton", reason="GPU tests: no Triton")
 

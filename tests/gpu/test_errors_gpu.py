@@ -1,15 +1,15 @@
 """What the module refuses, and that the message names the argument."""
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
-import on_torch
 import torch
-from gpu_cases import group_norm, layer_norm
-from gpu_runs import problem_data, run
+from support.gpu import on_torch
+from support.gpu.cases import group_norm, layer_norm
+from support.gpu.runs import problem_data, run
 
 pytestmark = pytest.mark.gpu
 

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
 from fusednorm import _native
-from gpu_cases import (
+from support.gpu.cases import (
     CASES,
     MANY_GROUPS,
     ODD_SIZES,
@@ -19,9 +19,9 @@ from gpu_cases import (
     layer_norm,
     rms_norm,
 )
-from gpu_checks import check
-from gpu_runs import misaligned, problem_data, run, tensors
-from torch_reference import ACTIVATIONS, to_numpy
+from support.gpu.checks import check
+from support.gpu.runs import misaligned, problem_data, run, tensors
+from support.gpu.torch_reference import ACTIVATIONS, to_numpy
 
 pytestmark = pytest.mark.gpu
 

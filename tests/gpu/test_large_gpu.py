@@ -3,20 +3,18 @@
 import math
 from types import SimpleNamespace
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
-import bounds
-import on_torch
-import reference
 import torch
-import torch_reference
-from gpu_cases import group_norm, layer_norm
-from gpu_checks import needs_memory
-from torch_reference import relative_to
+from support import bounds, reference
+from support.gpu import on_torch, torch_reference
+from support.gpu.cases import group_norm, layer_norm
+from support.gpu.checks import needs_memory
+from support.gpu.torch_reference import relative_to
 
 pytestmark = pytest.mark.gpu
 

@@ -1,16 +1,16 @@
 """The functions that the benchmark times as PyTorch's compute the same norms."""
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing_torch():
+if reason := requirements.missing_torch():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
-import torch_reference
 from fusednorm.bench import torch_functions
-from gpu_cases import group_norm, layer_norm, rms_norm
-from gpu_runs import problem_data
+from support.gpu import torch_reference
+from support.gpu.cases import group_norm, layer_norm, rms_norm
+from support.gpu.runs import problem_data
 
 pytestmark = pytest.mark.gpu
 

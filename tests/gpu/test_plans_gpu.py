@@ -3,17 +3,17 @@
 import itertools
 import math
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
-from gpu_cases import CASES, group_norm, layer_norm, rms_norm
-from gpu_checks import check, needs_memory
-from gpu_runs import problem_data
-from on_torch import plan, way
+from support.gpu.cases import CASES, group_norm, layer_norm, rms_norm
+from support.gpu.checks import check, needs_memory
+from support.gpu.on_torch import plan, way
+from support.gpu.runs import problem_data
 
 pytestmark = pytest.mark.gpu
 

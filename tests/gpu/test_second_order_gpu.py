@@ -4,20 +4,19 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
-import bounds
-import on_torch
-import reference
 import torch
-from gpu_cases import CASES, MANY_GROUPS
-from gpu_checks import assert_same_bits
-from gpu_runs import misaligned, problem_data, random, tensors
-from torch_reference import to_numpy
+from support import bounds, reference
+from support.gpu import on_torch
+from support.gpu.cases import CASES, MANY_GROUPS
+from support.gpu.checks import assert_same_bits
+from support.gpu.runs import misaligned, problem_data, random, tensors
+from support.gpu.torch_reference import to_numpy
 
 pytestmark = pytest.mark.gpu
 

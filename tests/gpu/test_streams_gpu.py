@@ -2,17 +2,17 @@
 
 import threading
 
-import gpu_requirements
 import pytest
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing():
+if reason := requirements.missing():
     pytest.skip(reason, allow_module_level=True)
 
-import on_torch
 import torch
-from gpu_cases import CASES, group_norm, layer_norm
-from gpu_checks import assert_same_bits, check
-from gpu_runs import problem_data, run, tensors
+from support.gpu import on_torch
+from support.gpu.cases import CASES, group_norm, layer_norm
+from support.gpu.checks import assert_same_bits, check
+from support.gpu.runs import problem_data, run, tensors
 
 pytestmark = pytest.mark.gpu
 

@@ -18,7 +18,7 @@ import keras
 
 pytestmark = pytest.mark.gpu
 
-# Twice the bounds of tests/bounds.py for these sizes: both sides err.
+# Twice the bounds of tests/support/bounds.py for these sizes: both sides err.
 TOLERANCES = {"float32": 2e-5, "float64": 1e-12, "float16": 4e-3, "bfloat16": 3e-2}
 GPU, CPU = "/GPU:0", "/CPU:0"
 

@@ -1,17 +1,16 @@
 """The reference of this folder against the one that all other tests use."""
 
-import bounds
-import gpu_requirements
 import numpy as np
 import pytest
-import reference
+from support import bounds, reference
+from support.gpu import requirements
 
-if reason := gpu_requirements.missing_torch():
+if reason := requirements.missing_torch():
     pytest.skip(reason, allow_module_level=True)
 
 import torch
-import torch_reference
-from reference import Norm
+from support.gpu import torch_reference
+from support.reference import Norm
 
 pytestmark = pytest.mark.gpu
 

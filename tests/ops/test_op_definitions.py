@@ -7,6 +7,7 @@ hand there too; any other change is an op of another name.
 from pathlib import Path
 
 import fusednorm
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
@@ -79,3 +80,15 @@ def test_ops_are_functions_of_their_inputs(name):
     definition = op_def_registry.get(name)
     assert not definition.is_stateful
     assert not definition.is_commutative
+
+
+def test_inputs_that_came_later_may_be_left_out():
+    library = fusednorm.load_op_library()
+    x = tf.random.stateless_normal([2, 3, 4], [1, 2])
+    given = {"x": x, "gamma": [], "beta": [], "residual": [], "groups": 2}
+    mask = tf.constant([[True, False, True]] * 2)
+    y, *_ = library.fusednorm_group_norm(**given)
+    expected, *_ = library.fusednorm_group_norm(**given, mask=[])
+    masked, *_ = library.fusednorm_group_norm(**given, mask=[mask])
+    np.testing.assert_array_equal(y, expected)
+    assert np.any(y != masked)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import machine_code
 import pytest
+from support.machine_code import machine_code
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "build_backend"))
 

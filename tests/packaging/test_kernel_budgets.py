@@ -5,13 +5,12 @@ import re
 from pathlib import Path
 
 import fusednorm
-import kernel_budgets
 import pytest
-import rows_budgets
 from fusednorm import _build_info
-from limits import MOST_OF_SKETCH
-from machine_code import read
-from occupancy import resident_threads
+from support.machine_code import kernel_budgets, rows_budgets
+from support.machine_code.limits import MOST_OF_SKETCH
+from support.machine_code.machine_code import read
+from support.machine_code.occupancy import resident_threads
 
 GENERAL = ("Plain<true, false>", "General")
 CUDA = Path(fusednorm.__file__).parent / "libfusednorm_cuda.so"
@@ -32,7 +31,9 @@ def kernels():
 @pytest.mark.skipif(
     "90" not in _build_info.CUDA_ARCHITECTURES, reason="BUILD WITHOUT sm_90"
 )
-@pytest.mark.parametrize("scheme", kernel_budgets.SCHEMES.values())
+@pytest.mark.parametrize(
+    "scheme", kernel_budgets.SCHEMES.values(), ids=kernel_budgets.SCHEMES
+)
 def test_kernels_keep_to_their_budgets(scheme, kernels):
     kernels = [each for each in kernels if re.search(scheme.KERNELS, each.name)]
     assert kernels

@@ -1,9 +1,9 @@
 """Loops within loops are found, and the longest way through what is left of them."""
 
 import pytest
-from control_flow import parse_tables
-from vector_loops import longest_way, vector_loops
-from written_kernels import kernel_of
+from support.machine_code.control_flow import parse_tables
+from support.machine_code.vector_loops import longest_way, vector_loops
+from support.machine_code.written_kernels import kernel_of
 
 # A loop over items, with a loop over vectors and one over something else.
 ITEMS = """S2R R0, SR_TID.X

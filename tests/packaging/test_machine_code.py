@@ -1,9 +1,9 @@
 """The reader of machine code finds what it is for, in kernels made to have it."""
 
-import machine_code
 import pytest
 from fusednorm import _build_info
-from written_kernels import kernel_of
+from support.machine_code import machine_code
+from support.machine_code.written_kernels import kernel_of
 
 needs_cuda = pytest.mark.skipif(
     _build_info.CUDA_VERSION is None,

@@ -2,17 +2,17 @@
 
 import dataclasses
 
-import kernel_budgets
 import pytest
-import stream_budgets
-import tile_budgets
 from fusednorm import _build_info
-from limits import Limit, loop_limit
+from support.machine_code import kernel_budgets, stream_budgets, tile_budgets
+from support.machine_code.limits import Limit, loop_limit
 
 needs_cuda = pytest.mark.skipif(
     _build_info.CUDA_VERSION is None, reason="BUILD WITHOUT CUDA: no kernels to look at"
 )
-SCHEMES = pytest.mark.parametrize("scheme", [stream_budgets, tile_budgets])
+SCHEMES = pytest.mark.parametrize(
+    "scheme", [stream_budgets, tile_budgets], ids=["stream", "tile"]
+)
 
 
 def limits_of(budget):
@@ -157,6 +157,7 @@ def test_tile_budget_finds_the_fault(scheme_samples, sample, fault):
 @pytest.mark.parametrize(
     ("scheme", "name", "budget"),
     [(stream_budgets, STREAM, stream_budget()), (tile_budgets, TILE, tile_budget())],
+    ids=["stream", "tile"],
 )
 def test_budget_finds_registers_local_memory_and_what_does_not_match(
     scheme, name, budget, stream_kernel, tile_kernel

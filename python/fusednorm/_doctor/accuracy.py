@@ -29,9 +29,9 @@ OUTPUTS = {
     "dgamma": "parameters",
     "dbeta": "parameters",
 }
-# In half units in the last place of what computes. What tests/bounds.py derives for the
-# elements of these shapes is less, and what is found far less: gradients of parameters
-# are sums of up to 21,632 terms, whose errors need not add up.
+# In half units in the last place of what computes. What tests/support/bounds.py derives
+# for the elements of these shapes is less, and what is found far less: gradients of
+# parameters are sums of up to 21,632 terms, whose errors need not add up.
 UNITS = {"y": 16, "dx": 128, "parameters": 2048}
 # Half a unit of the data's type, to which y and dx are rounded.
 STORED = {"float16": 2.0**-11, "bfloat16": 2.0**-8}

@@ -6,7 +6,7 @@ compared with the processor's long double.
 The bound of an output is BOUNDS[dtype] times its largest exact magnitude (1 if that is
 smaller), for everybody alike: wide enough for peers that round to the data's type on
 the way, narrow enough to notice another axis, group or activation. The tests hold our
-kernels to much narrower bounds (tests/bounds.py).
+kernels to much narrower bounds (tests/support/bounds.py).
 
 The slope of relu and leaky_relu jumps at 0, where a rounding decides: there dy is set
 to 0, so that the slope does not matter.

@@ -7,7 +7,8 @@ layers, layers that are shared, variables, the optimizer's slots for them, callb
 All private attributes of Keras that conversions use stand here, checked with Keras
 3.15.1 and tf_keras 2.21.0. With Keras 3.12.0 and 3.13.2 too, where fewer sums go into
 norms: graphs order their layers in another way there, and more sums would change the
-order of weights. tests/test_convert_internals.py says which attribute a Keras has lost.
+order of weights. tests/conversion/test_convert_internals.py says which attribute a
+Keras has lost.
 """
 
 from __future__ import annotations

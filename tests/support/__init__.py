@@ -1,0 +1,1 @@
+"""What test modules share. None of them imports another."""

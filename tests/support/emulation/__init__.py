@@ -1,0 +1,1 @@
+"""The CUDA kernels on emulated threads, from Python."""
