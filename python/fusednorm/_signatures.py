@@ -10,6 +10,7 @@ for one on the eager tape.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -63,37 +64,38 @@ def kind_of(op: Any) -> str:
     return _ops()[op.type].kind
 
 
-def _each(op: Any, operands: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the operand that each tensor is; tensors of one list are of one."""
-    return [
-        operand
-        for operand in operands
-        for _ in range(op.get_attr(operand["length"]) if operand["length"] else 1)
-    ]
-
-
 def input_names(op: Any) -> list[str]:
     """Returns the name of each input; inputs of one list share theirs."""
-    return [operand["name"] for operand in _each(op, _ops()[op.type].inputs)]
+    return _flat(
+        op, [(each["name"], each["length"]) for each in _ops()[op.type].inputs]
+    )
 
 
 def are_parameters(op: Any) -> list[bool]:
     """Returns of each input whether it has the shape of the parameters."""
+    inputs = _ops()[op.type].inputs
+    return _flat(op, [(each["part"] == "params", each["length"]) for each in inputs])
+
+
+def _flat(op: Any, each_with_length: list[tuple[Any, str | None]]) -> list[Any]:
+    """Repeats what is said of a list for each of its tensors."""
     return [
-        operand["part"] == "params" for operand in _each(op, _ops()[op.type].inputs)
+        each
+        for each, length in each_with_length
+        for _ in range(op.get_attr(length) if length else 1)
     ]
 
 
 def _named(
     op: Any, operands: list[dict[str, Any]], values: Iterable[Any]
 ) -> dict[str, Any]:
-    named = {each["name"]: [] if each["length"] else None for each in operands}
-    for operand, value in zip(_each(op, operands), values, strict=True):
-        if operand["length"]:
-            named[operand["name"]].append(value)
-        else:
-            named[operand["name"]] = value
-    return named
+    rest = iter(values)
+    return {
+        each["name"]: list(itertools.islice(rest, op.get_attr(each["length"])))
+        if each["length"]
+        else next(rest)
+        for each in operands
+    }
 
 
 def named_inputs(op: Any, values: Iterable[Any]) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def of_inputs(op: Any, values: dict[str, Any], prefix: str) -> list[Any]:
 
     Args:
         op: The op.
-        values: By name, one value or a list of them.
+        values: By name, a value, or a list of them for an input that is one.
         prefix: What stands before the names of inputs in those of values.
     """
     found = []
@@ -136,9 +138,10 @@ def of_inputs(op: Any, values: dict[str, Any], prefix: str) -> list[Any]:
         value = values.get(prefix + operand["name"])
         if not operand["length"]:
             found.append(value)
-            continue
-        length = op.get_attr(operand["length"])
-        found += value if isinstance(value, list) and value else [value] * length
+        elif value is not None:
+            found += value
+        else:
+            found += [None] * op.get_attr(operand["length"])
     return found
 
 

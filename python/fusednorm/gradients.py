@@ -51,25 +51,20 @@ def _gradient(
         One gradient per input of the forward op, `None` for a mask.
     """
     kind = kind_of(op)
-    outputs = named_outputs(op, op.outputs)
-    of_outputs = named_outputs(
-        op,
-        [
-            tf.zeros_like(output) if gradient is None else gradient
-            for output, gradient in zip(op.outputs, output_gradients, strict=True)
-        ],
-    )
-    known = {
-        **named_inputs(op, op.inputs),
-        **outputs,
-        **{f"d{name}": gradient for name, gradient in of_outputs.items()},
-    }
+    inputs = named_inputs(op, op.inputs)
+    gradients = [
+        tf.zeros_like(output) if gradient is None else gradient
+        for output, gradient in zip(op.outputs, output_gradients, strict=True)
+    ]
+    known = {**inputs, **named_outputs(op, op.outputs)}
+    known |= {f"d{name}": each for name, each in named_outputs(op, gradients).items()}
     # With a residual what was normalized is the sum.
-    known["x"] = next(iter(outputs["sum"]), known["x"])
-    gradients = getattr(library, f"fusednorm_{kind}_grad")(
+    known["x"] = next(iter(known["sum"]), inputs["x"])
+    found = getattr(library, f"fusednorm_{kind}_grad")(
         name=f"{kind}_grad", **of_gradient_op(op, known), **attributes(op)
     )._asdict()
-    return of_inputs(op, gradients | {"dresidual": gradients["dx"]}, "d")
+    found["dresidual"] = [found["dx"] for _ in inputs["residual"]]
+    return of_inputs(op, found, "d")
 
 
 def _second_order_gradient(
@@ -102,10 +97,11 @@ def _second_order_gradient(
     known["ddx"] = tf.zeros_like(known["x"]) if ddx is None else ddx
     for name, of_list in of_outputs.items():
         known[f"d{name}"] = [each for each in of_list if each is not None]
-    gradients = getattr(library, f"fusednorm_{kind}_grad_grad")(
+    found = getattr(library, f"fusednorm_{kind}_grad_grad")(
         name=f"{kind}_grad_grad", **of_gradient_op(op, known), **given
     )._asdict()
-    return of_inputs(op, gradients | {"d_dsum": ddx}, "d_")
+    found["d_dsum"] = [ddx for _ in known["dsum"]]
+    return of_inputs(op, found, "d_")
 
 
 def _third_order_gradient(op: Any, *output_gradients: Any) -> list[tf.Tensor | None]:
