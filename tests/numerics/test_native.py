@@ -359,3 +359,29 @@ def test_environment_chooses_the_instruction_set(isa, chosen_isa):
         check=True,
     )
     assert chosen.stdout.split()[-1] == chosen_isa
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (("layer_norm",), {}, "forward() is missing the argument x"),
+        (
+            ("layer_norm", X, None, None, None, [-1]),
+            {},
+            "forward() takes at most 5 positional arguments, got 6",
+        ),
+        (("layer_norm", X), {"x": X}, "forward() got two values for the argument x"),
+        (("layer_norm", X), {"axis": -1}, "forward() got an unexpected argument axis"),
+        (("layer_norm", [1.0]), {}, "x must be numpy.ndarray, got [1.0]"),
+        (
+            ("layer_norm", X),
+            {"axes": 3},
+            "axes must be collections.abc.Sequence[int], got 3",
+        ),
+        (("layer_norm", X), {"groups": 2.5}, "groups must be int, got 2.5"),
+    ],
+)
+def test_arguments_are_taken_as_by_functions_of_python(arguments, changes, message):
+    options = {"axes": [-1], "epsilon": 1e-3, **changes}
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        _native.forward(*arguments, **options)
