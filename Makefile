@@ -1,11 +1,13 @@
 # Every target sets up what it needs, in .venv, and the second time has nothing to do.
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 GAN_ARGS ?=
 # Passed on to the build (docs/building.md).
-export FUSEDNORM_TENSORFLOW_VERSION FUSEDNORM_CUDA FUSEDNORM_WERROR
+export FUSEDNORM_TENSORFLOW_VERSION FUSEDNORM_CUDA FUSEDNORM_CUDA_ARCHITECTURES
+export FUSEDNORM_WERROR
 # Two processes with two threads each fill the two cores that the tests are timed on
 # and still test what threads do.
 TEST_ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=2 TF_NUM_INTRAOP_THREADS=2
@@ -14,13 +16,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
+# What is imported is compiled then; installing would compile all of TensorFlow.
+export PIP_NO_COMPILE := 1
+
 # The stamps carry the choices they were made with, so that another choice starts over.
 CREATED := $(VENV)/.created-$(notdir $(PYTHON))
 TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
-WHEEL := dist/.built
 SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 	$(shell find build_backend cmake csrc cuda python -type f \
-		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py ! -name _kernel_resources.json)
+		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py)
+
+# The complete wheel has CUDA kernels for every architecture. Demo, tests and docs take
+# it where it is up to date, else a quick one for this machine: with kernels for the GPU
+# that is here, or without. FUSEDNORM_CUDA and FUSEDNORM_CUDA_ARCHITECTURES overrule.
+COMPLETE := dist/.built
+GPUS := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u)
+ifeq ($(shell test -e $(COMPLETE) && find $(SOURCES) -newer $(COMPLETE) | wc -l),0)
+WHEEL := $(COMPLETE)
+BUILD_OF_WHEEL := complete, from dist/
+else
+WHEEL := build/quick/.built
+BUILD_OF_WHEEL := quick, for $(if $(GPUS),the GPU of this machine,the CPU only); make wheel builds the complete one
+endif
+QUICK := $(if $(FUSEDNORM_CUDA)$(FUSEDNORM_CUDA_ARCHITECTURES),,$(if \
+	$(GPUS),FUSEDNORM_CUDA_ARCHITECTURES="$(GPUS)",FUSEDNORM_CUDA=off))
 
 .PHONY: help
 help: ## Show this list
@@ -29,6 +48,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: $(VENV)/.demo ## Train the tutorial's models with fused and with Keras layers
+	@echo 'fusednorm here is the build: $(BUILD_OF_WHEEL).'
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python examples/train_digits.py $(DEMO_ARGS)
 
 .PHONY: gan
@@ -37,6 +57,7 @@ gan: $(VENV)/.demo ## Train a WGAN-GP, whose loss differentiates a gradient thro
 
 .PHONY: test
 test: $(VENV)/.test ## Run the whole test suite against the installed wheel
+	@echo 'fusednorm here is the build: $(BUILD_OF_WHEEL).'
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 .PHONY: emulation
@@ -50,11 +71,17 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests
 docs: $(VENV)/.docs ## Build the documentation as a site, into build/site
 	mkdir -p build/pages
 	ln -sfn $(addprefix ../../,$(PAGES)) build/pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
 .PHONY: wheel
-wheel: $(WHEEL) ## Build the sdist and from it the wheel, into dist/
+wheel: $(COMPLETE) ## Build the sdist and from it the complete wheel, into dist/
+	@ls dist/*
+
+.PHONY: wheels
+wheels: $(TENSORFLOW) ## Build the sdist and a wheel for each of PYTHONS, into dist/
+	$(PIP) install --group build
+	build_backend/wheels.sh $(BIN) $(PYTHONS)
 	@ls dist/*
 
 .PHONY: lint
@@ -72,7 +99,7 @@ format: $(VENV)/.lint ## Rewrite Python and C++ in style
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
-	rm -f python/fusednorm/*.so python/fusednorm/_kernel_resources.json train_digits.png train_wgan_gp.png
+	rm -f python/fusednorm/*.so train_digits.png train_wgan_gp.png
 
 $(CREATED):
 	rm -rf $(VENV)
@@ -86,16 +113,20 @@ $(TENSORFLOW): $(CREATED)
 	touch $@
 
 # The wheel comes out of the sdist, so the sdist has all that it takes.
-$(WHEEL): $(TENSORFLOW) $(SOURCES)
+$(COMPLETE): $(TENSORFLOW) $(SOURCES)
 	$(PIP) install --group build
-	rm -rf dist
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/python -m build
+	build_backend/wheels.sh $(BIN) $(BIN)/python
+	touch $@
+
+build/quick/.built: $(TENSORFLOW) $(SOURCES)
+	rm -rf build/quick
+	$(QUICK) $(PIP) wheel --no-deps --wheel-dir build/quick .
 	touch $@
 
 # Twice: pip takes an equal version for installed, and the extra for the same wheel.
 $(VENV)/.demo $(VENV)/.docs $(VENV)/.test: $(VENV)/.%: $(WHEEL)
-	$(PIP) install "$$(ls dist/*.whl)[$*]"
-	$(PIP) install --force-reinstall --no-deps dist/*.whl
+	$(PIP) install "$$(ls $(dir $(WHEEL))*.whl)[$*]"
+	$(PIP) install --force-reinstall --no-deps $(dir $(WHEEL))*.whl
 	touch $@
 
 # All of them at once, for who needs all: pip resolves and installs once.
@@ -103,8 +134,8 @@ $(VENV)/.demo $(VENV)/.docs $(VENV)/.test: $(VENV)/.%: $(WHEEL)
 extras: $(VENV)/.extras ## Install the wheel with what demo, gan, docs and test need
 
 $(VENV)/.extras: $(WHEEL)
-	$(PIP) install "$$(ls dist/*.whl)[demo,docs,test]"
-	$(PIP) install --force-reinstall --no-deps dist/*.whl
+	$(PIP) install "$$(ls $(dir $(WHEEL))*.whl)[demo,docs,test]"
+	$(PIP) install --force-reinstall --no-deps $(dir $(WHEEL))*.whl
 	touch $(addprefix $(VENV)/.,demo docs test) $@
 
 $(VENV)/.lint: $(CREATED) pyproject.toml

@@ -13,7 +13,8 @@ from fusednorm.bench.verify import Exact
 from support import bounds, reference
 from support.commands import WITHOUT_TENSORFLOW, python
 
-CHECKS = ["installation", "plans", "accuracy", "determinism", "xla", "kept"]
+CHECKS = ["installation", "gpu", "plans", "accuracy", "determinism", "xla", "kept"]
+WITH_ROWS = CHECKS[2:]
 # Instead of a dozen shapes.
 FEW = {"vit-b": (2, 19, 768), "llama-7b": (1, 8, 4096)}
 FEW_AS_CODE = f"""
@@ -69,7 +70,7 @@ def test_all_is_well_here(tmp_path, capsys):
     rows = {name: check["rows"] for name, check in report["checks"].items()}
     for name, check in report["checks"].items():
         assert set(check) == {"rows", "problems", "notes", "seconds"}
-        assert len({tuple(row) for row in rows[name]}) == (name != "installation")
+        assert len({tuple(row) for row in rows[name]}) == (name in WITH_ROWS)
     assert {row["shape"] for row in rows["plans"]} == set(cases.SMALL)
     assert all(row["forward"] in explain.SCHEMES for row in rows["plans"])
     assert {(row["place"], row["type"]) for row in rows["accuracy"]} >= {
@@ -352,8 +353,9 @@ T4 = {"name": "Tesla T4", "compute_capability": "7.5"}
         (
             {"cuda__devices": [T4], "cuda__architectures": ["80", "90"]},
             [
-                "This build has no code for Tesla T4 of compute capability 7.5, only "
-                "for 80, 90."
+                "This build has neither machine code nor PTX for Tesla T4 of compute "
+                "capability 7.5, only for 80, 90. Rebuild it with "
+                "FUSEDNORM_CUDA_ARCHITECTURES=75."
             ],
         ),
         (
