@@ -142,6 +142,7 @@ def test_most_threads(name, threads):
 
 @needs_cuda
 def test_a_block_finds_its_registers(kernels):
+    assert kernels
     for kernel in kernels:
         if "FillMultiprocessor" in kernel.kernel:
             continue  # never launched, cuda/device/devices.cu
