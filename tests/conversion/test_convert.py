@@ -326,8 +326,20 @@ class Own(layers.LayerNormalization):
         return 2 * super().call(inputs)
 
 
+class NormBlock(layers.Layer):
+    """No norm, though it is called so: it holds one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = norm("layer", name="inner")
+
+    def call(self, x):
+        return self.inner(x)
+
+
 def test_leaves_what_it_has_nothing_for_and_says_why(x):
     model = model_of(
+        NormBlock(name="block"),
         Own(name="own"),
         layers.BatchNormalization(name="batch"),
         layers.UnitNormalization(name="unit"),
@@ -341,8 +353,8 @@ def test_leaves_what_it_has_nothing_for_and_says_why(x):
     )
     assert reason(model, "batch") == "normalizes over the batch, as none of ours does"
     assert reason(model, "unit") == "not a class that one of ours replaces"
-    assert set(rows(model)) == {"own", "batch", "unit", "layer"}
-    assert [type(layer) for layer in model.layers[:3]] == [
+    assert set(rows(model)) == {"own", "batch", "unit", "layer", "block/inner"}
+    assert [type(layer) for layer in model.layers[1:4]] == [
         Own,
         layers.BatchNormalization,
         layers.UnitNormalization,

@@ -1,5 +1,7 @@
 """`fusednorm.register_conversion`: classes of layers that users teach `convert`."""
 
+import warnings
+
 import fusednorm
 import keras
 import numpy as np
@@ -162,6 +164,10 @@ def test_subclasses_stay():
         (lambda layer: layer.no_such, "'MyRMS' object has no attribute 'no_such'"),
         (lambda layer: None, "`to_fused` must return a layer that is not built"),
         (lambda layer: keras.layers.Dense, "`to_fused` must return a layer that is"),
+        (
+            lambda layer: layer,
+            "`to_fused` must return a layer that is not built, not <",
+        ),
         (lambda layer: 1 / 0, "division by zero"),
         (to_norm, "has the weights"),
         (
@@ -194,6 +200,21 @@ def test_tolerance_is_that_of_the_class():
     model = model_of(MyRMS())
     fusednorm.convert(model, verbose=False)
     assert 64 * 2.0**-24 < only_row(model).difference < 1e-2
+
+
+def test_what_making_a_layer_warns_of_was_said_before():
+    def to_fused(layer):
+        warnings.warn("epsilon is small", stacklevel=1)
+        return to_rms(layer)
+
+    fusednorm.register_conversion(MyRMS, to_fused, weights={"scale": "weight"})
+    model = model_of(MyRMS())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filters = list(warnings.filters)
+        fusednorm.convert(model, verbose=False)
+        assert warnings.filters == filters
+    assert isinstance(model.layers[0], fusednorm.RMSNormalization)
 
 
 def test_what_is_said_last_holds():
@@ -313,6 +334,20 @@ def test_patch_warns_of_a_layer_that_it_leaves():
     ):
         model = model_of(MyRMS())
     assert type(model.layers[0]) is MyRMS
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, None])
+def test_patch_compares_within_the_tolerance_of_the_class(tolerance):
+    fusednorm.register_conversion(
+        MyRMS,
+        lambda layer: fusednorm.RMSNormalization(epsilon=1e-4),
+        weights={"scale": "weight"},
+        tolerance=tolerance,
+    )
+    with fusednorm.patch_keras(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = model_of(MyRMS()).layers[0]
+    assert isinstance(layer, fusednorm.RMSNormalization) is (tolerance is not None)
 
 
 def test_patch_compares_with_other_weights():

@@ -152,6 +152,50 @@ def test_an_add_that_is_needed_stays(x):
         assert all(map(lambda *pair: relative(*pair) <= bound, after, before)), name
 
 
+class Both(keras.Model):
+    """Holds two models of the same layers."""
+
+    def __init__(self, whole, part):
+        super().__init__()
+        self.whole, self.part = whole, part
+
+    def call(self, x):
+        return self.whole(x) + self.part(x)
+
+
+def test_a_sum_that_is_in_two_models_stays(x):
+    model = prenorm(1)
+    part = keras.Model(model.input, model.get_layer("norm0").output)
+    both = Both(model, part)
+    before = both(x)
+    convert(both)
+    assert "add0" in names(model)
+    assert isinstance(model.get_layer("norm0"), fusednorm.LayerNormalization)
+    assert not both.fusednorm_conversion.left
+    assert relative(both(x), before) <= AGREE
+
+
+class Twice(layers.Layer):
+    """Gives two tensors, as a layer of a Sequential model can."""
+
+    def call(self, x):
+        return [x, 2 * x]
+
+
+def test_a_sequential_model_stays_a_row_of_layers(x):
+    given = [Twice(), layers.Add(), layers.LayerNormalization()]
+    model = keras.Sequential([keras.Input(SHAPE), *given])
+    before = model(x)
+    convert(model)
+    assert model.layers == given
+    assert isinstance(given[-1], fusednorm.LayerNormalization)
+    assert not model.fusednorm_conversion.left
+    assert relative(model(x), before) <= AGREE
+    # As its layers are called after a change.
+    model.add(layers.Activation("linear"))
+    assert relative(model(x), before) <= AGREE
+
+
 def test_unconvert_leaves_a_shared_norm_with_a_residual(x):
     inputs = keras.Input(SHAPE)
     norm = fusednorm.LayerNormalization(name="norm")

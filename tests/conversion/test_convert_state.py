@@ -1,6 +1,7 @@
 """`fusednorm.convert` leaves no trace of having called a model, nor of an error."""
 
 import random
+from collections import OrderedDict
 
 import fusednorm
 import numpy as np
@@ -26,6 +27,8 @@ class Counting(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.calls, self.sizes = 0, []
+        self.seen, self.last, self.held = {0}, {0: "call"}, [None]
+        self.order = OrderedDict()
         self.totals = np.zeros(2)
         self.raw = tf.Variable(0.0, trainable=False)
 
@@ -38,6 +41,13 @@ class Counting(layers.Layer):
     def call(self, x):
         self.calls += 1
         self.sizes.append(x.shape[-1])
+        # As many as before, and the last one's value is the same.
+        self.seen.clear()
+        self.seen.add(self.calls)
+        self.last.clear()
+        self.last[self.calls] = "call"
+        self.held[0] = x
+        self.order[self.calls] = "call"
         self.totals += 1
         self.latest = x
         self.count.assign(self.count + 1)
@@ -79,9 +89,11 @@ def python_state(model):
     for layer in model.layers:
         for name, value in vars(layer).items():
             plain = isinstance(value, int | str | bool | float)
-            kept = list(value) if isinstance(value, list) else value
-            # TensorFlow's lists, which tf_keras has, are left as they are.
-            if plain or (name in ("sizes", "_losses") and not LEGACY):
+            base = next((b for b in (list, dict, set) if isinstance(value, b)), None)
+            kept = base(value) if base else value
+            # TensorFlow's lists and dicts, which tf_keras has, are left as they are.
+            of_keras_3 = () if LEGACY else ("sizes", "last", "order", "_losses")
+            if plain or name in ("seen", *of_keras_3):
                 state[layer.name, name] = kept
     return state
 
@@ -107,6 +119,7 @@ def test_calls_for_the_comparison_leave_no_trace(verb, given, x):
     assert_same(variables(model), before)
     np.testing.assert_array_equal(counting.totals, totals)
     assert counting.latest is latest
+    assert LEGACY or counting.held[0] is latest
     after = python_state(model)
     others = {key: each for key, each in state.items() if key[0] != "norm"}
     assert {key: after[key] for key in others} == others
@@ -114,6 +127,16 @@ def test_calls_for_the_comparison_leave_no_trace(verb, given, x):
     model(x)
     assert float(np.asarray(counting.count)) == count + 1
     assert counting.calls == state["counting", "calls"] + 1
+
+
+def test_building_a_model_leaves_the_variables_of_built_layers(x):
+    counting = Counting()
+    counting(x)
+    before = [np.asarray(each) for each in (*counting.variables, counting.raw)]
+    model = keras.Sequential([counting, layers.LayerNormalization()])
+    fusednorm.convert(model, inputs=x, verbose=False)
+    assert len(model.fusednorm_conversion.replaced) == 1
+    assert_same([*counting.variables, counting.raw], before)
 
 
 @keras_3_only

@@ -44,9 +44,11 @@ def test_norms_of_a_state_dict_go_by_name(rng):
 def test_running_statistics_of_a_state_dict_are_not_left_out_silently(affine, rng):
     names = ["running_mean", "running_var", *(["weight", "bias"] if affine else [])]
     given = state(rng, "after.weight", "after.bias", *(f"norm.{n}" for n in names))
-    with pytest.warns(UserWarning, match=r"\['norm'\] are left out; pass the module"):
+    left_out = r"\['norm'\] are left out; pass the module"
+    with pytest.warns(UserWarning, match=left_out) as warned:
         found = fusednorm.torch_weights(given)
     assert list(found) == ["after"]
+    assert [each.filename for each in warned] == [__file__]
 
 
 def test_state_dicts_without_running_statistics_give_no_warning(rng):
@@ -55,7 +57,14 @@ def test_state_dicts_without_running_statistics_give_no_warning(rng):
         fusednorm.torch_weights(state(rng, "norm.weight", "norm.bias"))
 
 
-@pytest.mark.parametrize("given", [3, [np.ones(8)], "model.pt", None])
+# An optimizer has a state_dict too.
+OPTIMIZER = SimpleNamespace(state_dict=dict)
+NO_STATE = SimpleNamespace(named_modules=list)
+
+
+@pytest.mark.parametrize(
+    "given", [3, [np.ones(8)], "model.pt", None, OPTIMIZER, NO_STATE]
+)
 def test_what_is_neither_is_refused(given):
     with pytest.raises(TypeError, match="must be a PyTorch module or its state_dict"):
         fusednorm.torch_weights(given)
@@ -72,6 +81,90 @@ def test_nothing_to_find_is_an_error():
     module = SimpleNamespace(named_modules=lambda: [], state_dict=dict)
     with pytest.raises(ValueError, match=r"no GroupNorm.* in module SimpleNamespace"):
         fusednorm.torch_weights(module)
+
+
+def test_messages_name_eight_of_many(rng):
+    names = [f"norm{i}.running_mean" for i in range(9)]
+    with pytest.warns(UserWarning, match=r"'norm7'\] are left out"):
+        fusednorm.torch_weights(state(rng, *names, "weight"))
+    linear = {f"{i}.weight": np.ones((3, 8)) for i in range(9)}
+    with pytest.raises(ValueError, match=r"'7.weight'\]$"):
+        fusednorm.torch_weights(linear)
+
+
+# ---------------------------------------------------------------- what looks like it
+
+
+class Tensor:
+    """A tensor as PyTorch's: NumPy cannot have it as it is."""
+
+    def __init__(self, array, dtype="torch.float32", trained=True, on_gpu=True):
+        self.array, self.dtype, self.shape = array, dtype, array.shape
+        self.trained, self.on_gpu = trained, on_gpu
+
+    def detach(self):
+        return Tensor(self.array, self.dtype, False, self.on_gpu)
+
+    def cpu(self):
+        return Tensor(self.array, self.dtype, self.trained, False)
+
+    def float(self):
+        return Tensor(self.array, "torch.float32", self.trained, self.on_gpu)
+
+    def numpy(self):
+        assert (self.dtype, self.trained, self.on_gpu) == (
+            "torch.float32",
+            False,
+            False,
+        )
+        return self.array
+
+
+class Module:
+    """A module as PyTorch's, with modules in it by name."""
+
+    def __init__(self, state=None, **modules):
+        self.state, self.modules = state or {}, modules
+
+    def named_modules(self):
+        yield "", self
+        yield from self.modules.items()
+
+    def state_dict(self):
+        return self.state
+
+
+def of_torch(name):
+    return type(name, (Module,), {"__module__": "torch.nn.modules.normalization"})
+
+
+def test_modules_know_their_norms(rng):
+    of_norm = state(rng, "running_var", "running_mean", "bias", "weight")
+    own = type("Own", (of_torch("LayerNorm"),), {})
+    low = {"weight": Tensor(np.ones(8, np.float32), "torch.bfloat16")}
+    module = Module(
+        state(rng, "weight"),
+        instance=of_torch("InstanceNorm2d")(of_norm | {"num_batches_tracked": 3}),
+        own=own(state(rng, "weight", "bias")),
+        low=of_torch("RMSNorm")(low),
+        plain=of_torch("GroupNorm")(),
+        batch=of_torch("BatchNorm2d")(state(rng, "weight", "bias")),
+        linear=of_torch("Linear")(state(rng, "weight", "bias")),
+        other=type("LayerNorm", (Module,), {})(state(rng, "weight", "bias")),
+    )
+    found = fusednorm.torch_weights(module)
+    assert list(found) == ["instance", "own", "low", "plain"]
+    order = ("weight", "bias", "running_mean", "running_var")
+    np.testing.assert_equal(found["instance"], [of_norm[name] for name in order])
+    assert [len(found[name]) for name in ("own", "low", "plain")] == [2, 1, 0]
+    (scale,) = found["low"]
+    assert scale is low["weight"].array
+
+
+def test_a_module_that_is_a_norm_gives_a_list(rng):
+    given = state(rng, "weight", "bias")
+    weights = fusednorm.torch_weights(of_torch("GroupNorm")(given))
+    np.testing.assert_equal(weights, list(given.values()))
 
 
 # ---------------------------------------------------------------- with PyTorch

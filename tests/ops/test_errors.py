@@ -172,6 +172,16 @@ def test_functions_check_their_arguments(norm, arguments, text):
         FUNCTIONS[norm](X, **arguments)
 
 
+@pytest.mark.parametrize("norm", ALL)
+def test_the_largest_epsilon_is_the_largest_float32(norm):
+    largest = float(np.finfo(np.float32).max)
+    # At most one times the reciprocal square root of it.
+    assert np.abs(FUNCTIONS[norm](X + 1, epsilon=largest)).max() <= 1e-19
+    more = float(np.nextafter(largest, INF))
+    with pytest.raises(ValueError, match=exactly(f"{EPSILON}{more!r}")):
+        FUNCTIONS[norm](X, epsilon=more)
+
+
 @pytest.mark.parametrize(("norm", "arguments", "text"), WRONG_TYPES)
 def test_functions_check_types(norm, arguments, text):
     with pytest.raises(TypeError, match=exactly(text)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -93,22 +94,27 @@ class _Content:
 
     def __post_init__(self) -> None:
         # The methods of the plain classes, for Keras's own ones also track.
-        self._base = next(b for b in (list, dict, set) if isinstance(self.holder, b))
+        bases = (list, OrderedDict, dict, set)
+        self._base = next(each for each in bases if isinstance(self.holder, each))
         self._kept = self._base(self.holder)
 
     def restore(self) -> None:
         if self._same() or _is_part(self.holder):
             return
         self._base.clear(self.holder)
-        add = list.extend if self._base is list else self._base.update
-        add(self.holder, self._kept)
+        if isinstance(self._kept, dict):
+            for key, value in self._kept.items():
+                self._base.__setitem__(self.holder, key, value)
+        else:
+            add = list.extend if self._base is list else set.update
+            add(self.holder, self._kept)
 
     def _same(self) -> bool:
         if len(self._kept) != len(self.holder):
             return False
         if self._base is set:
             return self._kept == self.holder
-        if list(self._kept) != list(self.holder) and self._base is dict:
+        if isinstance(self._kept, dict) and list(self._kept) != list(self.holder):
             return False
         pairs = zip(_values(self._kept), _values(self.holder), strict=True)
         return all(was is now for was, now in pairs)
