@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "python/errors.h"
@@ -31,6 +32,10 @@ class Arguments {
   // The same as a C++ type. Throws TypeError if it is not of that.
   template <class T>
   T Get(const std::string& name) const {
+    // A cast to a type of Python would make a new object of any other.
+    if constexpr (std::is_base_of_v<py::object, T>) {
+      if (!py::isinstance<T>((*this)[name])) ThrowTypeError(name);
+    }
     try {
       return (*this)[name].cast<T>();
     } catch (const py::cast_error&) {

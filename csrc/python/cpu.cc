@@ -119,9 +119,10 @@ void DefineCpu(py::module_& m) {
       m, ParametersOf<ForwardBuffers>("numpy.ndarray", of_processor),
       R"doc(Normalizes x.
 
-x has dtype float16, bfloat16, float32 or float64. Parameters have float32 (float64 for
-float64 x) or that of x, all the same; statistics have float32 (float64 for float64 x).
-All else is like x where nothing is said of it.)doc",
+x has dtype float16, bfloat16, float32 or float64. Parameters have the shape of the axes
+([C] for group_norm) and dtype float32 (float64 for float64 x) or that of x, all the
+same. Statistics have the shape of x without the axes ([N, groups] for group_norm) and
+dtype float32 (float64 for float64 x). Everything else has the shape and dtype of x.)doc",
       R"doc(Returns:
     (y, sum or None, mean or None, rstd)
 

@@ -25,11 +25,12 @@ Spec SpecOf(const Arguments& arguments, bool has_activation);
 // What help() says of an operand.
 template <class Buffers>
 std::string Doc(const In<Buffers>& operand) {
-  const char* const shape = operand.part == Part::kData     ? ""
-                            : operand.part == Part::kParams ? "; one for each parameter"
+  const char* const shape = operand.part == Part::kData ? ""
+                            : operand.part == Part::kParams
+                                ? "; of the shape of parameters"
                             : operand.part == Part::kMask
                                 ? "; bool, of the shape of x without the channel axis"
-                                : "; one for each group";
+                                : "; of the shape of statistics";
   const char* const norms =
       operand.with.norms == Norms::kCentred     ? ", None for rms_norm"
       : operand.with.norms == Norms::kGroupNorm ? ", for group_norm"

@@ -29,7 +29,15 @@ class _Op(NamedTuple):
 @functools.cache
 def _ops() -> dict[str, _Op]:
     # Here and not above, for a package without compiled libraries can be imported.
-    from fusednorm import _native
+    try:
+        from fusednorm import _native
+    except ImportError as error:
+        raise ImportError(
+            "fusednorm's module fusednorm._native is missing or does not load. "
+            "Reinstall the package; in a source checkout:\n"
+            "    pip install --force-reinstall --no-deps .\n"
+            f"Python says: {error}"
+        ) from error
 
     def of_kind(operands: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
         return [each for each in operands if kind in each["norms"]]

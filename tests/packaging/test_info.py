@@ -217,6 +217,19 @@ def test_missing_op_library_is_a_readable_error(doctored, tmp_path):
     )
 
 
+def test_missing_module_is_a_readable_error(doctored):
+    environment = doctored("_native*.so")
+    assert last_error(
+        "import fusednorm; fusednorm.load_op_library()", **environment
+    ) == (
+        "fusednorm's module fusednorm._native is missing or does not load. Reinstall "
+        "the package; in a source checkout:\n"
+        "    pip install --force-reinstall --no-deps .\n"
+        "Python says: cannot import name '_native' from 'fusednorm' "
+        f"({environment['PYTHONPATH']}/fusednorm/__init__.py)\n"
+    )
+
+
 def test_unbuilt_package_is_a_readable_error(doctored, tmp_path):
     environment = doctored("*.so")
     (tmp_path / "fusednorm" / "_build_info.py").unlink()
