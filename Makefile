@@ -1,6 +1,7 @@
 # Every target sets up what it needs, in .venv, and the second time has nothing to do.
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 GAN_ARGS ?=
@@ -23,7 +24,7 @@ CREATED := $(VENV)/.created-$(notdir $(PYTHON))
 TENSORFLOW := $(VENV)/.tensorflow-$(or $(FUSEDNORM_TENSORFLOW_VERSION),newest)
 SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 	$(shell find build_backend cmake csrc cuda python -type f \
-		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py ! -name _kernel_resources.json)
+		! -path '*.egg-info/*' ! -name '*.py[co]' ! -name "*.so" ! -name _build_info.py)
 
 # The complete wheel has CUDA kernels for every architecture. Demo, tests and docs take
 # it where it is up to date, else a quick one for this machine: with kernels for the GPU
@@ -70,11 +71,17 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md benchmarks docs examples tests
 docs: $(VENV)/.docs ## Build the documentation as a site, into build/site
 	mkdir -p build/pages
 	ln -sfn $(addprefix ../../,$(PAGES)) build/pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
 .PHONY: wheel
 wheel: $(COMPLETE) ## Build the sdist and from it the complete wheel, into dist/
+	@ls dist/*
+
+.PHONY: wheels
+wheels: $(TENSORFLOW) ## Build the sdist and a wheel for each of PYTHONS, into dist/
+	$(PIP) install --group build
+	build_backend/wheels.sh $(BIN) $(PYTHONS)
 	@ls dist/*
 
 .PHONY: lint
@@ -92,7 +99,7 @@ format: $(VENV)/.lint ## Rewrite Python and C++ in style
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist python/fusednorm.egg-info python/fusednorm/_build_info.py
-	rm -f python/fusednorm/*.so python/fusednorm/_kernel_resources.json train_digits.png train_wgan_gp.png
+	rm -f python/fusednorm/*.so train_digits.png train_wgan_gp.png
 
 $(CREATED):
 	rm -rf $(VENV)
@@ -108,8 +115,7 @@ $(TENSORFLOW): $(CREATED)
 # The wheel comes out of the sdist, so the sdist has all that it takes.
 $(COMPLETE): $(TENSORFLOW) $(SOURCES)
 	$(PIP) install --group build
-	rm -rf dist
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/python -m build
+	build_backend/wheels.sh $(BIN) $(BIN)/python
 	touch $@
 
 build/quick/.built: $(TENSORFLOW) $(SOURCES)

@@ -85,7 +85,7 @@ def functions_of(case: Case) -> dict[str, Callable[[dict[str, Any]], Outputs]]:
 
     @tf.function
     def composed(inputs: dict[str, Any]) -> Outputs:
-        return _composition.second_order(case.kind, inputs, case.attributes)
+        return _composition.gradients.second_order(case.kind, inputs, case.attributes)
 
     return {"fused": fused, "composed": composed}
 

@@ -29,3 +29,10 @@ fusednorm_python_literal(commit "${commit}")
 
 configure_file(cmake/_build_info.py.in _build_info.py @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/_build_info.py" DESTINATION fusednorm)
+
+# For builds with FUSEDNORM_LIBRARIES (libraries.cmake).
+set(linked fusednorm_core fusednorm_plan)
+if(FUSEDNORM_WITH_CUDA)
+  list(APPEND linked fusednorm_cuda)
+endif()
+export(TARGETS ${linked} FILE "${CMAKE_CURRENT_BINARY_DIR}/libraries.cmake")

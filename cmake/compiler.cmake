@@ -22,6 +22,17 @@ function(fusednorm_compile_options target)
     "-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=")
 endfunction()
 
+# Gives a target the plans and, where there are any, the CUDA kernels.
+function(fusednorm_use_cuda target)
+  target_link_libraries(${target} PRIVATE fusednorm_plan)
+  if(FUSEDNORM_WITH_CUDA)
+    target_link_libraries(${target} PRIVATE fusednorm_cuda CUDA::cudart_static)
+    target_compile_definitions(${target} PRIVATE FUSEDNORM_WITH_CUDA=1)
+    # All of our libraries are installed in one folder.
+    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN")
+  endif()
+endfunction()
+
 # Exports nothing but the given symbols. Hidden visibility is not enough: templates of
 # the C++ library are exported all the same, and would take the place of, or be
 # replaced by, those of other libraries in the process.

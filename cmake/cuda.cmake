@@ -7,17 +7,6 @@ add_library(fusednorm_plan STATIC ${sources})
 fusednorm_compile_options(fusednorm_plan)
 target_link_libraries(fusednorm_plan PUBLIC fusednorm_core)
 
-# Gives a target the plans and, where there are any, the kernels.
-function(fusednorm_use_cuda target)
-  target_link_libraries(${target} PRIVATE fusednorm_plan)
-  if(FUSEDNORM_WITH_CUDA)
-    target_link_libraries(${target} PRIVATE fusednorm_cuda CUDA::cudart_static)
-    target_compile_definitions(${target} PRIVATE FUSEDNORM_WITH_CUDA=1)
-    # All of our libraries are installed in one folder.
-    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN")
-  endif()
-endfunction()
-
 set(FUSEDNORM_WITH_CUDA OFF)
 if(FUSEDNORM_CUDA STREQUAL "off")
   return()
@@ -77,10 +66,7 @@ message(STATUS
 # What all of our .cu files are compiled with.
 function(fusednorm_cuda_options target)
   set_target_properties(${target} PROPERTIES
-    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden
-    # What ptxas says of registers and spills goes into the package, and is tested.
-    CUDA_COMPILER_LAUNCHER
-      "${Python_EXECUTABLE};${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py")
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
   target_include_directories(${target} PRIVATE
     "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}")
   target_compile_options(${target} PRIVATE
@@ -137,17 +123,6 @@ foreach(unit IN LISTS units)
   add_library(${instance} OBJECT "${source}")
   fusednorm_cuda_options(${instance})
   target_sources(fusednorm_cuda PRIVATE $<TARGET_OBJECTS:${instance}>)
-  list(APPEND instances ${instance})
 endforeach()
 fusednorm_export_only(fusednorm_cuda "_ZN9fusednorm4cuda*")
 install(TARGETS fusednorm_cuda LIBRARY DESTINATION fusednorm)
-
-foreach(target IN ITEMS fusednorm_cuda ${instances})
-  list(APPEND objects $<TARGET_OBJECTS:${target}>)
-endforeach()
-set(resources "${CMAKE_CURRENT_BINARY_DIR}/_kernel_resources.json")
-add_custom_command(TARGET fusednorm_cuda POST_BUILD
-  COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/ptxas_report.py"
-    --collect "${resources}" ${objects}
-  COMMAND_EXPAND_LISTS VERBATIM)
-install(FILES "${resources}" DESTINATION fusednorm)

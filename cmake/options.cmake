@@ -16,6 +16,9 @@ fusednorm_option(FUSEDNORM_CUDA auto)               # auto, on or off
 fusednorm_option(FUSEDNORM_CUDA_ARCHITECTURES "")   # e.g. 80;90
 fusednorm_option(FUSEDNORM_CUDA_LINEINFO OFF)       # source lines for profilers
 fusednorm_option(FUSEDNORM_WERROR OFF)              # warnings are errors
+# The folder of a build for another Python. This build compiles the module for its own
+# Python and takes the rest from there: no other file depends on Python.
+fusednorm_option(FUSEDNORM_LIBRARIES "")
 
 string(TOLOWER "${FUSEDNORM_CUDA}" FUSEDNORM_CUDA)
 if(NOT FUSEDNORM_CUDA MATCHES "^(auto|on|off)$")

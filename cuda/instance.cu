@@ -1,5 +1,5 @@
-// The kernels of one line of cuda/instances.txt and one data type: the build defines
-// FUSEDNORM_SCHEME, FUSEDNORM_ARGS and FUSEDNORM_DATA.
+// This file is compiled once for each line of cuda/instances.txt and each data type of
+// that line. The build defines FUSEDNORM_SCHEME, FUSEDNORM_ARGS and FUSEDNORM_DATA.
 #define FUSEDNORM_STRING(text) #text
 // clang-format off
 #define FUSEDNORM_HEADER(scheme) FUSEDNORM_STRING(cuda/kernels/scheme/launch.cuh)

@@ -1,13 +1,13 @@
-// The table of what is compiled of the schemes whose geometry is a template argument.
-// The planners choose from it, and kernels/rows/launch.cuh instantiates it, for each
-// data type of these many bytes. cuda/kernels/rows/budgets.json has the cost of each
-// specialised line.
+// The table of the compiled kernels of `rows`, whose geometry is a template argument.
+// The planner chooses a line of it, and kernels/rows/launch.cuh instantiates the lines
+// whose `element_bytes` is the size of the data type. cuda/kernels/rows/budgets.json
+// limits what each specialised line may cost.
 //
 // A specialised instance knows at compile time whether the norm is centred and whether
 // there is a residual (features.cuh), so each of its lines is four kernels. It has
-// gamma and, where centred, beta, of the compute type and one number for each element
-// of a row, no activation, and accesses of 16 bytes. Everything else goes through the
-// general instance.
+// gamma and, where centred, beta, both in the compute type with one number for each
+// element of a row. It has no activation, and its accesses are 16 bytes wide. The
+// general instance takes all other problems.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,11 @@ namespace cuda {
 struct RowsInstance {
   int element_bytes;
   bool general;
-  bool wide;    // accesses of 16 bytes, not of single elements
-  int vectors;  // accesses to a row that a thread holds
-  bool block;   // a block shares a row; otherwise lanes of a warp do
-  int threads;  // of a block, at most,
-  int blocks;   // so many of which find registers on a multiprocessor
+  bool wide;    // accesses are 16 bytes wide, not single elements
+  int vectors;  // accesses to one row that a thread holds
+  bool block;   // a block shares a row; otherwise lanes of a warp share it
+  int threads;  // most threads of a block
+  int blocks;   // blocks that have registers on one multiprocessor at a time
 };
 
 constexpr RowsInstance kRowsForward[] = {
@@ -47,8 +47,8 @@ constexpr RowsInstance kRowsForward[] = {
     {8, true, false, 16, true, 512, 1},
 };
 
-// In backward a thread also has the columns of dgamma and dbeta in registers: with
-// 2-byte data twice as many for each access.
+// In backward a thread also keeps dgamma and dbeta of its columns in registers. For
+// each access to 2-byte data it has twice as many columns.
 constexpr RowsInstance kRowsBackward[] = {
     {2, false, true, 1, false, 256, 4}, {2, false, true, 2, false, 160, 4},
     {2, false, true, 3, false, 256, 2}, {2, false, true, 1, true, 128, 8},
@@ -68,7 +68,7 @@ constexpr RowsInstance kRowsBackward[] = {
     {8, true, false, 8, true, 256, 1},
 };
 
-// The line of an instance, for the launch bounds of its kernel.
+// The line of an instance, which has the launch bounds of its kernel.
 template <int kLines>
 constexpr RowsInstance Find(const RowsInstance (&table)[kLines], int element_bytes,
                             bool general, bool wide, int vectors, bool block) {
@@ -78,18 +78,18 @@ constexpr RowsInstance Find(const RowsInstance (&table)[kLines], int element_byt
       return line;
     }
   }
-  return {};  // no threads: a kernel that stands in no line does not compile
+  return {};  // no threads: a kernel without a line does not compile
 }
 
-// Warps of a block, at most, rounded up to a power of two.
+// The most warps of a block, rounded up to a power of two.
 constexpr int MostWarps(const RowsInstance& instance) {
   int warps = 1;
   while (32 * warps < instance.threads) warps *= 2;
   return warps;
 }
 
-// Rows that a thread of a forward kernel holds at the same time. With one access to a
-// row, two keep enough loads in flight.
+// The number of rows that a thread of a forward kernel holds at the same time. Where a
+// thread has only one access to a row, two rows keep enough loads in flight.
 FUSEDNORM_INLINE constexpr int RowsAtOnce(bool general, int vectors, bool block) {
   return !general && !block && vectors == 1 ? 2 : 1;
 }

@@ -1,9 +1,10 @@
 // The epilogue: y = activation(z), and its derivative for the backward pass.
 //
-// One functor an activation, used by every kernel on every device. `M` is the math of
-// the caller: a value type `M::V` (a SIMD vector on the CPU, a scalar in CUDA) with the
-// functions Splat, Exp, Tanh, Erf, Sigmoid and Select. A new activation is one functor
-// here, one enumerator, one name in names.cc and one line in VisitActivation.
+// There is one functor for each activation, which every kernel on every device uses.
+// `M` is the math of the caller: a value type `M::V` (a SIMD vector on the CPU, a
+// scalar in CUDA) with the functions Splat, Exp, Tanh, Erf, Sigmoid, Clamp and Select.
+// A new activation takes one functor and one enumerator here, one name in names.cc, and
+// one line in VisitActivation.
 #pragma once
 
 #include <string>
@@ -25,10 +26,10 @@ enum class Activation {
 
 const char* Name(Activation activation);
 bool ActivationFromName(const std::string& name, Activation* activation);
-// All names, comma separated, for messages.
+// All names, separated by commas, for messages.
 std::string ActivationNames();
 
-// Keras's slope, which is TensorFlow's.
+// Keras's slope, which is also TensorFlow's.
 constexpr double kLeakyReluSlope = 0.2;
 
 struct NoActivation {
@@ -77,14 +78,14 @@ struct Silu {
   template <class M>
   FUSEDNORM_INLINE static typename M::V Derivative(typename M::V z) {
     const typename M::V s = M::Sigmoid(z);
-    // Past |z| = 100 both limits are exact; the clamp keeps infinity from making 0 *
-    // inf.
+    // Beyond |z| = 100 the derivative equals its limit. Clamp keeps an infinite z from
+    // making inf * 0, which is NaN.
     const typename M::V bounded = M::Clamp(z, 100.0);
     return s + bounded * s * (M::Splat(1.0) - s);
   }
 };
 
-// z * Phi(z), Phi the normal distribution function.
+// z * Phi(z), where Phi is the normal distribution function.
 struct Gelu {
   static constexpr bool kIsIdentity = false;
   template <class M>

@@ -14,7 +14,7 @@ FUSEDNORM_INLINE std::size_t SizeOf(DataType type) {
   return type == DataType::kDouble ? 8 : type == DataType::kFloat ? 4 : 2;
 }
 
-// Statistics and all arithmetic are in float, for double data in double.
+// Statistics and all arithmetic are in float, or in double for double data.
 FUSEDNORM_INLINE DataType ComputeType(DataType data) {
   return data == DataType::kDouble ? DataType::kDouble : DataType::kFloat;
 }

@@ -1,7 +1,7 @@
 // Threads belong to the caller (TensorFlow's intra-op pool, XLA's, the Python
-// module's): kernels get them as a ParallelFor. A plain function pointer, not
-// std::function, so that files compiled for one instruction set emit no shared library
-// code.
+// module's). Kernels get them as a ParallelFor. It takes a plain function pointer, not
+// std::function, so that files compiled for one instruction set emit no code that
+// others might share.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace fusednorm {
 
-// Waking another thread takes as long as this many elements.
+// To wake another thread takes about as long as to process this many elements.
 constexpr int64_t kWorthAThread = 65536;
 
 class ParallelFor {

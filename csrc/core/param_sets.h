@@ -1,5 +1,6 @@
-// A problem with several sets of parameters is as many problems with one set each, one
-// after the other in memory. The CPU's kernels and the second order know only those.
+// A problem with several sets of parameters consists of problems with one set each,
+// which follow each other in memory. The CPU's kernels and the second order take only
+// problems with one set.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace fusednorm {
 
-// The same problem with one set of parameters, where it can be had: if the groups of
-// all samples follow each other, each sample's may be taken for groups of one sample.
+// The same problem with one set of parameters, if possible: where the groups of all
+// samples follow each other, they can be seen as the groups of one sample.
 inline NormProblem Merged(NormProblem problem) {
   if (problem.param_sets == problem.n && problem.p == 1 && problem.reduces_q) {
     problem.g *= problem.n;
@@ -21,7 +22,7 @@ inline NormProblem Merged(NormProblem problem) {
   return problem;
 }
 
-// What belongs to one set of parameters. There is at least one.
+// The problem of one set of parameters. It must have at least one set.
 inline NormProblem OfOneSet(NormProblem problem) {
   problem.n /= problem.param_sets;
   problem.mask_n /= problem.param_sets;

@@ -21,7 +21,7 @@ int64_t Product(const std::vector<int64_t>& shape, int64_t begin, int64_t end) {
   return product;
 }
 
-// Makes the parameters those of each sample or position of x, if they are.
+// Gives each sample or each position of x its own parameters, if the options say so.
 void SetParams(const std::vector<int64_t>& x, NormProblem* problem,
                NormShapes* shapes) {
   if (problem->per_position) shapes->params = x;
@@ -167,7 +167,7 @@ Status MakeAxesNorm(const std::vector<int64_t>& shape, const std::vector<int64_t
   shapes->params.assign(shape.begin() + first, shape.begin() + end);
   shapes->statistics.assign(shape.begin(), shape.begin() + first);
   shapes->statistics.insert(shapes->statistics.end(), shape.begin() + end, shape.end());
-  // Without columns the reduction takes the same path as a plain row.
+  // If no axis follows, this is the same as a plain row.
   problem->reduces_q = problem->q == 1;
   SetParams(shape, problem, shapes);
   return Status();

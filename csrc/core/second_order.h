@@ -1,26 +1,27 @@
 // The derivatives of the gradients of a norm without activation, for the CPU and CUDA.
 //
-// With a = dy * gamma, u = ddx (what reaches dx), v = ddgamma * dy and means M over a
-// group of n elements, the first order is
+// Let a = dy * gamma, u = ddx (the gradient of dx), v = ddgamma * dy, and M the mean
+// over a group of n elements. The first order (first_order.h) is
 //
 //   dx = rstd * (a - M[a] - xhat * M[a xhat]) + dmean / n - drstd * rstd^2 * xhat / n
 //
-// and what reaches x, through xhat (q) as well as through rstd (r), is
+// and the gradient of x, through xhat (q) and through rstd (r), is
 //
 //   d_x = rstd * (q - M[q] - xhat * M[q xhat]) - r * rstd^2 * xhat
 //   q = -rstd * (u * M[a xhat] + a * M[u xhat]) - drstd * rstd^2 / n * u + v
 //   r = M[u a] - M[u] M[a] - M[u xhat] M[a xhat] - 2 * drstd * rstd / n * M[u xhat]
 //
-// without M[u], M[a] and M[q] where there is no mean. Seven sums over the group give
-// the means of q too, so that two passes over dy, x and ddx do.
+// M[u], M[a] and M[q] are absent where there is no mean. Seven sums over the group also
+// give the means of q, so that two passes over dy, x and ddx are enough.
 #pragma once
 
 #include "core/portability.h"
 
 namespace fusednorm {
 
-// The sums over a group, or a part of one. Where gamma and ddgamma are the same for all
-// that is summed, dy takes the place of a, and the last two are left out: see Weighted.
+// The sums over a group, or over a part of one. If all elements have the same gamma and
+// ddgamma, the sums may be taken with dy in place of a and without the last two;
+// Weighted then makes the seven sums.
 enum SecondOrderSum { kSumA, kSumAXhat, kSumU, kSumUXhat, kSumUA, kSumV, kSumVXhat };
 constexpr int kSecondOrderSums = 7;
 constexpr int kUnweightedSums = 5;
@@ -30,7 +31,7 @@ struct SecondOrderSums {
   C at[kSecondOrderSums];
 };
 
-// The sums from those of dy, where all elements have one gamma and one ddgamma.
+// The sums from those of dy, if all elements have the same gamma and ddgamma.
 template <class C>
 FUSEDNORM_INLINE SecondOrderSums<C> Weighted(const SecondOrderSums<C>& sums, C gamma,
                                              C ddgamma) {
@@ -39,13 +40,13 @@ FUSEDNORM_INLINE SecondOrderSums<C> Weighted(const SecondOrderSums<C>& sums, C g
            ddgamma * sums.at[kSumAXhat]}};
 }
 
-// The terms of one element, or of a vector of them.
+// What one element adds to the sums. V is a number or a vector of them.
 template <class V>
 FUSEDNORM_INLINE SecondOrderSums<V> SecondOrderTerms(V a, V xhat, V u, V v) {
   return {{a, a * xhat, u, u * xhat, u * a, v, v * xhat}};
 }
 
-// What the sums contribute to each element of the group:
+// The group's part of the gradient of each of its elements:
 // d_x = rstd * (v - of_u * u - of_a * a - plain - xhat * with_xhat)
 template <class C>
 struct SecondOrderShares {
@@ -75,7 +76,8 @@ FUSEDNORM_INLINE SecondOrderShares<C> SharesOf(const SecondOrderSums<C>& sums,
       sums.at[kSumVXhat] * inverse_count - of_u * u_xhat - of_a * a_xhat + rstd * r};
 }
 
-// Of one element, or of a vector of them. `p` is what reaches dy * gamma.
+// The results of one element. `p` is the gradient of dy * gamma. V is a number or a
+// vector of them.
 template <class V>
 struct SecondOrderValues {
   V p, d_dy, d_x;

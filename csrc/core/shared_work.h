@@ -1,8 +1,9 @@
-// Work that a caller shares with whatever threads come to help.
+// Work that a caller shares with other threads, if they have time.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -12,11 +13,20 @@
 
 namespace fusednorm {
 
+// Waits until `ready` holds, as `condition.wait(lock, ready)` does. The symbol of that
+// one is new in libstdc++ 12: with it, a wheel would not load on RHEL 9.
+template <class Ready>
+void Await(std::condition_variable* condition, std::unique_lock<std::mutex>* lock,
+           const Ready& ready) {
+  while (!condition->wait_for(*lock, std::chrono::hours(1), ready)) {
+  }
+}
+
 // The range [0, count) in pieces, which helpers and the caller take one after the
-// other. The caller never waits for pieces that nobody has begun, and a helper that
-// comes late finds nothing left: helpers may be as busy, or as few, as they like.
+// other. The caller never waits for pieces that no thread has begun, and a helper that
+// comes late finds nothing left. Helpers may therefore be busy or few.
 //
-// Lives until the last helper has looked at it; `context` only until Wait returns.
+// Lives until the last helper has looked at it; `context` must live until Wait returns.
 class SharedWork {
  public:
   SharedWork(ParallelFor::Body body, void* context, int64_t count, int64_t pieces)
@@ -35,7 +45,7 @@ class SharedWork {
 
   void Wait() {
     std::unique_lock<std::mutex> lock(mutex_);
-    all_done_.wait(lock, [this] { return done_ == pieces_; });
+    Await(&all_done_, &lock, [this] { return done_ == pieces_; });
   }
 
  private:
@@ -49,12 +59,12 @@ class SharedWork {
   int64_t done_ = 0;
 };
 
-// Runs the range on this thread and on up to num_threads - 1 helpers;
-// schedule(n, function) has so many other threads call the function some time.
+// Runs the range on this thread and on up to num_threads - 1 helpers. schedule(n,
+// function) must make n other threads call the function at some time.
 template <class Schedule>
 void RunShared(int64_t num_threads, int64_t count, int64_t elements,
                ParallelFor::Body body, void* context, Schedule&& schedule) {
-  // The more pieces, the less does one thread wait for another.
+  // The more pieces there are, the shorter one thread waits for another.
   constexpr int64_t kPiecesPerThread = 4;
   const int64_t pieces = std::min(
       {count, num_threads * kPiecesPerThread, count * elements / kWorthAThread});

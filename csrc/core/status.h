@@ -1,7 +1,7 @@
-// The result of everything that can fail: empty, or a message that names the argument,
-// what was expected and what came. Translated once at each boundary (InvalidArgument in
-// TensorFlow, ValueError in Python; Internal and RuntimeError where the CUDA runtime or
-// the device failed).
+// The result of everything that can fail. It is empty, or has a message that names the
+// argument, what was expected and what came. Each boundary translates it once: to
+// InvalidArgument in TensorFlow and ValueError in Python, or to Internal and
+// RuntimeError where the CUDA runtime or the device failed.
 #pragma once
 
 #include <string>

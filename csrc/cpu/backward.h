@@ -1,5 +1,6 @@
-// The backward pass over either walk: a group's two sums and its share of dgamma/dbeta
-// in one pass over x and dy, dx in a second, from the cache where the unit fits.
+// The backward pass over either walk. One pass over x and dy computes each group's two
+// sums and its part of dgamma and dbeta. A second pass computes dx; if the unit fits
+// the cache, it reads from there.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -20,8 +21,7 @@ class Backward {
     set_bytes_ = SetBytes(problem, GradientSums<Scalar>::kCount);
     sets_ = workspace.Take<char>(part.sets * set_bytes_);
     if (part.slices > 1) {
-      corrections_ =
-          workspace.Take<GroupCorrection<Scalar>>(part.wave * part.max_groups);
+      shares_ = workspace.Take<FirstOrderShares<Scalar>>(part.wave * part.max_groups);
     }
     in_ = {static_cast<const Storage*>(buffers.dy),
            static_cast<const Storage*>(buffers.x),
@@ -49,8 +49,8 @@ class Backward {
  private:
   typedef KeptDz<Scalar> Kept;
 
-  // dz can wait in dx for the second pass, if the first still finds x and dsum where
-  // they are; or packed, in memory of its own.
+  // dz can wait for the second pass in dx, unless dx overwrites x or dsum. Otherwise it
+  // is packed in memory of its own.
   static constexpr bool kDxHoldsDz = std::is_same<Storage, Scalar>::value;
   bool KeepsDzInDx() const {
     return kDxHoldsDz && part_.keeps_dz && buffers_.dx != buffers_.x &&
@@ -85,7 +85,7 @@ class Backward {
     constexpr int64_t kMost = WalkType::kMostTogether;
     constexpr int64_t kGroups = WalkType::kMaxGroups;
     SumPair sums[kMost * kGroups];
-    GroupCorrection<Scalar> corrections[kMost * kGroups];
+    FirstOrderShares<Scalar> shares[kMost * kGroups];
     const int64_t first = outer * part_.inner + inner;
     if constexpr (WalkType::kMostTogether == 1) {
       walk_.ReduceGradients(first, 0, in_, kept, params_sum, sums);
@@ -94,12 +94,10 @@ class Backward {
                                    sums);
     }
     for (int64_t i = 0; i < count; ++i) {
-      Correct(first + i * part_.inner, sums + i * kGroups, 1,
-              corrections + i * kGroups);
+      Share(first + i * part_.inner, sums + i * kGroups, 1, shares + i * kGroups);
     }
     for (int64_t i = 0; i < count; ++i) {
-      WriteGradient(first + i * part_.inner, 0, kept.OfUnit(i),
-                    corrections + i * kGroups);
+      WriteGradient(first + i * part_.inner, 0, kept.OfUnit(i), shares + i * kGroups);
     }
   }
 
@@ -124,7 +122,7 @@ class Backward {
           sums_ + ((unit - first) * slices + slice) * part_.max_groups);
     };
     if (part_.slices_own_params) {
-      // The only wave.
+      // There is only one wave.
       ForEachTask(parallel, part_.inner * slices, elements * part_.outer,
                   [&](int64_t task) {
                     const int64_t inner = task / slices;
@@ -147,16 +145,16 @@ class Backward {
       });
     }
     for (int64_t i = 0; i < units; ++i) {
-      Correct(first + i, sums_ + i * slices * part_.max_groups, slices,
-              corrections_ + i * part_.max_groups);
+      Share(first + i, sums_ + i * slices * part_.max_groups, slices,
+            shares_ + i * part_.max_groups);
     }
-    // Backwards: of what was read last, most is still in the cache.
+    // Backwards, because most of what was read last is still in the cache.
     ForEachTask(parallel, units * slices, elements, [&](int64_t task) {
       const int64_t back = units * slices - 1 - task;
       const int64_t i = back / slices;
       const int64_t slice = back % slices;
       WriteGradient(first + i, slice, kept(first + i, slice),
-                    corrections_ + i * part_.max_groups);
+                    shares_ + i * part_.max_groups);
     });
   }
 
@@ -168,8 +166,8 @@ class Backward {
                                 end);
   }
 
-  void Correct(int64_t unit, const SumPair* sums, int64_t slices,
-               GroupCorrection<Scalar>* corrections) const {
+  void Share(int64_t unit, const SumPair* sums, int64_t slices,
+             FirstOrderShares<Scalar>* shares) const {
     const auto* dmean = static_cast<const Scalar*>(buffers_.dmean);
     const auto* drstd = static_cast<const Scalar*>(buffers_.drstd);
     const int64_t first = walk_.FirstGroup(unit);
@@ -178,19 +176,19 @@ class Backward {
       SumPair total = {};
       for (int64_t slice = 0; slice < slices; ++slice) {
         total.plain += sums[slice * part_.max_groups + group].plain;
-        total.xhat += sums[slice * part_.max_groups + group].xhat;
+        total.with_xhat += sums[slice * part_.max_groups + group].with_xhat;
       }
       const int64_t at = first + group;
-      corrections[group] = CorrectionOf<Scalar>(
+      shares[group] = SharesOfGroup<Scalar>(
           total, per_element, problem_.centred, in_.rstd[at],
           dmean == nullptr ? 0 : dmean[at], drstd == nullptr ? 0 : drstd[at]);
     }
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Kept& kept,
-                     const GroupCorrection<Scalar>* corrections) const {
+                     const FirstOrderShares<Scalar>* shares) const {
     walk_.WriteGradient(
-        unit, slice, in_, kept, corrections, static_cast<Storage*>(buffers_.dx),
+        unit, slice, in_, kept, shares, static_cast<Storage*>(buffers_.dx),
         part_.streams && !KeepsDzInDx() ? Writes::kStreamed : Writes::kCached);
     if (part_.streams) EndStream();
   }
@@ -203,6 +201,6 @@ class Backward {
   SumPair* sums_ = nullptr;
   char* sets_ = nullptr;
   int64_t set_bytes_ = 0;
-  GroupCorrection<Scalar>* corrections_ = nullptr;
-  Scalar* packed_dz_ = nullptr;  // of a wave
+  FirstOrderShares<Scalar>* shares_ = nullptr;
+  Scalar* packed_dz_ = nullptr;  // of the units of a wave
 };

@@ -25,7 +25,7 @@ FUSEDNORM_DECLARE(avx512)
 
 namespace {
 
-// In the order of DataType.
+// In the order of the enumerators of DataType.
 #define FUSEDNORM_KERNELS(isa)                                                  \
   {&kKernels_##isa##_float, &kKernels_##isa##_half, &kKernels_##isa##_bfloat16, \
    &kKernels_##isa##_double}
@@ -43,7 +43,7 @@ const Kernels& KernelsFor(Isa isa, DataType data) {
   return *kTable[static_cast<int>(isa)][static_cast<int>(data)];
 }
 
-// Gives a kernel its workspace.
+// Gives a kernel its workspace and runs it.
 template <class Kernel, class Buffers>
 Status Call(Kernel kernel, const Partition& partition, const NormProblem& problem,
             const Buffers& buffers, const ParallelFor& parallel) {
@@ -58,7 +58,7 @@ Status Call(Kernel kernel, const Partition& partition, const NormProblem& proble
   return Status();
 }
 
-// Runs what it is given on the calling thread.
+// Runs everything on the calling thread.
 class Serial : public ParallelFor {
  public:
   void Run(int64_t count, int64_t /*elements*/, Body body,
@@ -67,8 +67,9 @@ class Serial : public ParallelFor {
   }
 };
 
-// Runs a problem, which is not empty, set by set. Small ones are given to a thread
-// each, large ones to all threads one after the other; each comes out the same.
+// Runs a problem, which must not be empty, one set of parameters after the other. A
+// small set is given to one thread, a large one to all threads. The results are the
+// same.
 template <class Kernel, class Buffers>
 Status RunSets(Partition (*partition)(const NormProblem&), Kernel kernel,
                const NormProblem& whole, const Buffers& buffers,
@@ -94,7 +95,7 @@ Status RunSets(Partition (*partition)(const NormProblem&), Kernel kernel,
   return Status();
 }
 
-// The statistics of no elements are not numbers, as NumPy has it.
+// Statistics of no elements are NaN, as in NumPy.
 void FillWithNan(const NormProblem& problem, void* statistics) {
   if (statistics == nullptr) return;
   for (int64_t i = 0; i < problem.num_groups(); ++i) {
@@ -159,8 +160,8 @@ Isa DefaultIsa() {
   static const Isa isa = [] {
     Isa chosen = UsableIsas().back();
     if (const char* name = std::getenv("FUSEDNORM_ISA")) {
-      // A name that does not fit this machine is no reason to fail a training run;
-      // `info` shows what was chosen.
+      // An unknown name, or a name that this machine cannot run, is no reason to fail a
+      // training run. `info` shows what was chosen.
       Isa asked;
       if (IsaFromName(name, &asked).ok()) chosen = asked;
     }

@@ -1,5 +1,6 @@
-// TensorFlow's threads flush subnormals to zero, other callers' do not. The kernels
-// keep them, so that results depend neither on the thread nor on the caller.
+// TensorFlow's threads flush subnormals to zero, those of other callers do not. The
+// kernels keep subnormals, so that results depend neither on the thread nor on the
+// caller.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -32,7 +33,7 @@ class DefaultFloatEnvironment {
 #endif
 };
 
-// function(task) for every task of [0, count), on the caller's threads.
+// Calls function(task) for every task of [0, count), on the caller's threads.
 template <class Function>
 FUSEDNORM_INLINE void ForEachTask(const ParallelFor& parallel, int64_t count,
                                   int64_t elements, Function&& function) {

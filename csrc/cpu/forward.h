@@ -1,6 +1,6 @@
 // The forward pass over either walk: statistics, then y. A unit that fits the cache is
-// read from memory once. Units cut into slices pass each phase to all threads, as many
-// units at a time as fit the last cache.
+// read from memory once. If units are cut into slices, all threads do each phase
+// together, for as many units at a time as fit the last cache.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -16,7 +16,7 @@ class Forward {
       : problem_(problem),
         part_(part),
         walk_(walk),
-        // After the prologue everything reads the sum.
+        // With a residual, everything after the prologue reads the sum.
         x_(static_cast<const Storage*>(problem.has_residual ? buffers.sum : buffers.x)),
         mean_(static_cast<Scalar*>(buffers.mean)),
         rstd_(static_cast<Scalar*>(buffers.rstd)),
@@ -67,7 +67,8 @@ class Forward {
     const int64_t tasks = units * slices;
     const int64_t elements = part_.unit_elements / slices;
     if (problem_.has_residual) {
-      // All of it before the statistics, which begin with an element of the sum.
+      // The whole prologue comes before the statistics, whose origin is an element of
+      // the sum.
       ForEachTask(parallel, tasks, elements, [&](int64_t task) {
         Prologue(first + task / slices, task % slices);
       });
@@ -79,7 +80,7 @@ class Forward {
     for (int64_t i = 0; i < units; ++i) {
       Finish(first + i, moments_ + i * slices * part_.max_groups, slices);
     }
-    // Backwards: of what was read last, most is still in the cache.
+    // Backwards, because most of what was read last is still in the cache.
     ForEachTask(parallel, tasks, elements, [&](int64_t task) {
       const int64_t back = tasks - 1 - task;
       Normalize(first + back / slices, back % slices);
@@ -93,7 +94,7 @@ class Forward {
                    static_cast<Storage*>(buffers_.sum));
   }
 
-  // Slices are joined in their order, whoever computed them.
+  // Slices are joined in their order, no matter which thread computed them.
   void Finish(int64_t unit, const Moments* moments, int64_t slices) const {
     const int64_t first = walk_.FirstGroup(unit);
     const Storage* const first_element = walk_.FirstElement(unit, x_);

@@ -1,10 +1,9 @@
 // Every CPU kernel, for one instruction set (FUSEDNORM_ISA: baseline, avx2, avx512) and
-// one data type (FUSEDNORM_DATA: float, half, bfloat16, double); the build compiles
+// one data type (FUSEDNORM_DATA: float, half, bfloat16, double). The build compiles
 // this file once for each pair.
 //
 // Everything below is in an unnamed namespace and calls no template of the standard
-// library, so that no code for a newer processor can be shared with the rest of the
-// program.
+// library, so that the rest of the program cannot share code for a newer processor.
 #include "cpu/kernels.h"
 
 #include <math.h>
@@ -18,13 +17,14 @@
 #include <immintrin.h>
 #endif
 
+#include "core/first_order.h"
 #include "core/second_order.h"
 
 namespace fusednorm {
 namespace cpu {
 namespace {
 
-// Each builds on those before it.
+// Each file uses those before it.
 // clang-format off
 #include "cpu/float_environment.h"
 #include "cpu/wide.h"
@@ -66,7 +66,7 @@ typedef DoubleData type_double;
 #define FUSEDNORM_TYPE(name) FUSEDNORM_TYPE_(name)
 typedef data::FUSEDNORM_TYPE(FUSEDNORM_DATA) Data;
 
-// Pass<Data, walk>(problem, ...).Run(parallel)
+// Runs Pass<Data, WalkType> with a walk.
 template <template <class, class> class Pass, class WalkType, class Buffers>
 void RunWalk(const NormProblem& problem, const Partition& partition,
              const WalkType& walk, const Buffers& buffers, const ParallelFor& parallel,
@@ -101,7 +101,8 @@ void RunPositions(const NormProblem& problem, const Partition& partition,
   }
 }
 
-// The same, for what positions have walks and tiles have a pass of their own.
+// The same for passes that also run on tiles and with masks or parameters of each
+// position.
 template <template <class, class> class Pass, template <class> class OnTiles,
           class Buffers>
 void RunPass(const NormProblem& problem, const Partition& partition,

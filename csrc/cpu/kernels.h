@@ -1,4 +1,4 @@
-// What kernels.cc provides for each instruction set and data type.
+// The kernels that kernels.cc provides for each instruction set and data type.
 #pragma once
 
 #include "core/parallel.h"
@@ -8,8 +8,8 @@
 namespace fusednorm {
 namespace cpu {
 
-// Neither allocates nor fails: the problem is valid and not empty, the workspace has
-// partition.workspace_bytes, 8-byte aligned.
+// These functions neither allocate nor fail. The problem must be valid and not empty.
+// The workspace must have partition.workspace_bytes and be 8-byte aligned.
 struct Kernels {
   void (*forward)(const NormProblem& problem, const Partition& partition,
                   const ForwardBuffers& buffers, const ParallelFor& parallel,

@@ -1,5 +1,5 @@
-// Moments of every lane of a unit, over its rows. See moments.h for the method: of each
-// lane here, with blocks of rows.
+// The moments of every lane of a unit, over its rows. moments.h describes the method;
+// here it is applied to each lane, with blocks of rows.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -11,7 +11,7 @@ class LaneMoments {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
 
-  // `origin` has an element of the lane's group for each lane; see RunMoments.
+  // `origin` has an element of its group for each lane; see RunMoments.
   LaneMoments(bool centred, const Scalar* origin, int64_t lanes)
       : centred_(centred), origin_(origin) {
     for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -22,13 +22,13 @@ class LaneMoments {
     }
   }
 
-  // Rows of the first `lanes` lanes, as many of these until Flush. Only the last row
-  // may be shorter than those before.
+  // Adds rows of the first `lanes` lanes. All rows until Flush must have the same
+  // lanes. Only the last row may be shorter than those before.
   void Add(const Storage* x, int64_t rows, int64_t stride, int64_t lanes) {
     for (int64_t row = 0; row < rows;) {
       const Storage* const from = x + row * stride;
       if (left_ == 0) {
-        // At most as many as there are already; the first few are read twice.
+        // At most as many as were added before. The first few rows are read twice.
         left_ = rows_ == 0 ? Min(kFirstRows, rows - row) : Min(rows_, kRowsPerFlush);
         if (rows_ == 0 && centred_) Recentre(from, left_, stride, lanes);
       }
@@ -40,14 +40,14 @@ class LaneMoments {
     }
   }
 
-  // Joins what was added last to the moments.
+  // Joins what was added since the last Flush to the moments.
   void Flush() {
     if (block_rows_ == 0) return;
     Fold(block_rows_, block_lanes_);
     block_rows_ = left_ = 0;
   }
 
-  // After Flush.
+  // The moments of a lane. Must be called after Flush.
   FUSEDNORM_INLINE Moments At(int64_t lane) const {
     const int64_t rows = lane < last_lanes_ ? rows_ : rows_ - last_rows_;
     return {static_cast<double>(rows), mean_[lane], deviations_[lane]};
@@ -119,8 +119,8 @@ class LaneMoments {
   const Scalar* const origin_;
   int64_t rows_ = 0;
   int64_t last_rows_ = 0, last_lanes_ = 0;
-  int64_t block_rows_ = 0, block_lanes_ = 0;  // in the sums
-  int64_t left_ = 0;                          // rows until they are joined
+  int64_t block_rows_ = 0, block_lanes_ = 0;  // rows and lanes in the sums
+  int64_t left_ = 0;                          // rows until the sums are joined
   Scalar shift_[kMaxLanes], sum_[kMaxLanes], squares_[kMaxLanes];
   double mean_[kMaxLanes], deviations_[kMaxLanes];
   double lost_[kCarries<Scalar> ? kMaxLanes : 1];

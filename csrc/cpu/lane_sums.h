@@ -1,10 +1,10 @@
-// Sums down the rows, one a lane, and from the lanes to their groups.
+// Sums down the rows for each lane, and sums over the lanes of each group.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// Adds up the lanes of groups, up to hundreds of them one after the other: `kSums` sums
-// a group.
+// Adds up the lanes of each group, one after the other, which may be hundreds. There
+// are `kSums` sums for each group.
 template <class Scalar, int kSums>
 class GroupAdder {
  public:
@@ -26,7 +26,7 @@ class GroupAdder {
   double lost_[kSums][kCarries<Scalar> ? kMaxLanes : 1];
 };
 
-// Sums per lane: in the compute type over a few rows, then in double.
+// Sums for each lane: in the compute type over a few rows, then in double.
 template <class Scalar, int kSums>
 struct LaneSums {
   explicit LaneSums(int64_t lanes) : lanes(lanes) {

@@ -1,7 +1,8 @@
-// The walk across lines that hold many groups: vectors run over neighbouring lanes,
-// sums go down the rows. A lane is an element of a channel (groups interleaved over P:
-// parameters vary along the line, several lanes a group) or a column (Q not reduced:
-// parameters vary down the rows, one lane a group).
+// The walk across lines that hold many groups. Vectors run over neighbouring lanes, and
+// sums go down the rows. There are two cases. If groups are interleaved over P, a lane
+// is an element of a channel; parameters vary along the line, and a group has several
+// lanes. If Q is not reduced, a lane is a column; parameters vary down the rows, and
+// each group has one lane.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -45,7 +46,7 @@ class Lanes {
   FUSEDNORM_INLINE const Storage* FirstElement(int64_t unit, const Storage* x) const {
     return x + Base(unit);
   }
-  // Of a group, given the unit's first element.
+  // The origin of a group, where `first` is the unit's first element.
   FUSEDNORM_INLINE Scalar Origin(const Storage* first, int64_t group) const {
     return LoadOne<Data>(first + group * lanes_per_group_);
   }
@@ -59,7 +60,7 @@ class Lanes {
     }
     Spread(unit, [&](int64_t group) { return of_group[group]; }, origin);
     LaneMoments<Data> moments(problem_.centred, origin, part_.lanes);
-    // Only the last of folded rows can be shorter.
+    // If lines are folded, the last row may be shorter than the others.
     const int64_t elements = unfolded_rows_ * part_.line;
     const int64_t begin = SliceBegin(slice), end = SliceBegin(slice + 1);
     const int64_t whole_end = Folded() ? Min(end, elements / part_.stride) : end;
@@ -107,14 +108,14 @@ class Lanes {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                      Storage* dx, Writes writes) const {
     const LaneTransform by(*this, unit, in.mean, in.rstd, in.params);
-    const LaneCorrection values(*this, unit, in.has_dmean, corrections);
-    const Correction<Vec, Along> correction = values.OfLanes();
+    const LaneShares values(*this, unit, in.has_dmean, of_groups);
+    const SharesAlong<Vec, Along> shares = values.OfLanes();
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       segments_.WriteGradient(in, kept.Next(offset, lanes), offset, dx, lanes,
-                              by.AtRow(row), correction, 0, writes);
+                              by.AtRow(row), shares, 0, writes);
     });
   }
 
@@ -136,7 +137,7 @@ class Lanes {
     ForEachLane(unit, [&](int64_t lane, int64_t group, int64_t param) {
       SecondOrderSums<double> of_lane;
       for (int s = 0; s < kSecondOrderSums; ++s) of_lane.at[s] = total.sums[s][lane];
-      if (problem_.reduces_q) {  // columns: already in the sums
+      if (problem_.reduces_q) {  // otherwise they are in the sums already
         of_lane = Weighted<double>(of_lane, in.params.GammaAt(param),
                                    in.params.DdgammaAt(param));
       }
@@ -146,7 +147,7 @@ class Lanes {
     });
   }
 
-  // Adds to d_gamma.
+  // Also adds to d_gamma.
   void WriteSecondOrder(int64_t unit, int64_t slice,
                         const SecondGradients<Storage, Scalar>& in,
                         const SecondOrderShares<Scalar>* of_groups, Storage* d_dy,
@@ -182,7 +183,7 @@ class Lanes {
     });
   }
 
-  // Elements of a unit before a slice.
+  // The number of a unit's elements before a slice.
   FUSEDNORM_INLINE int64_t ElementsBefore(int64_t slice) const {
     return SliceBegin(slice) * part_.lanes;
   }
@@ -202,8 +203,8 @@ class Lanes {
   }
 
  protected:
-  // From the moments of the lanes to those of their groups: their common mean first, so
-  // that no lane needs a division.
+  // From the moments of lanes to those of their groups. The common mean of a group
+  // comes first, so that no lane needs a division.
   void JoinLanes(int64_t unit, LaneMoments<Data>* moments, Moments* of_groups) const {
     moments->Flush();
     const int64_t groups = NumGroups(unit);
@@ -226,8 +227,8 @@ class Lanes {
     });
   }
 
-  // The same for the sums of the backward pass, which gamma weighs where it varies by
-  // lane: elsewhere it is in the sums already.
+  // From the backward pass's sums of lanes to those of their groups. Where gamma varies
+  // by lane, it is multiplied in here; elsewhere it is in the sums already.
   void JoinSums(int64_t unit, const Params<Scalar>& params, LaneSums<Scalar, 2>* total,
                 GradientSums<Scalar>* params_sum, SumPair* sums) const {
     total->Flush();
@@ -240,12 +241,13 @@ class Lanes {
         params_sum->AddPair(param, lane_sums);
         gamma = params.GammaAt(param);
       }
-      adder.Add(0, group, gamma * lane_sums.plain, &sums[group].plain);
-      adder.Add(1, group, gamma * lane_sums.xhat, &sums[group].xhat);
+      const SumPair weighted = Weighted(lane_sums, gamma);
+      adder.Add(0, group, weighted.plain, &sums[group].plain);
+      adder.Add(1, group, weighted.with_xhat, &sums[group].with_xhat);
     });
   }
 
-  // What varies along the lanes, written out once per unit.
+  // What varies along the lanes, written out once for each unit.
   struct LaneTransform {
     LaneTransform(const Lanes& walk, int64_t unit, const Scalar* all_mean,
                   const Scalar* all_rstd, const Params<Scalar>& params)
@@ -269,23 +271,24 @@ class Lanes {
     Scalar mean[kMaxLanes], rstd[kMaxLanes], gamma[kMaxLanes], beta[kMaxLanes];
   };
 
-  struct LaneCorrection {
-    LaneCorrection(const Lanes& walk, int64_t unit, bool has_offset,
-                   const GroupCorrection<Scalar>* of_groups)
+  struct LaneShares {
+    LaneShares(const Lanes& walk, int64_t unit, bool has_offset,
+               const FirstOrderShares<Scalar>* of_groups)
         : has_offset(has_offset) {
       walk.Spread(unit, [&](int64_t group) { return of_groups[group].plain; }, plain);
-      walk.Spread(unit, [&](int64_t group) { return of_groups[group].xhat; }, xhat);
+      walk.Spread(
+          unit, [&](int64_t group) { return of_groups[group].with_xhat; }, with_xhat);
       if (!has_offset) return;
       walk.Spread(unit, [&](int64_t group) { return of_groups[group].offset; }, offset);
     }
-    FUSEDNORM_INLINE Correction<Vec, Along> OfLanes() const {
+    FUSEDNORM_INLINE SharesAlong<Vec, Along> OfLanes() const {
       typedef Operand<Vec> Op;
-      return {Along<Vec>(plain), Along<Vec>(xhat),
+      return {Along<Vec>(plain), Along<Vec>(with_xhat),
               has_offset ? Op::Along(offset) : Op::Same(0)};
     }
 
     const bool has_offset;
-    Scalar plain[kMaxLanes], xhat[kMaxLanes], offset[kMaxLanes];
+    Scalar plain[kMaxLanes], with_xhat[kMaxLanes], offset[kMaxLanes];
   };
 
   // LaneTransform for the second order.
@@ -316,10 +319,10 @@ class Lanes {
     Scalar gamma[kMaxLanes], ddgamma[kMaxLanes], ddbeta[kMaxLanes];
   };
 
-  // A row holds several lines.
+  // Whether a row holds several lines.
   FUSEDNORM_INLINE bool Folded() const { return part_.stride != part_.line; }
 
-  // The unit's first lane within its line.
+  // The place of the unit's first lane in its line.
   FUSEDNORM_INLINE int64_t BlockBegin(int64_t unit) const {
     return unit % part_.lane_blocks * part_.lanes;
   }
@@ -330,7 +333,7 @@ class Lanes {
     return part_.rows * slice / part_.slices;
   }
 
-  // function(offset in the tensor, row, lanes)
+  // Calls function(offset in the tensor, row, lanes).
   template <class Function>
   FUSEDNORM_INLINE void ForEachRow(int64_t unit, int64_t slice,
                                    Function&& function) const {
@@ -347,7 +350,7 @@ class Lanes {
     return Folded() ? part_.lanes : Min(part_.line - BlockBegin(unit), part_.lanes);
   }
 
-  // lanes[i] = the value of the lane's group
+  // Sets lanes[i] to the value of the lane's group.
   template <class ValueOf>
   FUSEDNORM_INLINE void Spread(int64_t unit, ValueOf&& value_of, Scalar* lanes) const {
     const int64_t groups = NumGroups(unit);
@@ -363,7 +366,8 @@ class Lanes {
     Repeat(groups * lanes_per_group_, lanes);
   }
 
-  // lanes[i] = the statistic of the lane's group, of all groups (null: zero)
+  // Sets lanes[i] to the statistic of the lane's group. `statistics` has those of all
+  // groups; null: zero.
   FUSEDNORM_INLINE void SpreadStatistics(int64_t unit, const Scalar* statistics,
                                          Scalar* lanes) const {
     const int64_t first = FirstGroup(unit);
@@ -373,7 +377,7 @@ class Lanes {
     Spread(unit, value_of, lanes);
   }
 
-  // lanes[i] = the value of the lane's parameter, where it varies by lane
+  // Sets lanes[i] to the value of the lane's parameter. Only where it varies by lane.
   template <class ValueOf>
   FUSEDNORM_INLINE void SpreadParams(int64_t unit, ValueOf&& value_of,
                                      Scalar* lanes) const {
@@ -382,7 +386,7 @@ class Lanes {
     int64_t param = FirstGroup(unit) % problem_.g * problem_.k;
     Scalar* to = lanes;
     for (int64_t left = channels; left > 0;) {
-      // Up to where the parameters begin again.
+      // As far as the parameters go before they begin again.
       const int64_t count = Min(left, params - param);
       if (problem_.q == 1) {
         for (int64_t i = 0; i < count; ++i) to[i] = value_of(param + i);
@@ -399,13 +403,14 @@ class Lanes {
     Repeat(channels * problem_.q, lanes);
   }
 
-  // Folded lines after the first are like it.
+  // Fills in the lines of a row after the first, which are like it.
   FUSEDNORM_INLINE void Repeat(int64_t line, Scalar* lanes) const {
     if (!Folded()) return;
     for (int64_t i = line; i < part_.lanes; ++i) lanes[i] = lanes[i - line];
   }
 
-  // function(lane, group in the unit, parameter; the last only where it varies by lane)
+  // Calls function(lane, group in the unit, parameter). The parameter is only correct
+  // where it varies by lane.
   template <class Function>
   FUSEDNORM_INLINE void ForEachLane(int64_t unit, Function&& function) const {
     const int64_t groups = NumGroups(unit);

@@ -1,16 +1,16 @@
 // Count, mean and squared deviations of a group, from one reading of its elements.
 //
 // Elements are summed as distances from a number near their mean: the mean of all
-// elements before them, at least as many as there are until it is taken anew. What a
-// mean that wanders adds to the sum of squares is then never more than the variance
-// between the blocks itself, so that nothing cancels. The first elements have no such
-// number, and are read twice.
+// elements before them. This number is taken anew after at most as many elements as it
+// was taken from. It changes from block to block, but what this adds to the sum of
+// squares is never more than the variance between the blocks, so nothing cancels. The
+// first elements have no such number, and are read twice.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// Double data are summed in no wider type: what each addition rounds off is carried on
-// to the next (Kahan).
+// There is no type wider than double to sum double data in. Instead, what each addition
+// rounds off is added to the next one (Kahan).
 template <class Scalar>
 constexpr bool kCarries = sizeof(Scalar) == sizeof(double);
 FUSEDNORM_INLINE void AddCarrying(double term, double* total, double* lost) {
@@ -22,22 +22,23 @@ FUSEDNORM_INLINE void AddCarrying(double term, double* total, double* lost) {
 
 struct Moments {
   double count;
-  double mean;     // as a distance from the group's origin
-  double squares;  // of distances from the mean; plain ones if not centred
+  double mean;     // the distance from the group's origin
+  double squares;  // of distances from the mean; of elements if not centred
 
-  // Chan's formula. `lost` is what the mean's roundings have lost so far.
+  // Chan's formula. `lost` is what the roundings of the mean have lost so far.
   FUSEDNORM_INLINE void Join(const Moments& other, double* lost) {
     const double total = count + other.count;
     if (total == 0) return;
     const double delta = other.mean - mean;
     AddCarrying(delta * (other.count / total), &mean, lost);
-    // In this order 0 times what would overflow stays 0.
+    // In this order, 0 times a product that would overflow stays 0.
     squares += other.squares + count * (other.count / total) * delta * delta;
     count = total;
   }
 };
 
-// Of elements whose distances from `shift`, and the squares of those, have these sums.
+// The moments of `count` elements, from the sums of their distances from `shift` and of
+// the squares of these.
 FUSEDNORM_INLINE Moments MomentsOf(double count, double per_element, double sum,
                                    double squares, double shift, bool centred) {
   if (!centred) return {count, 0, squares};
@@ -45,8 +46,8 @@ FUSEDNORM_INLINE Moments MomentsOf(double count, double per_element, double sum,
   return {count, shift + mean, squares - mean * sum};
 }
 
-// The mean of a block as a sum in the compute type gives it; a block is at most
-// kVectorsPerBlock vectors.
+// The mean of a block, summed in the compute type. A block has at most kVectorsPerBlock
+// vectors.
 template <class Data>
 FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Storage* x,
                                                         int64_t count,
@@ -64,7 +65,7 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar MeanOfBlock(const typename Data::Sto
                                                         per_element);
 }
 
-// Adds the distances from a number and their squares, two sums of each side by side.
+// Adds the distances from a number, and their squares, to two sums side by side each.
 template <class Data>
 FUSEDNORM_INLINE void AddDistances(const typename Data::Storage* x, int64_t count,
                                    typename Data::Vec::Scalar from,
@@ -73,7 +74,7 @@ FUSEDNORM_INLINE void AddDistances(const typename Data::Storage* x, int64_t coun
   typedef typename Data::Vec Vec;
   typedef typename Vec::V V;
   const V shift = Vec::Splat(from);
-  // Copies, which stay in registers.
+  // These copies stay in registers.
   V sums[2] = {all_sums[0], all_sums[1]};
   V squares[2] = {all_squares[0], all_squares[1]};
   ForEachVectorInTwos<Vec>(
@@ -88,7 +89,8 @@ FUSEDNORM_INLINE void AddDistances(const typename Data::Storage* x, int64_t coun
   }
 }
 
-// Of a block that is a group, given its mean, which this corrects.
+// The moments of a block that is a whole group. `mean` is near the group's mean; the
+// result has the mean itself.
 template <class Data>
 FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t count,
                                         double per_element,
@@ -102,7 +104,7 @@ FUSEDNORM_INLINE Moments MomentsOfBlock(const typename Data::Storage* x, int64_t
                    SumLanes<Vec>(squares[0] + squares[1]), from_origin, centred);
 }
 
-// Of runs, one after the other.
+// The moments of several runs, one after the other.
 template <class Data>
 class RunMoments {
  public:
@@ -111,8 +113,8 @@ class RunMoments {
   typedef typename Vec::Scalar Scalar;
   typedef typename Vec::V V;
 
-  // With the origin an element of the group, a constant group has exactly no deviation
-  // and a mean far from zero costs no digits.
+  // The origin should be an element of the group. Then a constant group has deviations
+  // of exactly zero, and a mean far from zero costs no digits.
   RunMoments(bool centred, Scalar origin)
       : centred_(centred), origin_(origin), shift_(origin) {}
 
@@ -136,7 +138,7 @@ class RunMoments {
   }
 
  private:
-  static constexpr int kSums = 2;  // side by side
+  static constexpr int kSums = 2;  // sums side by side
 
   void Begin(const Storage* x, int64_t count) {
     left_ = Min((count + Vec::kLanes - 1) / Vec::kLanes, kVectorsPerBlock);
@@ -175,9 +177,9 @@ class RunMoments {
   Scalar shift_;
   V sums_[kSums] = {};
   V squares_[kSums] = {};
-  int64_t elements_ = 0;  // in the sums
+  int64_t elements_ = 0;  // elements in the sums
   int64_t left_ = 0;      // vectors until the sums are joined to the moments
-  int64_t vectors_ = 0;   // in the moments
+  int64_t vectors_ = 0;   // vectors in the moments
   Moments moments_ = {};
   double lost_ = 0;
 };

@@ -1,5 +1,5 @@
-// Gradients of parameters: summed by tasks into sets of partial sums, then over those
-// in a fixed order, so they do not depend on threads.
+// Gradients of parameters. Tasks sum them into sets of partial sums. The sets are then
+// added up in a fixed order, so that the results do not depend on threads.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -12,10 +12,10 @@ class ParamSums {
  public:
   static constexpr int kCount = kSums;
 
-  // Where nobody wants the sums.
+  // For gradients that are not wanted.
   ParamSums() = default;
 
-  // `set` has SetBytes.
+  // `set` has SetBytes bytes.
   ParamSums(char* set, int64_t params, int64_t begin, int64_t end)
       : totals_(reinterpret_cast<double*>(set)),
         staged_(reinterpret_cast<Scalar*>(totals_ + kSums * params)),
@@ -32,7 +32,8 @@ class ParamSums {
     if (totals_ != nullptr) totals_[which * params_ + param] += sum;
   }
 
-  // An array to which rows are added, followed by EndRows of their number.
+  // An array to which rows are added. EndRows must follow, with the number of these
+  // rows.
   FUSEDNORM_INLINE Scalar* Staged(int which, int64_t param) {
     return totals_ == nullptr ? nullptr : staged_ + which * params_ + param;
   }
@@ -67,7 +68,7 @@ class ParamSums {
   int64_t rows_ = 0;
 };
 
-// The sums of the backward pass.
+// The sums of the backward pass, for dgamma and dbeta.
 template <class Scalar>
 class GradientSums : public ParamSums<Scalar, 2> {
  public:
@@ -76,7 +77,7 @@ class GradientSums : public ParamSums<Scalar, 2> {
   using ParamSums<Scalar, 2>::ParamSums;
 
   FUSEDNORM_INLINE void AddPair(int64_t param, const SumPair& sums) {
-    this->Add(kGamma, param, sums.xhat);
+    this->Add(kGamma, param, sums.with_xhat);
     this->Add(kBeta, param, sums.plain);
   }
 };
@@ -91,7 +92,7 @@ class SetSums {
           int64_t num_sets)
       : problem_(problem), sets_(sets), set_bytes_(set_bytes), num_sets_(num_sets) {}
 
-  // outputs[which]: null if not wanted.
+  // outputs[which] is null if it is not wanted.
   template <int kSums>
   void Run(const ParallelFor& parallel, void* const (&outputs)[kSums]) const {
     if (num_sets_ == 0) return;

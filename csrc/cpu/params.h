@@ -1,9 +1,9 @@
-// The inputs of the passes, parameters in the compute type.
+// The inputs of the passes, with parameters in the compute type.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// gamma is what multiplies (1 + gamma where that was asked for); null: absent.
+// gamma is the factor itself, 1 + gamma if the problem is zero_centered; null: absent.
 template <class Scalar>
 struct Params {
   const Scalar* gamma;
@@ -16,7 +16,7 @@ struct Params {
   }
 };
 
-// Inputs of the backward pass.
+// The inputs of the backward pass.
 template <class Storage, class Scalar>
 struct Gradients {
   const Storage* dy;
@@ -25,18 +25,19 @@ struct Gradients {
   const Scalar* mean;
   const Scalar* rstd;
   Params<Scalar> params;
-  bool has_dmean;  // corrections have an offset
+  bool has_dmean;  // shares have an offset
 };
 
-// Where dz waits for the second pass, in the compute type, of one unit or a slice of
-// it: nowhere; in dx; or, where dx would round it, packed in memory of its own. Small
-// enough to be passed in registers.
+// Where dz of one unit, or of a slice of it, waits for the second pass, in the compute
+// type. There are three cases: dz is not kept; it is in dx; or, because dx would round
+// it, it is packed in memory of its own. A KeptDz is small enough to be passed in
+// registers.
 template <class Scalar>
 class KeptDz {
  public:
   KeptDz() = default;
   static FUSEDNORM_INLINE KeptDz In(Scalar* dx) { return KeptDz(dx, kInTensor); }
-  // The units follow each other at a distance.
+  // The memory of successive units is `distance` apart.
   static FUSEDNORM_INLINE KeptDz Packed(Scalar* memory, int64_t distance) {
     return KeptDz(memory, distance);
   }
@@ -44,12 +45,12 @@ class KeptDz {
   FUSEDNORM_INLINE KeptDz OfUnit(int64_t unit) const {
     return distance_ == kInTensor ? *this : KeptDz(at_ + unit * distance_, distance_);
   }
-  // From one unit to the next, which is so far away in the tensor.
+  // The distance from one unit to the next, which are `in_tensor` apart in the tensor.
   FUSEDNORM_INLINE int64_t Distance(int64_t in_tensor) const {
     return distance_ == kInTensor ? in_tensor : distance_;
   }
-  // That of the next `count` elements, at `offset` in the tensor; null: nowhere. Both
-  // passes ask for the same runs in the same order.
+  // The place of dz of the next `count` elements, which are at `offset` in the tensor;
+  // null: dz is not kept. Both passes must ask for the same runs in the same order.
   FUSEDNORM_INLINE Scalar* Next(int64_t offset, int64_t count) {
     if (at_ == nullptr) return nullptr;
     if (distance_ == kInTensor) return at_ + offset;
@@ -68,7 +69,7 @@ class KeptDz {
   int64_t distance_ = kInTensor;
 };
 
-// Inputs of the second order.
+// The inputs of the second order.
 template <class Scalar>
 struct SecondOrderParams {
   const Scalar* gamma;

@@ -8,25 +8,25 @@ namespace fusednorm {
 namespace cpu {
 namespace {
 
-// Enough tasks for any thread count met in practice to be balanced, few enough that
-// combining them costs nothing.
+// So many tasks are balanced for any number of threads met in practice, and few enough
+// to be combined at no cost.
 constexpr int64_t kWantedTasks = 64;
-// Below this a task is not worth a thread, or what a slice costs besides its elements.
+// A smaller task is not worth a thread; a smaller slice costs more than its elements.
 constexpr int64_t kMinTaskElements = 16384;
 constexpr int64_t kMinSliceElements = 65536;
-// Groups with shorter contiguous chunks than this are cheaper across lanes: whole
-// groups, where a row costs more than its elements, and one of P chunks, which lie too
-// far apart to be fetched ahead.
+// Shorter contiguous chunks are cheaper across lanes. The first limit is for groups
+// that are one chunk, where a row costs more than its elements. The second is for
+// groups of several chunks, which are too far apart to be fetched ahead.
 constexpr int64_t kMinRowElements = 16;
 constexpr int64_t kMinChunkElements = 513;
-// What a wave of cut units reads: a part of the last cache of common servers.
+// The bytes that a wave of cut units reads: a part of the last cache of common servers.
 constexpr int64_t kWaveBytes = int64_t{8} << 20;
-// A set of partial sums costs about as much as so many rows that are summed into it.
+// To add up a set of partial sums costs about as much as to sum so many rows.
 constexpr int64_t kMinRowsPerSet = 16;
-// Lines so short that calling a function for each would cost as much as its work are
-// folded into rows of about so many lanes.
+// To call a function for a very short line would cost as much as its work. Such lines
+// are folded into rows of about so many lanes.
 constexpr int64_t kFoldedLanes = 256;
-// dgamma/dbeta partials may take this much.
+// The most bytes of the partial sums of dgamma and dbeta.
 constexpr int64_t kMaxSetBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -35,7 +35,8 @@ bool IsOfPositions(const NormProblem& problem) {
   return problem.has_mask || problem.per_position;
 }
 
-// Short rows with parameters in common, a tile a unit.
+// Whether kTiles takes the problem: short rows that share their parameters. A unit is a
+// tile.
 bool FitsTiles(const NormProblem& problem) {
   if (IsOfPositions(problem)) return false;
   return problem.reduces_q && problem.p == 1 && problem.g == 1 && problem.q == 1 &&
@@ -53,8 +54,8 @@ Partition PartitionTiles(const NormProblem& problem) {
   return part;
 }
 
-// At most `most` of a line's groups, and such that blocks are equal, if that does not
-// make them too small.
+// The groups of a block: at most `most` of a line's groups. Blocks are of equal size if
+// that does not make them too small.
 int64_t GroupsOfBlock(int64_t line_groups, int64_t most) {
   most = std::min(most, line_groups);
   for (int64_t groups = most; 2 * groups >= most; --groups) {
@@ -63,7 +64,7 @@ int64_t GroupsOfBlock(int64_t line_groups, int64_t most) {
   return most;
 }
 
-// How many short lines make a row: whole vectors if that can be.
+// The number of short lines of a row, if possible so that a row is whole vectors.
 int64_t LinesFolded(int64_t lines, int64_t line) {
   constexpr int64_t kVector = 16;
   const int64_t most = std::clamp<int64_t>(kFoldedLanes / line, 1, lines);
@@ -73,8 +74,8 @@ int64_t LinesFolded(int64_t lines, int64_t line) {
   return most;
 }
 
-// Whether vectors run along the groups. A mask has to hide rows, if anything is to go
-// down them, and the same ones of all groups of a unit.
+// Whether vectors run along the groups. To go down the rows instead, a mask must hide
+// whole rows, and the same rows of all groups of a unit.
 bool FitsRows(const NormProblem& problem) {
   if (!problem.reduces_q) return false;
   if (problem.has_mask && (problem.p == 1 || problem.mask_q > 1)) return true;
@@ -96,7 +97,8 @@ Partition PartitionUnits(const NormProblem& problem, bool has_tiles = true) {
   }
   part.walk = Walk::kLanes;
   if (problem.reduces_q) {
-    // Whole short groups follow each other through the tensor as through one line.
+    // Short groups that follow each other through the whole tensor are seen as one
+    // line.
     const bool one_line = problem.p == 1;
     const int64_t line_groups = one_line ? problem.n * problem.g : problem.g;
     part.line = line_groups * chunk;
@@ -129,9 +131,9 @@ Partition PartitionUnits(const NormProblem& problem, bool has_tiles = true) {
   return part;
 }
 
-// Results of at least so many bytes are written past the caches: they would not find
-// room in the last one, and what reads them next would not find them there. Of no
-// influence on the results themselves.
+// Results of at least so many bytes are written past the caches. They would not fit the
+// last cache, and the next reader would not find them there. The results themselves do
+// not depend on it.
 int64_t StreamedBytes() {
   static const int64_t bytes = [] {
     const int64_t cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -149,7 +151,7 @@ bool IsTranscendental(Activation activation) {
          activation != Activation::kLeakyRelu;
 }
 
-// How many of the units fit a wave that reads so many tensors.
+// The number of units of a wave, if it reads `tensors` tensors.
 int64_t UnitsPerWave(const NormProblem& problem, const Partition& part,
                      int64_t tensors) {
   const int64_t unit_bytes = DataBytes(problem) / part.units() * tensors;
@@ -157,14 +159,14 @@ int64_t UnitsPerWave(const NormProblem& problem, const Partition& part,
                              part.units());
 }
 
-// How many slices a unit can be cut into.
+// The most slices into which a unit can be cut.
 int64_t MaxSlices(const Partition& part) {
   const int64_t by_size = part.unit_elements / kMinSliceElements;
   return part.walk == Walk::kLanes ? std::min(by_size, part.rows) : by_size;
 }
 
-// Parameters that are not used as they come are copied in the compute type, but not
-// those of each position, which are as large as x.
+// The bytes of parameters that are copied to the compute type. Parameters of each
+// position are not copied, since they are as large as x.
 int64_t ParamBytes(const NormProblem& problem, int64_t params) {
   const DataType compute = ComputeType(problem.data);
   if (problem.per_position) return 0;
@@ -172,14 +174,14 @@ int64_t ParamBytes(const NormProblem& problem, int64_t params) {
   return params * problem.num_params() * static_cast<int64_t>(SizeOf(compute));
 }
 
-// What a pass that ends in gradients needs.
+// What the plan of a pass that computes gradients depends on.
 struct GradientPass {
-  bool needs_sets;        // gradients of parameters are sums,
-  int64_t of_param;       // so many of each
+  bool needs_sets;        // gradients of parameters are sums
+  int64_t of_param;       // number of gradients of each parameter
   int64_t params;         // inputs like gamma
-  int64_t sums;           // of a group
-  int64_t contributions;  // that the group makes to its elements
-  int64_t tensors;        // read twice, wave by wave; 0: no waves
+  int64_t sums;           // sums of a group
+  int64_t contributions;  // numbers that a group contributes to its elements
+  int64_t tensors;        // tensors that are read twice, wave by wave; 0: no waves
   bool has_tiles;
 };
 
@@ -204,7 +206,8 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
     const int64_t wanted = std::min(MaxSlices(part), CeilDiv(kWantedTasks, wave));
     if (!problem.per_position &&
         (!problem.reduces_q || (problem.p == 1 && problem.q == 1))) {
-      // A slice of a column's or of a plain row's elements has parameters of its own.
+      // The elements of a column, or of a plain row, have parameters of their own in
+      // each slice.
       const int64_t slices =
           std::min(MaxSlices(part), CeilDiv(kWantedTasks, part.inner));
       if (slices > part.blocks) {
@@ -223,7 +226,7 @@ Partition PartitionGradients(const NormProblem& problem, const GradientPass& pas
                                        : part.blocks;
   part.workspace_bytes = part.sets * set_bytes + ParamBytes(problem, pass.params);
   if (part.slices > 1) {
-    // The contributions take at most a double each.
+    // Each contribution takes at most the bytes of a double.
     part.workspace_bytes += part.wave * part.max_groups *
                             (pass.sums * part.slices + pass.contributions) *
                             int64_t{sizeof(double)};
@@ -254,11 +257,11 @@ Partition PartitionForward(const NormProblem& problem) {
 }
 
 Partition PartitionBackward(const NormProblem& problem) {
-  // Of each position they are no sums.
+  // Gradients of parameters of each position are not sums.
   const bool needs_sets =
       (problem.has_gamma || problem.has_beta) && !problem.per_position;
   Partition part = PartitionGradients(problem, {needs_sets, 2, 2, 2, 3, 2, true});
-  // Where computing it costs more than writing it once more, to the cache.
+  // Where it costs more to compute dz again than to write it to the cache.
   if (IsTranscendental(problem.activation) && part.walk != Walk::kTiles) {
     const DataType compute = ComputeType(problem.data);
     const int64_t elements = part.unit_elements * part.wave;

@@ -1,6 +1,6 @@
-// The walk of lanes.h where positions differ: a mask hides rows, or gamma and beta are
-// each element's own. With a mask, a unit's groups are of one sample and no lines are
-// folded.
+// The walk of lanes.h where positions differ: a mask hides rows, or each element has
+// its own gamma and beta. With a mask, all groups of a unit are of one sample, and no
+// lines are folded.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -23,7 +23,7 @@ class PositionLanes : public Lanes<Data> {
     return mask_.PerElement(FirstGroup(unit));
   }
 
-  // Of those that the statistics are of; null if there is none.
+  // The first element that the statistics are of; null if there is none.
   const Storage* FirstElement(int64_t unit, const Storage* x) const {
     const int64_t row = mask_.First(FirstGroup(unit));
     if (row < 0) return nullptr;
@@ -65,7 +65,7 @@ class PositionLanes : public Lanes<Data> {
     });
   }
 
-  // All positions have a share of the sums.
+  // Hidden positions are part of these sums, too.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -83,18 +83,20 @@ class PositionLanes : public Lanes<Data> {
       params_.StoreGradients(offset, lanes, dz, dz_xhat);
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const typename Vec::V gamma = of_row.gamma.At(i, width);
-        AddTo<Vec>(total.staged[0] + i, gamma * Load<Scalars>(dz + i, width), width);
-        AddTo<Vec>(total.staged[1] + i, gamma * Load<Scalars>(dz_xhat + i, width),
-                   width);
+        const FirstOrderSums<typename Vec::V> of_params = {
+            Load<Scalars>(dz + i, width), Load<Scalars>(dz_xhat + i, width)};
+        const FirstOrderSums<typename Vec::V> terms = Weighted(of_params, gamma);
+        AddTo<Vec>(total.staged[0] + i, terms.plain, width);
+        AddTo<Vec>(total.staged[1] + i, terms.with_xhat, width);
       });
       total.EndRow();
     });
-    // gamma is in the sums, as it is not in those of `in`.
+    // gamma is in the sums already, since in.params has no gamma here.
     Alike::JoinSums(unit, in.params, &total, params_sum, sums);
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_groups,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                      Storage* dx, Writes writes) const {
     if (params_.exist()) {
       OwnTransform by(*this, unit, in.mean, in.rstd);
@@ -111,12 +113,12 @@ class PositionLanes : public Lanes<Data> {
  private:
   typedef ScalarData<Vec> Scalars;
   typedef typename Alike::LaneTransform LaneTransform;
-  typedef typename Alike::LaneCorrection LaneCorrection;
+  typedef typename Alike::LaneShares LaneShares;
   using Alike::part_;
   using Alike::problem_;
   using Alike::segments_;
 
-  // LaneTransform with parameters of each element.
+  // Like LaneTransform, but each element has its own parameters.
   struct OwnTransform {
     OwnTransform(const PositionLanes& walk, int64_t unit, const Scalar* all_mean,
                  const Scalar* all_rstd)
@@ -124,7 +126,7 @@ class PositionLanes : public Lanes<Data> {
       walk.SpreadStatistics(unit, all_mean, mean);
       walk.SpreadStatistics(unit, all_rstd, rstd);
     }
-    // Until it is asked for the next row.
+    // The result is valid until the next call.
     FUSEDNORM_INLINE Transform<Vec, Along> At(int64_t offset, int64_t lanes) {
       return {Along<Vec>(mean), Along<Vec>(rstd), params.Gamma(offset, lanes, gamma),
               params.Beta(offset, lanes, beta)};
@@ -136,13 +138,13 @@ class PositionLanes : public Lanes<Data> {
 
   template <class TransformAt>
   void WriteRows(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                 KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_groups,
+                 KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_groups,
                  Storage* dx, Writes writes, TransformAt&& transform_at) const {
-    const LaneCorrection of_lanes(*this, unit, in.has_dmean, of_groups);
-    const Correction<Vec, Along> counted = of_lanes.OfLanes();
+    const LaneShares of_lanes(*this, unit, in.has_dmean, of_groups);
+    const SharesAlong<Vec, Along> counted = of_lanes.OfLanes();
     const Scalar zeros[kMaxLanes] = {};
-    const Correction<Vec, Along> none = {Along<Vec>(zeros), Along<Vec>(zeros),
-                                         Operand<Vec>::Same(0)};
+    const SharesAlong<Vec, Along> none = {Along<Vec>(zeros), Along<Vec>(zeros),
+                                          Operand<Vec>::Same(0)};
     const uint8_t* const mask = mask_.exists() ? mask_.Of(FirstGroup(unit)) : nullptr;
     Alike::ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       const bool hidden = mask != nullptr && mask[row] == 0;

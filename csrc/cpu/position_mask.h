@@ -1,4 +1,4 @@
-// Which positions the statistics are of: the others are hidden.
+// Which positions the statistics are of. The others are called hidden.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -13,12 +13,12 @@ class PositionMask {
 
   FUSEDNORM_INLINE bool exists() const { return mask_ != nullptr; }
 
-  // [P, mask_q] of the sample that the group is of, 0 where it hides.
+  // The mask [P, mask_q] of the group's sample; 0: hidden.
   FUSEDNORM_INLINE const uint8_t* Of(int64_t group) const {
     return mask_ + group / groups_ * positions_;
   }
 
-  // How many of `count` positions, at least one, are like the first.
+  // How many of `count` positions are like the first one. `count` is at least 1.
   static FUSEDNORM_INLINE int64_t RunLength(const uint8_t* mask, int64_t count) {
     constexpr int64_t kWord = sizeof(uint64_t);
     const bool hidden = mask[0] == 0;
@@ -31,7 +31,8 @@ class PositionMask {
     return run;
   }
 
-  // Copies those of `count` elements that the mask does not hide, and returns how many.
+  // Copies those of `count` elements that are not hidden, and returns how many they
+  // are.
   template <class Storage>
   static FUSEDNORM_INLINE int64_t Pack(const uint8_t* mask, const Storage* from,
                                        int64_t count, Storage* to) {
@@ -43,7 +44,7 @@ class PositionMask {
     return packed;
   }
 
-  // The first position that the group's statistics are of, or -1.
+  // The first position that the group's statistics are of, or -1 if all are hidden.
   int64_t First(int64_t group) const {
     if (!exists()) return 0;
     const uint8_t* const mask = Of(group);
@@ -52,7 +53,8 @@ class PositionMask {
     return hidden < positions_ ? hidden : -1;
   }
 
-  // 1 / the number of elements that the group's statistics are of; of none, 0.
+  // 1 / the number of elements that the group's statistics are of, or 0 if there are
+  // none.
   double PerElement(int64_t group) const {
     int64_t elements = group_size_;
     if (exists()) elements = elements / positions_ * Count(Of(group));
@@ -66,7 +68,7 @@ class PositionMask {
   }
 
   int64_t Count(const uint8_t* mask) const {
-    constexpr int64_t kMost = 255;  // fits a byte, whose sums are vectors of bytes
+    constexpr int64_t kMost = 255;  // the sum fits a byte, in vectors of bytes
     int64_t count = 0;
     for (int64_t begin = 0; begin < positions_; begin += kMost) {
       const int64_t end = Min(begin + kMost, positions_);
@@ -77,7 +79,7 @@ class PositionMask {
     return count;
   }
 
-  const uint8_t* const mask_;  // or null
+  const uint8_t* const mask_;  // null: there is no mask
   const int64_t positions_;    // of a sample
   const int64_t groups_;       // of a sample
   const int64_t group_size_;

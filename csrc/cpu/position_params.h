@@ -1,5 +1,5 @@
-// gamma and beta that differ from position to position, and their gradients, run by run
-// of the tensor.
+// gamma and beta of each position, and their gradients, for one run of the tensor at a
+// time.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -21,7 +21,8 @@ class PositionParams {
 
   FUSEDNORM_INLINE bool exist() const { return problem_.per_position; }
 
-  // Of `count` elements at `offset`; written to `memory` where they are converted.
+  // gamma of `count` elements at `offset`. If it must be converted, it is written to
+  // `memory`.
   FUSEDNORM_INLINE Operand<Vec> Gamma(int64_t offset, int64_t count,
                                       Scalar* memory) const {
     return OfRun(gamma_, 1, problem_.zero_centered ? 1 : 0, offset, count, memory);
@@ -31,7 +32,7 @@ class PositionParams {
     return OfRun(beta_, 0, 0, offset, count, memory);
   }
 
-  // dz and dz * xhat of each element are its gradients.
+  // dz and dz * xhat of each element are the gradients of its beta and gamma.
   void StoreGradients(int64_t offset, int64_t count, const Scalar* dz,
                       const Scalar* dz_xhat) const {
     StoreRun(dz, dbeta_, offset, count);

@@ -27,7 +27,7 @@ class PositionRows : public Rows<Data> {
     return mask_.PerElement(unit);
   }
 
-  // Of those that the statistics are of; null if there is none.
+  // The first element that the statistics are of; null if there is none.
   const Storage* FirstElement(int64_t unit, const Storage* x) const {
     const int64_t position = mask_.First(unit);
     if (position < 0) return nullptr;
@@ -72,7 +72,7 @@ class PositionRows : public Rows<Data> {
     });
   }
 
-  // All positions have a share of the sums.
+  // Hidden positions are part of these sums, too.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -94,26 +94,23 @@ class PositionRows : public Rows<Data> {
     *sums = of_group.Total();
   }
 
-  // The mask cuts runs where the pass before, if it kept dz, did not: what was kept is
-  // in the order of the elements all the same.
+  // Here the mask cuts runs that the pass before, which may have kept dz, did not cut.
+  // That does no harm, because dz is kept in the order of the elements.
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* of_group,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
-    const GroupCorrection<Scalar> none = {};
+    const FirstOrderShares<Scalar> none = {};
     const auto write = [&](const MaskRun& run, const Transform<Vec, Same>& by) {
       Scalar* const kept_dz = kept.Next(run.offset, run.count);
       if (run.mixed != nullptr) {
         const MixedRun mixed(run, by, *of_group);
         mixed_segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count,
-                                      mixed.by(), mixed.correction(), 0, writes);
+                                      mixed.by(), mixed.shares(), 0, writes);
         return;
       }
-      const GroupCorrection<Scalar>& of_run = run.hidden ? none : *of_group;
-      const Correction<Vec, Same> correction = {Same<Vec>(of_run.plain),
-                                                Same<Vec>(of_run.xhat),
-                                                Operand<Vec>::Same(of_run.offset)};
-      segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count, by, correction, 0,
-                              writes);
+      const FirstOrderShares<Scalar>& of_run = run.hidden ? none : *of_group;
+      segments_.WriteGradient(in, kept_dz, run.offset, dx, run.count, by,
+                              SharesOfRun<Vec>(of_run), 0, writes);
     };
     Converted memory;
     ForEachMaskRun(unit, slice, [&](const MaskRun& run) {
@@ -135,8 +132,7 @@ class PositionRows : public Rows<Data> {
   using Alike::problem_;
   using Alike::segments_;
 
-  // Elements whose parameters and gradients find room in the first cache, beside the
-  // elements themselves.
+  // So many elements fit the first cache, together with their parameters and gradients.
   static constexpr int64_t kPart = 512;
   struct Converted {
     Scalar gamma[kPart], beta[kPart];
@@ -150,19 +146,19 @@ class PositionRows : public Rows<Data> {
     }
   }
 
-  // A contiguous run, of one channel where the mask differs along Q.
+  // A contiguous run. If the mask differs along Q, it is within one channel.
   struct MaskRun {
     int64_t offset;  // in the tensor
     int64_t inside;  // position in the chunk
     int64_t count;
-    bool hidden;           // by the mask, as a whole;
-    const uint8_t* mixed;  // else the mask, if it hides some of at most kPart elements
+    bool hidden;           // the mask hides all of it
+    const uint8_t* mixed;  // the mask, if it hides some of at most kPart elements
   };
 
   template <class Function>
   FUSEDNORM_INLINE void ForEachMaskRun(int64_t unit, int64_t slice,
                                        Function&& function) const {
-    constexpr int64_t kShort = 16;  // a run of its own costs more than its elements
+    constexpr int64_t kShort = 16;  // shorter runs cost more than their elements
     const int64_t columns = problem_.mask_q;
     const int64_t base = Alike::Base(unit);
     Alike::ForEachRun(unit, slice, [&](int64_t offset, int64_t inside, int64_t count) {
@@ -189,32 +185,33 @@ class PositionRows : public Rows<Data> {
     });
   }
 
-  // A run along which the correction is one of the group or none: what lanes take,
-  // written out element by element.
+  // A run of which the mask hides some elements, which then have no shares: everything
+  // is written out element by element, as the functions for lanes take it.
   class MixedRun {
    public:
     MixedRun(const MaskRun& run, const Transform<Vec, Same>& by,
-             const GroupCorrection<Scalar>& of_group)
+             const FirstOrderShares<Scalar>& of_group)
         : gamma_(by.gamma), beta_(by.beta) {
       for (int64_t i = 0; i < run.count; ++i) {
         const bool hidden = run.mixed[i] == 0;
         mean_[i] = by.mean.value;
         rstd_[i] = by.rstd.value;
         plain_[i] = hidden ? 0 : of_group.plain;
-        xhat_[i] = hidden ? 0 : of_group.xhat;
+        with_xhat_[i] = hidden ? 0 : of_group.with_xhat;
         offset_[i] = hidden ? 0 : of_group.offset;
       }
     }
     FUSEDNORM_INLINE Transform<Vec, Along> by() const {
       return {Along<Vec>(mean_), Along<Vec>(rstd_), gamma_, beta_};
     }
-    FUSEDNORM_INLINE Correction<Vec, Along> correction() const {
-      return {Along<Vec>(plain_), Along<Vec>(xhat_), Operand<Vec>::Along(offset_)};
+    FUSEDNORM_INLINE SharesAlong<Vec, Along> shares() const {
+      return {Along<Vec>(plain_), Along<Vec>(with_xhat_), Operand<Vec>::Along(offset_)};
     }
 
    private:
     const Operand<Vec> gamma_, beta_;
-    Scalar mean_[kPart], rstd_[kPart], plain_[kPart], xhat_[kPart], offset_[kPart];
+    Scalar mean_[kPart], rstd_[kPart];
+    Scalar plain_[kPart], with_xhat_[kPart], offset_[kPart];
   };
 
   FUSEDNORM_INLINE Transform<Vec, Same> OwnTransformAt(int64_t unit, int64_t offset,

@@ -1,5 +1,5 @@
-// The walk along groups whose elements are contiguous: x[N, P, G, K, Q] with vectors
-// along K * Q. One group a unit.
+// The walk along groups whose elements are contiguous in x[N, P, G, K, Q]. Vectors run
+// along K * Q, and a unit is one group.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -11,8 +11,8 @@ class Rows {
   typedef typename Data::Storage Storage;
   typedef typename Vec::Scalar Scalar;
   static constexpr int64_t kMaxGroups = 1;
-  // Of short rows, several go through each phase together: while the lanes of one are
-  // added up, one addition after the other, the next is already being read.
+  // Several short rows go through each phase together. While the lanes of one row are
+  // added up, one addition after the other, the next row is already being read.
   static constexpr int64_t kMostTogether = 8;
 
   Rows(const NormProblem& problem, const Partition& part)
@@ -23,7 +23,7 @@ class Rows {
         stride_(problem.g * chunk_),
         size_(problem.p * chunk_),
         per_element_(1.0 / size_) {
-    constexpr int64_t kBytes = 4096;  // read by a phase; more only fill the first cache
+    constexpr int64_t kBytes = 4096;  // read by a phase; more only fills the cache
     const int64_t bytes = size_ * static_cast<int64_t>(sizeof(Storage));
     for (int64_t tensors = 1; tensors <= 2 && IsBlock(); ++tensors) {
       int64_t& units = together_[tensors - 1];
@@ -37,7 +37,7 @@ class Rows {
 
   FUSEDNORM_INLINE int64_t FirstGroup(int64_t unit) const { return unit; }
   FUSEDNORM_INLINE int64_t NumGroups(int64_t) const { return 1; }
-  // For phases that read so many tensors.
+  // For phases that read `tensors` tensors.
   FUSEDNORM_INLINE int64_t UnitsTogether(int64_t tensors) const {
     return together_[tensors - 1];
   }
@@ -51,7 +51,7 @@ class Rows {
 
   FUSEDNORM_INLINE double PerElement(int64_t) const { return per_element_; }
 
-  // Any element of the group would do as origin; all slices take the same.
+  // Any element of the group would do as the origin, but all slices must take the same.
   FUSEDNORM_INLINE const Storage* FirstElement(int64_t unit, const Storage* x) const {
     return x + Base(unit);
   }
@@ -59,7 +59,7 @@ class Rows {
     return LoadOne<Data>(first);
   }
 
-  // Whole units from this one on, as many as are taken together.
+  // The statistics of `count` whole units that are taken together, from `first` on.
   void StatisticsOfUnits(int64_t first, int64_t count, const Storage* x,
                          Moments (&of_units)[kMostTogether]) const {
     if (!IsBlock()) {
@@ -97,7 +97,7 @@ class Rows {
     });
   }
 
-  // Adds to params_sum and returns the group's sums in *sums.
+  // Adds to params_sum and sets *sums to the group's sums.
   void ReduceGradients(int64_t unit, int64_t slice,
                        const Gradients<Storage, Scalar>& in, KeptDz<Scalar> kept,
                        GradientSums<Scalar>* params_sum, SumPair* sums) const {
@@ -120,16 +120,16 @@ class Rows {
                               count,
                               TransformAt(unit, param, in.mean, in.rstd, in.params),
                               &of_run, nullptr, nullptr);
-        const SumPair run = of_run.Total();
-        const double gamma = in.params.GammaAt(param);
-        sums[0].plain += gamma * run.plain;
-        sums[0].xhat += gamma * run.xhat;
-        params_sum->AddPair(param, run);
+        const SumPair of_param = of_run.Total();
+        const SumPair weighted = Weighted<double>(of_param, in.params.GammaAt(param));
+        sums[0].plain += weighted.plain;
+        sums[0].with_xhat += weighted.with_xhat;
+        params_sum->AddPair(param, of_param);
       });
     }
   }
 
-  // Whole units, `step` apart, as many as are taken together.
+  // The same for `count` whole units that are taken together, `step` apart.
   void ReduceGradientsOfUnits(int64_t first, int64_t step, int64_t count,
                               const Gradients<Storage, Scalar>& in,
                               const KeptDz<Scalar>& kept,
@@ -160,15 +160,13 @@ class Rows {
   }
 
   void WriteGradient(int64_t unit, int64_t slice, const Gradients<Storage, Scalar>& in,
-                     KeptDz<Scalar> kept, const GroupCorrection<Scalar>* corrections,
+                     KeptDz<Scalar> kept, const FirstOrderShares<Scalar>* of_group,
                      Storage* dx, Writes writes) const {
-    const Correction<Vec, Same> correction = {
-        Same<Vec>(corrections[0].plain), Same<Vec>(corrections[0].xhat),
-        Operand<Vec>::Same(corrections[0].offset)};
+    const SharesAlong<Vec, Same> shares = SharesOfRun<Vec>(*of_group);
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.WriteGradient(in, kept.Next(offset, count), offset, dx, count,
                               TransformAt(unit, param, in.mean, in.rstd, in.params),
-                              correction, FetchedAhead(count), writes);
+                              shares, FetchedAhead(count), writes);
     });
   }
 
@@ -176,7 +174,8 @@ class Rows {
                          const SecondGradients<Storage, Scalar>& in,
                          SecondOrderSums<double>* sums) const {
     sums[0] = {};
-    // Parameters that do not vary along the run, and 1 and 0, wait for its sums.
+    // Where parameters do not vary along the run, or are absent (1 and 0), they are
+    // multiplied into its sums.
     const bool weighted =
         problem_.q == 1 && (in.params.gamma != nullptr || in.params.ddgamma != nullptr);
     const auto sum_run = weighted ? SumRun<Data, true> : SumRun<Data, false>;
@@ -192,7 +191,7 @@ class Rows {
     });
   }
 
-  // Adds to d_gamma.
+  // Also adds to d_gamma.
   void WriteSecondOrder(int64_t unit, int64_t slice,
                         const SecondGradients<Storage, Scalar>& in,
                         const SecondOrderShares<Scalar>* of_group, Storage* d_dy,
@@ -217,12 +216,12 @@ class Rows {
     });
   }
 
-  // Elements of a unit before a slice.
+  // The number of a unit's elements before a slice.
   FUSEDNORM_INLINE int64_t ElementsBefore(int64_t slice) const {
     return SliceBegin(slice);
   }
 
-  // The parameters that a slice of the units with this `inner` sums into.
+  // The range of parameters to whose sums a slice of the units with this `inner` adds.
   FUSEDNORM_INLINE void ParamRange(int64_t inner, int64_t slice, bool slice_only,
                                    int64_t* begin, int64_t* end) const {
     const int64_t first = inner * problem_.k;
@@ -231,7 +230,7 @@ class Rows {
   }
 
  protected:
-  // One run that is one block of sums.
+  // Whether the group is one run that is at most one block of sums.
   FUSEDNORM_INLINE bool IsBlock() const {
     return size_ == chunk_ && size_ <= kVectorsPerBlock * Vec::kLanes;
   }
@@ -242,10 +241,11 @@ class Rows {
     return n * problem_.p * stride_ + (unit - n * problem_.g) * chunk_;
   }
 
-  // What comes next is often the next rows. The second pass of the gradient reads from
-  // the cache and leaves the memory idle, which the processor does not use by itself:
-  // it fetches ahead no more than a page. Single rows of float32 ask too much of the
-  // memory for that: fetching ahead of them was measured to be slower.
+  // How far ahead the second pass of the gradient fetches; 0: not at all. The pass
+  // reads from the cache, and memory is idle meanwhile. What comes next is often the
+  // next rows. The processor itself fetches ahead no more than a page. Fetching ahead
+  // of single rows of float32 was measured to be slower: it asks too much of the
+  // memory.
   FUSEDNORM_INLINE int64_t FetchedAhead(int64_t run) const {
     constexpr int64_t kLongestRun = 4096;
     if (run > kLongestRun) return 0;
@@ -262,7 +262,8 @@ class Rows {
     return size_ / slices_ * slice / Vec::kLanes * Vec::kLanes;
   }
 
-  // function(offset in the tensor, position in the chunk, count) over contiguous runs.
+  // Calls function(offset in the tensor, position in the chunk, count) for contiguous
+  // runs.
   template <class Function>
   FUSEDNORM_INLINE void ForEachRun(int64_t unit, int64_t slice,
                                    Function&& function) const {
@@ -278,8 +279,8 @@ class Rows {
     }
   }
 
-  // function(offset in the tensor, first parameter, count) over runs along which the
-  // parameters are an array (Q = 1) or constant.
+  // Calls function(offset in the tensor, first parameter, count) for runs along which
+  // the parameters are an array (Q = 1) or constant.
   template <class Function>
   FUSEDNORM_INLINE void ForEachParamRun(int64_t unit, int64_t slice,
                                         Function&& function) const {
@@ -329,10 +330,10 @@ class Rows {
   const int64_t slices_;
   const int64_t chunk_;   // contiguous elements of a group
   const int64_t stride_;  // from one chunk of a group to the next
-  const int64_t size_;    // of a group
+  const int64_t size_;    // elements of a group
   const double per_element_;
   int64_t together_[2] = {1, 1};
-  // Backward, where gamma varies along the row; null: one row at a time.
+  // For backward, where gamma varies along the row; null: one row at a time.
   ShortRowsReducer<Data> reduce_short_rows_ = nullptr;
   int64_t rows_at_once_ = 1;
 };

@@ -1,6 +1,6 @@
-// The second order over either walk: a group's seven sums in one pass over dy, x and
-// ddx, d_dy, d_x and its share of d_gamma in a second, from the cache where the unit
-// fits.
+// The second order over either walk. One pass over dy, x and ddx computes each group's
+// seven sums. A second pass computes d_dy, d_x and the group's part of d_gamma; if the
+// unit fits the cache, it reads from there.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -112,7 +112,7 @@ class SecondOrder {
     return GammaSums(sets_ + set * set_bytes_, problem_.num_params(), begin, end);
   }
 
-  // Also writes what the groups' sums are gradients of.
+  // Computes the shares of the unit's groups. Also writes d_dmean and d_drstd.
   void Share(int64_t unit, const Sums* sums, int64_t slices, Shares* shares) const {
     const auto* all_drstd = static_cast<const Scalar*>(buffers_.drstd);
     auto* d_dmean = static_cast<Scalar*>(buffers_.d_dmean);

@@ -1,15 +1,16 @@
 // The arithmetic of every norm on a contiguous run of elements. The walks decide which
-// runs, and what varies along one.
+// runs there are, and what varies along a run.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// Vectors summed in the compute type before the sum goes to double: bounds the rounding
-// error of a sum by that of 64 additions whatever its length.
+// A sum takes so many vectors in the compute type before it goes to double. Its
+// rounding error is therefore that of 64 additions, however long the sum is.
 constexpr int64_t kVectorsPerBlock = 64;
 
-// A value that is the same along a run, or one of an array read beside it. What is the
-// same is kept as one number, which a function passes on faster than a vector.
+// A value that is the same along a run, or an array with a value for each element of
+// the run. The same value is kept as one number, since functions pass on a number
+// faster than a vector.
 template <class Vec>
 class Operand {
  public:
@@ -34,7 +35,7 @@ class Operand {
   Scalar same_;
 };
 
-// The two kinds where the caller knows which it is.
+// The two kinds of Operand, for callers that know which they have.
 template <class Vec>
 struct Same {
   explicit FUSEDNORM_INLINE Same(typename Vec::Scalar value) : value(value) {}
@@ -56,7 +57,7 @@ struct Along {
 template <template <class> class Stat>
 constexpr bool kIsSame = std::is_same<Stat<FloatVector>, Same<FloatVector>>::value;
 
-// Arrays in the compute type are data of that type.
+// An array in the compute type is read like data of that type.
 template <class Vec>
 struct ScalarDataOf;
 template <>
@@ -91,7 +92,7 @@ FUSEDNORM_INLINE void AddTo(typename Vec::Scalar* array, typename Vec::V value,
   Store<Scalars>(array, Load<Scalars>(array, width) + value, width);
 }
 
-// Sums a value per vector: in the compute type within a block, in double beyond.
+// Sums vectors: in the compute type within a block, in double over blocks.
 template <class Vec>
 class BlockedSum {
  public:
@@ -107,7 +108,7 @@ class BlockedSum {
   double total_ = 0;
 };
 
-// Calls body(offset, width) over [0, count), end_block() after each block.
+// Calls body(offset, width) over [0, count), and end_block() after each block.
 template <class Vec, class Body, class EndBlock>
 FUSEDNORM_INLINE void ForEachBlock(int64_t count, Body&& body, EndBlock&& end_block) {
   constexpr int64_t kBlock = kVectorsPerBlock * Vec::kLanes;
@@ -131,7 +132,7 @@ void AddResidual(const typename Data::Storage* x,
       });
 }
 
-// How results are written: as usual, or past the caches.
+// How results are written: through the caches, or past them.
 enum class Writes { kCached, kStreamed };
 
 template <class Data, class Width>
@@ -145,7 +146,7 @@ FUSEDNORM_INLINE void StoreResult(typename Data::Storage* to,
   }
 }
 
-// Stores value_at(offset, width) over a run of `to`.
+// Stores value_at(offset, width) at each offset of a run.
 template <class Data, class ValueAt>
 FUSEDNORM_INLINE void ForEachResult(typename Data::Storage* to, int64_t count,
                                     Writes writes, ValueAt&& value_at) {
@@ -157,7 +158,7 @@ FUSEDNORM_INLINE void ForEachResult(typename Data::Storage* to, int64_t count,
       });
 }
 
-// What turns x into y. Stat: Same or Along, of the group's statistics.
+// What turns x into y. Stat is the kind of the group's statistics: Same or Along.
 template <class Vec>
 struct TransformValues {
   typename Vec::V mean, rstd, gamma, beta;
@@ -182,32 +183,33 @@ void Apply(const typename Data::Storage* x, typename Data::Storage* y, int64_t c
   ForEachResult<Data>(
       y, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const TransformValues<Vec> by = by_run.At(i, width);
-        const typename Vec::V xhat = (Load<Data>(x + i, width) - by.mean) * by.rstd;
-        return Act::template Forward<VecMath<Vec>>(xhat * by.gamma + by.beta);
+        const typename Vec::V xhat = XhatOf(Load<Data>(x + i, width), by.mean, by.rstd);
+        return Act::template Forward<VecMath<Vec>>(ZOf(xhat, by.gamma, by.beta));
       });
 }
 
-// xhat and dz = dy * activation'(z) of one vector.
+// xhat and dz of one vector of elements.
 template <class Vec>
 struct Recomputed {
   typename Vec::V xhat, dz;
 };
 
-// DyData: what dy is stored as, if not as data.
+// DyData is how dy is stored, if not like the other data.
 template <class Data, class Act, class DyData = Data, class Width>
 FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
     const typename DyData::Storage* dy, const typename Data::Storage* x, Width width,
     const TransformValues<typename Data::Vec>& by) {
   typedef typename Data::Vec Vec;
-  const typename Vec::V xhat = (Load<Data>(x, width) - by.mean) * by.rstd;
+  const typename Vec::V xhat = XhatOf(Load<Data>(x, width), by.mean, by.rstd);
   typename Vec::V dz = Load<DyData>(dy, width);
   if constexpr (!Act::kIsIdentity) {
-    dz = dz * Act::template Derivative<VecMath<Vec>>(xhat * by.gamma + by.beta);
+    const typename Vec::V z = ZOf(xhat, by.gamma, by.beta);
+    dz = DzOf(dz, Act::template Derivative<VecMath<Vec>>(z));
   }
   return {xhat, dz};
 }
 
-// Which sums of the backward pass a run contributes to.
+// Which sums of the backward pass a run adds to.
 //            scalar sums                      array sums (per element of the run)
 // kRow:      dz*gamma, dz*gamma*xhat (group)  dz, dz*xhat (dbeta, dgamma)
 // kRun:      dz, dz*xhat (one channel)        none
@@ -215,13 +217,10 @@ FUSEDNORM_INLINE Recomputed<typename Data::Vec> Recompute(
 // kColumns:  dz, dz*xhat (one channel)        dz*gamma, dz*gamma*xhat (groups)
 enum class SumsOf { kRow, kRun, kLanes, kColumns };
 
-// The two sums, plain and times xhat.
-struct SumPair {
-  double plain;
-  double xhat;
-};
+typedef FirstOrderSums<double> SumPair;
 
-// Sums them over runs: in the compute type over a block of vectors, in double beyond.
+// Sums FirstOrderTerms over runs: in the compute type over a block of vectors, in
+// double over blocks.
 template <class Vec>
 struct PairSums {
   FUSEDNORM_INLINE SumPair Total() {
@@ -230,18 +229,18 @@ struct PairSums {
   }
   FUSEDNORM_INLINE void Fold() {
     total.plain += SumLanes<Vec>(plain);
-    total.xhat += SumLanes<Vec>(xhat);
-    plain = xhat = typename Vec::V{};
+    total.with_xhat += SumLanes<Vec>(with_xhat);
+    plain = with_xhat = typename Vec::V{};
     left = kVectorsPerBlock;
   }
 
-  typename Vec::V plain = {}, xhat = {};
-  int64_t left = kVectorsPerBlock;  // vectors until they go to double
+  typename Vec::V plain = {}, with_xhat = {};
+  int64_t left = kVectorsPerBlock;  // vectors until the sums go to double
   SumPair total = {};
 };
 
-// Adds to the sums of the run and to the arrays (null: not wanted). Keeps dz, if there
-// is a place for it.
+// Adds to the sums of the run, and to the arrays unless they are null. Stores dz in
+// kept_dz unless that is null.
 template <class Data, class Act, SumsOf kSums, template <class> class Stat>
 void ReduceGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
                     typename Data::Vec::Scalar* kept_dz, int64_t count,
@@ -259,7 +258,7 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
     if constexpr (kSumsRun) {
       part = Min(part, sums->left * Vec::kLanes);
       plain = sums->plain;
-      with_xhat = sums->xhat;
+      with_xhat = sums->with_xhat;
     }
     ForEachVector<Vec>(part, [&](int64_t in_part, auto width) FUSEDNORM_INLINE_LAMBDA {
       const int64_t i = begin + in_part;
@@ -273,19 +272,21 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
       if constexpr (kSums != SumsOf::kRun) {
         const V term = kSums == SumsOf::kColumns ? dzg : dz;
         if (plain_array != nullptr) {
-          AddTo<Vec>(plain_array + i, term, width);
-          AddTo<Vec>(xhat_array + i, term * xhat, width);
+          const FirstOrderSums<V> terms = FirstOrderTerms(term, xhat);
+          AddTo<Vec>(plain_array + i, terms.plain, width);
+          AddTo<Vec>(xhat_array + i, terms.with_xhat, width);
         }
       }
       if constexpr (kSumsRun) {
         const V term = KeepTail<Vec>(kSums == SumsOf::kRow ? dzg : dz, width);
-        plain = plain + term;
-        with_xhat = with_xhat + KeepTail<Vec>(term * xhat, width);
+        const FirstOrderSums<V> terms = FirstOrderTerms(term, xhat);
+        plain = plain + terms.plain;
+        with_xhat = with_xhat + KeepTail<Vec>(terms.with_xhat, width);
       }
     });
     if constexpr (kSumsRun) {
       sums->plain = plain;
-      sums->xhat = with_xhat;
+      sums->with_xhat = with_xhat;
       sums->left -= (part + Vec::kLanes - 1) / Vec::kLanes;
       if (sums->left == 0) sums->Fold();
     }
@@ -293,24 +294,35 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
   }
 }
 
-// What the group's sums contribute to dx.
+// The shares of a run's elements in dx.
 template <class Vec, template <class> class Stat>
-struct Correction {
-  Stat<Vec> plain, xhat;
+struct SharesAlong {
+  template <class Width>
+  FUSEDNORM_INLINE FirstOrderShares<typename Vec::V> At(int64_t i, Width width) const {
+    return {plain.At(i, width), with_xhat.At(i, width), offset.At(i, width)};
+  }
+  Stat<Vec> plain, with_xhat;
   Operand<Vec> offset;
 };
 
-// dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset [+ dsum]
-// While it writes an element, fetches the one `ahead` of it (0: none) into the cache.
+template <class Vec>
+FUSEDNORM_INLINE SharesAlong<Vec, Same> SharesOfRun(
+    const FirstOrderShares<typename Vec::Scalar>& of_group) {
+  return {Same<Vec>(of_group.plain), Same<Vec>(of_group.with_xhat),
+          Operand<Vec>::Same(of_group.offset)};
+}
+
+// Writes dx, to which it adds dsum unless that is null. With each element it fetches
+// the one that is `ahead` of it into the cache, unless `ahead` is 0.
 template <class Data, class Act, template <class> class Stat, class DyData = Data>
 void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Storage* x,
                    const typename Data::Storage* dsum, typename Data::Storage* dx,
                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
-                   const Correction<typename Data::Vec, Stat>& of_run, int64_t ahead,
+                   const SharesAlong<typename Data::Vec, Stat>& of_run, int64_t ahead,
                    Writes writes) {
   typedef typename Data::Vec Vec;
   const Transform<Vec, Stat> by_run = transform;
-  const Correction<Vec, Stat> correction = of_run;
+  const SharesAlong<Vec, Stat> shares = of_run;
   ForEachResult<Data>(
       dx, count, writes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         if (ahead != 0) {
@@ -319,17 +331,15 @@ void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Stor
         }
         const TransformValues<Vec> by = by_run.At(i, width);
         const auto [xhat, dz] = Recompute<Data, Act, DyData>(dy + i, x + i, width, by);
-        typename Vec::V grad =
-            by.rstd * (dz * by.gamma - correction.plain.At(i, width) -
-                       xhat * correction.xhat.At(i, width)) +
-            correction.offset.At(i, width);
-        if (dsum != nullptr) grad = grad + Load<Data>(dsum + i, width);
-        return grad;
+        typename Vec::V dx = DxOf(dz, by.gamma, xhat, by.rstd, shares.At(i, width));
+        if (dsum != nullptr) dx = dx + Load<Data>(dsum + i, width);
+        return dx;
       });
 }
 
-// The functions above that depend on the activation, so that what calls them does not.
-// Rows have the same statistics along a run, lanes have not.
+// The functions above that depend on the activation. Callers that take them from here
+// are compiled once for all activations. Rows have the same statistics along a run,
+// lanes have not.
 template <class Data, template <class> class Stat>
 struct Segments {
   typedef typename Data::Storage Storage;
@@ -340,9 +350,9 @@ struct Segments {
                          const By&, PairSums<Vec>*, Scalar*, Scalar*);
   template <class Dy>
   using Write = void (*)(const Dy* dy, const Storage* x, const Storage* dsum,
-                         Storage* dx, int64_t, const By&, const Correction<Vec, Stat>&,
+                         Storage* dx, int64_t, const By&, const SharesAlong<Vec, Stat>&,
                          int64_t ahead, Writes);
-  // Of parameters that vary along the run, and of those that do not.
+  // The sums with parameters that vary along the run, and with those that do not.
   static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
   static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;
 
@@ -358,20 +368,19 @@ struct Segments {
     return segments;
   }
 
-  // The second pass of backward over a run of the tensor, from dz if that was kept.
+  // The second pass of backward over a run of the tensor. Takes dz if it was kept.
   FUSEDNORM_INLINE void WriteGradient(const Gradients<Storage, Scalar>& in,
                                       const Scalar* kept_dz, int64_t offset,
                                       Storage* dx, int64_t count, const By& by,
-                                      const Correction<Vec, Stat>& correction,
+                                      const SharesAlong<Vec, Stat>& shares,
                                       int64_t ahead, Writes writes) const {
     const Storage* const x = in.x + offset;
     const Storage* const dsum = in.dsum == nullptr ? nullptr : in.dsum + offset;
     if (kept_dz == nullptr) {
-      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, correction, ahead,
+      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, shares, ahead,
                      writes);
     } else {
-      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, correction, ahead,
-                    writes);
+      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, shares, ahead, writes);
     }
   }
 

@@ -1,17 +1,17 @@
-// The arithmetic of the second order on a contiguous run of elements; see
-// core/second_order.h.
+// The arithmetic of the second order on a contiguous run of elements.
+// core/second_order.h has the formulas.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// What goes with the elements of a run.
+// The numbers that go with the elements of a run.
 template <class Vec>
 struct SecondOrderTransform {
   Operand<Vec> mean, rstd, gamma, ddgamma, ddbeta;
 };
 
-// The terms of one vector. kWeighted: by gamma and ddgamma; otherwise that is left to
-// the caller.
+// The terms of one vector. kWeighted: with gamma and ddgamma. Otherwise the caller has
+// to multiply the sums by them.
 template <class Data, bool kWeighted, class Width>
 FUSEDNORM_INLINE SecondOrderSums<typename Data::Vec::V> TermsAt(
     const typename Data::Storage* dy, const typename Data::Storage* x,
@@ -19,7 +19,7 @@ FUSEDNORM_INLINE SecondOrderSums<typename Data::Vec::V> TermsAt(
     const SecondOrderTransform<typename Data::Vec>& by) {
   typedef typename Data::Vec::V V;
   const V xhat =
-      (Load<Data>(x + i, width) - by.mean.At(i, width)) * by.rstd.At(i, width);
+      XhatOf(Load<Data>(x + i, width), by.mean.At(i, width), by.rstd.At(i, width));
   const V d = Load<Data>(dy + i, width);
   const V u = Load<Data>(ddx + i, width);
   if constexpr (kWeighted) {
@@ -33,7 +33,7 @@ FUSEDNORM_INLINE SecondOrderSums<typename Data::Vec::V> TermsAt(
 template <bool kWeighted>
 constexpr int kSumsOfRun = kWeighted ? kSecondOrderSums : kUnweightedSums;
 
-// Sums along a run.
+// Sums the terms along a run.
 template <class Data, bool kWeighted>
 SecondOrderSums<double> SumRun(const typename Data::Storage* dy,
                                const typename Data::Storage* x,
@@ -57,7 +57,7 @@ SecondOrderSums<double> SumRun(const typename Data::Storage* dy,
   return totals;
 }
 
-// Adds the terms of a run to arrays, one element of each to one of the run.
+// Adds the terms of each element of a run to the element's place in arrays.
 template <class Data, bool kWeighted, int64_t kLanes>
 void AddRun(const typename Data::Storage* dy, const typename Data::Storage* x,
             const typename Data::Storage* ddx, int64_t count,
@@ -72,12 +72,12 @@ void AddRun(const typename Data::Storage* dy, const typename Data::Storage* x,
   });
 }
 
-// A group's shares, along a run.
+// The group's shares of the elements of a run.
 template <class Vec>
 using RunShares = SecondOrderShares<Operand<Vec>>;
 
-// Writes d_dy and d_x. Adds dy * p, of which d_gamma is the sum, to an array (null: not
-// wanted) or, without kAlong, returns its sum.
+// Writes d_dy and d_x. d_gamma is the sum of dy * p: kAlong adds dy * p to the array
+// d_gamma unless that is null, otherwise the sum is returned.
 template <class Data, bool kAlong>
 double WriteRun(const typename Data::Storage* dy, const typename Data::Storage* x,
                 const typename Data::Storage* ddx, typename Data::Storage* d_dy,
@@ -92,7 +92,7 @@ double WriteRun(const typename Data::Storage* dy, const typename Data::Storage* 
       count,
       [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const V rstd = by.rstd.At(i, width);
-        const V xhat = (Load<Data>(x + i, width) - by.mean.At(i, width)) * rstd;
+        const V xhat = XhatOf(Load<Data>(x + i, width), by.mean.At(i, width), rstd);
         const V d = Load<Data>(dy + i, width);
         const SecondOrderShares<V> group = {
             shares.mean_u.At(i, width), shares.mean_u_xhat.At(i, width),

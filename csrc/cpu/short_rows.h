@@ -1,10 +1,11 @@
-// The sums of the backward pass over several short rows at once, so that gamma is read
-// and dbeta and dgamma are added to once for all of them.
+// The sums of the backward pass over several short rows at once. gamma is read, and
+// dgamma and dbeta are added to, once for all of these rows.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// Rows of one block of sums each. Of the first one; the others follow at the distances.
+// Rows of at most one block of sums each. The pointers are of the first row; the others
+// follow at the distances given here.
 template <class Data>
 struct ShortRows {
   typedef typename Data::Storage Storage;
@@ -13,18 +14,18 @@ struct ShortRows {
 
   const Storage* dy;
   const Storage* x;
-  Scalar* kept_dz;  // or null
+  Scalar* kept_dz;  // null: not kept
   int64_t distance;
   int64_t kept_distance;
   int64_t count;       // elements of a row
-  const Scalar* mean;  // or null
+  const Scalar* mean;  // null: not centred
   const Scalar* rstd;
   int64_t group_distance;
   Operand<Vec> gamma, beta;
 };
 
-// sums[row]: dz*gamma, dz*gamma*xhat. Adds dz, dz*xhat to the arrays (null: not
-// wanted).
+// Sets sums[row] to the sums of dz * gamma and dz * gamma * xhat. Adds dz and dz * xhat
+// to the arrays unless they are null.
 template <class Data, class Act, int kRows>
 void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
                      typename Data::Vec::Scalar* plain_array,
@@ -53,11 +54,13 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
                                  width);
         }
       }
-      column_plain = column_plain + dz;
-      column_xhat = column_xhat + dz * xhat;
+      const FirstOrderSums<V> of_columns = FirstOrderTerms(dz, xhat);
+      column_plain = column_plain + of_columns.plain;
+      column_xhat = column_xhat + of_columns.with_xhat;
       const V term = KeepTail<Vec>(dz * gamma, width);
-      plain[row] = plain[row] + term;
-      with_xhat[row] = with_xhat[row] + KeepTail<Vec>(term * xhat, width);
+      const FirstOrderSums<V> of_row = FirstOrderTerms(term, xhat);
+      plain[row] = plain[row] + of_row.plain;
+      with_xhat[row] = with_xhat[row] + KeepTail<Vec>(of_row.with_xhat, width);
     }
     if (plain_array != nullptr) {
       AddTo<Vec>(plain_array + i, column_plain, width);
@@ -69,8 +72,8 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
   }
 }
 
-// The function above for an activation and a number of rows; more than four would not
-// fit the registers.
+// The function above for an activation and a number of rows. More than four rows would
+// not fit the registers.
 template <class Data>
 using ShortRowsReducer = void (*)(const ShortRows<Data>&, SumPair*,
                                   typename Data::Vec::Scalar*,

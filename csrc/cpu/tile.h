@@ -1,14 +1,14 @@
-// Short rows, as many of them at a time as a vector has lanes: a tile. Its elements
-// are turned so that a vector holds one column, an element of every row; sums along
-// rows are then sums of vectors, and no lane is idle however short the row.
+// A tile is as many short rows as a vector has lanes. It is transposed: each vector
+// holds one column, with an element of every row. A sum along a row is then a sum of
+// vectors, and no lane is idle, however short the row is.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
-// vectors[i] gets lane i of every vector. Writing two vectors as one, a lane of each in
-// turn, moves the highest bit of the vector's number to the lowest of the lane's and
-// the highest of the lane's to the lowest of the vector's; as often as there are bits,
-// it swaps the two numbers.
+// Transposes: vectors[i] gets lane i of every vector. Element (vector, lane) is the
+// number vector * kLanes + lane. One step zips vectors i and i + kHalf, which rotates
+// the bits of all these numbers by one. As many steps as a lane number has bits swap
+// vector and lane.
 template <class Vec>
 FUSEDNORM_INLINE void Transpose(typename Vec::V (&vectors)[Vec::kLanes]) {
   constexpr int64_t kHalf = Vec::kLanes / 2;
@@ -34,16 +34,16 @@ class Tile {
   typedef typename Vec::V V;
   static constexpr int64_t kRows = Vec::kLanes;
 
-  // Reading and writing a tile are calls, not inlined: each is hundreds of instructions
-  // that do not depend on the activation, and were compiled again for every one. That
-  // was half of the time it takes to compile the kernels.
+  // ReadFrom and WriteTo are called, not inlined. Each is hundreds of instructions that
+  // do not depend on the activation, but were compiled again for every activation. That
+  // was half of the time that it took to compile the kernels.
 
-  // `rows` rows of `length` at `from`, after which there are `after` elements more;
-  // rows that are missing read as zero.
+  // Reads `rows` rows of `length` elements at `from`. The tensor has `after` more
+  // elements behind them. Missing rows read as zero.
   FUSEDNORM_CALL void ReadFrom(const Storage* from, int64_t rows, int64_t length,
                                int64_t after) {
-    // Vectors past the end of a row read the next, and past the last row what nobody
-    // looks at, if only there is something to read.
+    // A vector that goes past the end of its row reads from the next row. Past the last
+    // row it reads elements that are not used, if the tensor has enough elements.
     if (rows == kRows && (length % kRows == 0 || after >= kRows)) {
       ReadRows<Data>(from, length);
       return;
@@ -56,7 +56,7 @@ class Tile {
     ReadRows<Scalars>(plain, length);
   }
 
-  // The way back.
+  // Writes the rows back.
   FUSEDNORM_CALL void WriteTo(Storage* to, int64_t rows, int64_t length,
                               Writes writes) const {
     const bool aligned =
@@ -68,8 +68,9 @@ class Tile {
       });
       return;
     }
-    // The vectors at the end of the rows reach into the next one, whose own are written
-    // after them: later rows later, and the beginnings of rows last.
+    // A vector that goes past the end of its row also writes to the next row, which
+    // must be written after it. So later rows are written later, and the beginnings of
+    // rows last.
     Scalar plain[kRows * kMaxTileColumns + kRows];
     WriteRows(length, [&](int64_t i, V value) { Write(plain + i, value); });
     ForEachResult<Data>(to, rows * length, writes, [&](int64_t i, auto part) {
@@ -96,7 +97,7 @@ class Tile {
     }
   }
 
-  // Calls store(index, vector) for each vector of the rows, the beginnings of rows
+  // Calls store(index, vector) for each vector of the rows; the beginnings of rows come
   // last.
   template <class StoreAt>
   FUSEDNORM_INLINE void WriteRows(int64_t length, StoreAt&& store) const {
@@ -113,8 +114,9 @@ class Tile {
   }
 };
 
-// The sums over a tile's columns of kSums terms: add(column, terms) stores the terms of
-// one. In the compute type over a few columns, two sums side by side, then in double.
+// Sums kSums terms over a tile's columns. add(column, terms) stores the terms of a
+// column. Sums are taken in the compute type over a few columns, two side by side, then
+// in double.
 template <class Vec, int kSums, class Add>
 FUSEDNORM_INLINE void SumColumns(int64_t columns,
                                  Wide<double, Vec::kLanes> (&totals)[kSums],

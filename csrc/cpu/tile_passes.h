@@ -1,14 +1,14 @@
-// Forward and backward over tiles of short rows: everything in one reading, with the
-// tile in the first cache.
+// Forward and backward over tiles of short rows. Everything is read once, and the tile
+// stays in the first cache.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
 
 // The rows of a tile.
 struct TileRows {
-  int64_t first;  // row of the tensor
-  int64_t count;  // fewer than lanes in the last tile
-  int64_t after;  // elements of the tensor after them
+  int64_t first;  // first row, in the tensor
+  int64_t count;  // fewer than a vector has lanes in the last tile
+  int64_t after;  // elements of the tensor behind these rows
 };
 
 template <class Data>
@@ -73,8 +73,9 @@ class ForwardTiles {
     if (problem_.centred) Store<Scalars>(mean_ + rows.first, of.mean, width);
     Store<Scalars>(rstd_ + rows.first, of.rstd, width);
     for (int64_t i = 0; i < length; ++i) {
-      const V xhat = (tile.columns[i] - of.mean) * of.rstd;
-      const V z = xhat * Vec::Splat(params_.GammaAt(i)) + Vec::Splat(params_.BetaAt(i));
+      const V xhat = XhatOf(tile.columns[i], of.mean, of.rstd);
+      const V z =
+          ZOf(xhat, Vec::Splat(params_.GammaAt(i)), Vec::Splat(params_.BetaAt(i)));
       tile.columns[i] = Act::template Forward<VecMath<Vec>>(z);
     }
     tile.WriteTo(y_ + at, rows.count, length,
@@ -87,8 +88,8 @@ class ForwardTiles {
     V mean, rstd;
   };
 
-  // Twice over the columns, which are at hand: the mean, then the deviations from it,
-  // which also correct it.
+  // Two passes over the columns: first the mean, then the deviations from it, which
+  // also correct the mean.
   RowStatistics Statistics(const Tile<Data>& tile) const {
     const int64_t length = problem_.k;
     const Doubles per_element = SplatTo<Doubles>(1.0 / length);
@@ -115,7 +116,7 @@ class ForwardTiles {
     return {mean, ConvertTo<V>(RstdOf(variance, problem_.epsilon))};
   }
 
-  // RstdOf of group.h for many groups.
+  // RstdOf of group.h for the groups of all rows.
   static FUSEDNORM_INLINE Doubles RstdOf(Doubles variance, double epsilon) {
     const Doubles zero = {};
     variance = SelectLanes(variance < zero, zero, variance);
@@ -166,7 +167,7 @@ class BackwardTiles {
   typedef ScalarData<Vec> Scalars;
   typedef Wide<double, Vec::kLanes> Doubles;
 
-  // The gradients of the parameters, a lane a row: over some tiles, then in double.
+  // dgamma and dbeta, with a lane for each row: over some tiles, then summed in double.
   struct ColumnGradients {
     V dgamma[kMaxTileColumns], dbeta[kMaxTileColumns];
   };
@@ -204,7 +205,7 @@ class BackwardTiles {
   void RunTile(const TileRows& rows, ColumnGradients* params) const {
     const int64_t length = problem_.k;
     const int64_t at = rows.first * length;
-    // dy turns into dz.
+    // dy becomes dz, and then dx.
     Tile<Data> x, dy;
     x.ReadFrom(static_cast<const Storage*>(buffers_.x) + at, rows.count, length,
                rows.after);
@@ -215,25 +216,25 @@ class BackwardTiles {
     Doubles sums[2];
     SumColumns<Vec>(length, sums, [&](int64_t i, V(&terms)[2]) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
-      const V xhat = (x.columns[i] - mean) * rstd;
+      const V xhat = XhatOf(x.columns[i], mean, rstd);
       V dz = dy.columns[i];
       if constexpr (!Act::kIsIdentity) {
-        const V z = xhat * gamma + Vec::Splat(params_.BetaAt(i));
-        dz = dz * Act::template Derivative<VecMath<Vec>>(z);
+        const V z = ZOf(xhat, gamma, Vec::Splat(params_.BetaAt(i)));
+        dz = DzOf(dz, Act::template Derivative<VecMath<Vec>>(z));
         dy.columns[i] = dz;
       }
-      params->dbeta[i] = params->dbeta[i] + dz;
-      params->dgamma[i] = params->dgamma[i] + dz * xhat;
-      terms[0] = dz * gamma;
-      terms[1] = terms[0] * xhat;
+      const FirstOrderSums<V> of_column = FirstOrderTerms(dz, xhat);
+      params->dbeta[i] = params->dbeta[i] + of_column.plain;
+      params->dgamma[i] = params->dgamma[i] + of_column.with_xhat;
+      const FirstOrderSums<V> of_rows = FirstOrderTerms(dz * gamma, xhat);
+      terms[0] = of_rows.plain;
+      terms[1] = of_rows.with_xhat;
     });
-    const auto [plain_share, xhat_share, offset] =
-        SharesOf(sums[0], sums[1], rows, rstd);
+    const FirstOrderShares<V> shares = SharesOfRows({sums[0], sums[1]}, rows, rstd);
     for (int64_t i = 0; i < length; ++i) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
-      const V xhat = (x.columns[i] - mean) * rstd;
-      dy.columns[i] =
-          rstd * (dy.columns[i] * gamma - plain_share - xhat * xhat_share) + offset;
+      const V xhat = XhatOf(x.columns[i], mean, rstd);
+      dy.columns[i] = DxOf(dy.columns[i], gamma, xhat, rstd, shares);
     }
     if (buffers_.dsum != nullptr) {
       x.ReadFrom(static_cast<const Storage*>(buffers_.dsum) + at, rows.count, length,
@@ -246,22 +247,19 @@ class BackwardTiles {
                part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
-  struct Shares {
-    V plain, xhat, offset;
-  };
-
-  // CorrectionOf of group.h for many groups.
-  Shares SharesOf(Doubles plain, Doubles with_xhat, const TileRows& rows,
-                  V rstd) const {
-    const Doubles share = SplatTo<Doubles>(1.0 / problem_.k);
+  // SharesOfGroup of group.h for the groups of all rows.
+  FirstOrderShares<V> SharesOfRows(FirstOrderSums<Doubles> sums, const TileRows& rows,
+                                   V rstd) const {
     const Doubles drstd = ConvertTo<Doubles>(OfRows(buffers_.drstd, rows));
-    const Doubles xhat = (with_xhat + drstd * ConvertTo<Doubles>(rstd)) * share;
+    sums.with_xhat = WithDrstd(sums.with_xhat, drstd, ConvertTo<Doubles>(rstd));
     const Doubles dmean = ConvertTo<Doubles>(OfRows(buffers_.dmean, rows));
-    return {problem_.centred ? ConvertTo<V>(plain * share) : V{}, ConvertTo<V>(xhat),
-            ConvertTo<V>(dmean * share)};
+    const FirstOrderShares<Doubles> exact =
+        SharesOf(sums, dmean, SplatTo<Doubles>(1.0 / problem_.k), problem_.centred);
+    return {ConvertTo<V>(exact.plain), ConvertTo<V>(exact.with_xhat),
+            ConvertTo<V>(exact.offset)};
   }
 
-  // Zero where there is none.
+  // A statistic of the rows, or zero if it is null.
   static FUSEDNORM_INLINE V OfRows(const void* statistics, const TileRows& rows) {
     if (statistics == nullptr) return V{};
     const auto* from = static_cast<const Scalar*>(statistics) + rows.first;

@@ -1,6 +1,6 @@
-// SIMD vectors of 64 bytes: 16 floats or 8 doubles on every instruction set, so one
-// source serves all and, with -ffp-contract=off, gives the same bits on all. wide.h
-// makes them of the registers there are.
+// SIMD vectors of 64 bytes: 16 floats or 8 doubles on every instruction set. One source
+// serves all sets and, with -ffp-contract=off, gives the same bits on all. wide.h makes
+// the vectors of the available registers.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -19,7 +19,7 @@ struct FloatVector {
   static FUSEDNORM_INLINE V Select(Mask mask, V yes, V no) {
     return SelectLanes(mask, yes, no);
   }
-  // All ones in the first `count` lanes.
+  // A mask with all bits set in the first `count` lanes.
   static FUSEDNORM_INLINE Mask First(int64_t count) {
     constexpr int32_t kLane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return Read<Mask>(kLane) < static_cast<int32_t>(count);
@@ -53,7 +53,8 @@ struct Partial {
 typedef Wide<uint16_t, 16> U16x16;
 typedef Wide<uint32_t, 16> U32x16;
 
-// Between the two, which the compiler does in halves where there is one instruction.
+// Converts 16 integers of 16 bits to 32 bits (Widen) or back (Narrow). One instruction
+// does that where the compiler would work in halves.
 FUSEDNORM_INLINE U32x16 Widen(U16x16 narrow) {
 #if defined(__AVX512F__)
   return BitCast<U32x16>(_mm512_maskz_cvtepu16_epi32(0xffff, BitCast<__m256i>(narrow)));
@@ -69,7 +70,7 @@ FUSEDNORM_INLINE U16x16 Narrow(U32x16 wide) {
 #endif
 }
 
-// The storage types: how 16 (8) elements in memory become a vector and back.
+// The storage types: how elements in memory become a vector, and back.
 struct FloatData {
   typedef float Storage;
   typedef FloatVector Vec;
@@ -93,7 +94,8 @@ struct Bfloat16Data {
   static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
     return BitCast<Vec::V>(Widen(packed) << 16);
   }
-  // Round to nearest even; NaN stays NaN (quiet) instead of rounding up to infinity.
+  // Rounds to nearest, ties to even. NaN becomes a quiet NaN instead of rounding up to
+  // infinity.
   static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
     const U32x16 bits = BitCast<U32x16>(value);
     const U32x16 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -128,14 +130,14 @@ struct HalfData {
                          _mm256_cvtps_ph(BitCast<__m256>(value.low), kNearest)));
   }
 #else
-  // Integer arithmetic that never makes a float32 subnormal: TensorFlow's threads flush
-  // those to zero, and a float16 subnormal must survive.
+  // Uses integer arithmetic and never makes a float32 subnormal. TensorFlow's threads
+  // flush those to zero, and a float16 subnormal must survive.
   static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
     const U32x16 half = ConvertTo<U32x16>(packed);
     const U32x16 sign = (half & 0x8000) << 16;
     const U32x16 magnitude = (half & 0x7fff) << 13;
     const U32x16 exponent = magnitude & 0x0f800000;
-    // 2^-14 has the exponent field 113; a subnormal is (2^-14 + fraction) - 2^-14.
+    // 2^-14 has the exponent field 113. A subnormal is (2^-14 + fraction) - 2^-14.
     const U32x16 smallest = SplatTo<U32x16>(113u << 23);
     const U32x16 normal = magnitude + (112u << 23);
     const U32x16 infinite = magnitude + (224u << 23);
@@ -149,15 +151,15 @@ struct HalfData {
     const U32x16 all = BitCast<U32x16>(value);
     const U32x16 sign = all & 0x80000000u;
     const U32x16 bits = all ^ sign;
-    // Adding 0.5 aligns the bits of a subnormal result at the bottom, rounded to even.
+    // Adding 0.5 moves the bits of a subnormal result to the bottom, rounded to even.
     const U32x16 half = SplatTo<U32x16>(126u << 23);
     const U32x16 subnormal =
         BitCast<U32x16>(BitCast<Vec::V>(bits) + BitCast<Vec::V>(half)) - half;
     const U32x16 odd = (bits >> 13) & 1;
     const U32x16 normal = (bits - (112u << 23) + 0xfff + odd) >> 13;
     U32x16 result = SelectLanes(bits < (113u << 23), subnormal, normal);
-    // From 65520 on: infinity. NaN keeps its upper payload bits and becomes quiet, as
-    // the conversion instructions do.
+    // From 65520 on the result is infinity. NaN keeps the upper bits of its payload and
+    // becomes quiet, as with the conversion instructions.
     result = SelectLanes(bits >= 0x477ff000u, SplatTo<U32x16>(0x7c00u), result);
     result = SelectLanes(bits > 0x7f800000u, ((bits >> 13) & 0x3ff) | 0x7e00, result);
     return ConvertTo<Packed>(result | (sign >> 16));
@@ -171,8 +173,8 @@ FUSEDNORM_INLINE typename Data::Vec::V Load(const typename Data::Storage* from,
   return Data::Unpack(Read<typename Data::Packed>(from));
 }
 
-// The first `count` elements, zeros after them; and their way back. Some processors
-// have instructions for that, the others go through memory.
+// Loads and stores the first `count` elements; a load makes the others zero. Some
+// processors have instructions for that, the others go through memory.
 #if defined(__AVX512F__)
 FUSEDNORM_INLINE __mmask16 FirstOf16(int64_t count) {
   return static_cast<__mmask16>((1u << count) - 1);
@@ -236,7 +238,7 @@ FUSEDNORM_INLINE void Store(typename Data::Storage* to, typename Data::Vec::V va
   WriteFirst(to, Data::Pack(value), width.count);
 }
 
-// Past the caches; an aligned vector.
+// Writes a vector past the caches. `to` must be aligned.
 template <class Data>
 FUSEDNORM_INLINE void StoreStreaming(typename Data::Storage* to,
                                      typename Data::Vec::V value,
@@ -249,7 +251,7 @@ FUSEDNORM_INLINE void StoreStreaming(typename Data::Storage* to,
   Store<Data>(to, value, width);
 }
 
-// How many elements there are before the first vector of aligned ones, at most count.
+// The number of elements before the first aligned vector, at most `count`.
 template <class Data>
 FUSEDNORM_INLINE int64_t CountUnaligned(const typename Data::Storage* to,
                                         int64_t count) {
@@ -273,7 +275,7 @@ FUSEDNORM_INLINE typename Data::Vec::Scalar LoadOne(
   }
 }
 
-// Zero in the lanes past the tail, so that a sum over lanes is a sum over elements.
+// Sets the lanes past the tail to zero, so that a sum over lanes is one over elements.
 template <class Vec>
 FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Full<Vec>) {
   return value;
@@ -283,7 +285,7 @@ FUSEDNORM_INLINE typename Vec::V KeepTail(typename Vec::V value, Partial width) 
   return Vec::Select(Vec::First(width.count), value, typename Vec::V{});
 }
 
-// In double.
+// The sum of all lanes, in double.
 template <class Vec>
 FUSEDNORM_INLINE double SumLanes(typename Vec::V value) {
   return SumOfLanes(ConvertTo<Wide<double, Vec::kLanes>>(value));
@@ -306,8 +308,8 @@ FUSEDNORM_INLINE void ForEachVector(int64_t count, int64_t head, Body&& body) {
   if (i < count) body(i, Partial{count - i});
 }
 
-// The same as the first, for sums of which two go side by side, since each addition
-// waits for the one before: body(offset, which, width).
+// For sums that are kept as two side by side, since each addition waits for the one
+// before it. Calls body(offset, which, width), with `which` 0 or 1 in turn.
 template <class Vec, class Body>
 FUSEDNORM_INLINE void ForEachVectorInTwos(int64_t count, Body&& body) {
   constexpr int64_t kLanes = Vec::kLanes;

@@ -1,14 +1,15 @@
-// exp, tanh, erf and the logistic function on vectors, as activation.h wants them.
+// exp, tanh, erf and the logistic function on vectors, as activation.h needs them.
 //
-// float: polynomials fitted to near-minimax (weighted least squares, Lawson's
-// iteration) and rounded to float32. Measured through the activations by
-// tests/numerics/test_activation_accuracy.py, over the whole range of float32:
+// For float these are polynomials, fitted to near-minimax (weighted least squares,
+// Lawson's iteration) and rounded to float32. They are measured through the
+// activations, over the whole range of float32, by
+// tests/numerics/test_activation_accuracy.py:
 //   tanh     1.3 ulp
 //   sigmoid  2.1 ulp (0 below -88.7, where the result is under 1e-38)
-//   gelu     1.4 * 2^-24 * (1 + |z|), gelu_tanh the same: relative accuracy of the far
-//            negative tail is not kept, as in every formula with 1 + erf
-// NaN stays NaN.
-// double: the C library, lane by lane; float64 is for checking, not for speed.
+//   gelu     1.4 * 2^-24 * (1 + |z|), gelu_tanh the same: the far negative tail loses
+//            its relative accuracy, as in every formula with 1 + erf
+// NaN stays NaN. For double the C library is called for each lane: float64 is for
+// checking, not for speed.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -20,7 +21,7 @@ struct VecMathBase {
   static FUSEDNORM_INLINE V Select(typename Vec::Mask mask, V yes, V no) {
     return Vec::Select(mask, yes, no);
   }
-  // To [-bound, bound]; NaN stays.
+  // Limits z to [-bound, bound]; NaN stays NaN.
   static FUSEDNORM_INLINE V Clamp(V z, double bound) {
     return AtLeast(Splat(-bound), AtMost(Splat(bound), z));
   }
@@ -31,8 +32,8 @@ struct VecMath;
 
 template <>
 struct VecMath<FloatVector> : VecMathBase<FloatVector> {
-  // Coefficients from the highest power down; as arguments and not in an array, which
-  // the compiler would read and convert one by one for every vector.
+  // Coefficients come from the highest power down. They are arguments, because the
+  // compiler would read and convert those of an array one by one for every vector.
   template <class... Coefficients>
   static FUSEDNORM_INLINE V Polynomial(V x, double highest, Coefficients... others) {
     V sum = Splat(highest);
@@ -45,7 +46,8 @@ struct VecMath<FloatVector> : VecMathBase<FloatVector> {
     // Adding 1.5 * 2^23 rounds x / ln 2 to the nearest integer.
     const V magic = Splat(12582912.0);
     const V whole = x * Splat(1.4426950408889634) + magic - magic;
-    // ln 2 in two parts, the first of 9 significant bits, so that the product is exact.
+    // ln 2 in two parts. The first has 9 significant bits, so that its product is
+    // exact.
     const V r =
         (x - whole * Splat(0.693359375)) - whole * Splat(-2.12194440054690583e-4);
     const V p = Polynomial(r, 1.3951717410236597e-3, 8.369598537683487e-3,
@@ -89,8 +91,8 @@ struct VecMath<FloatVector> : VecMathBase<FloatVector> {
     return BitCast<V>(
         _mm512_maskz_scalef_ps(0xffff, BitCast<__m512>(x), BitCast<__m512>(whole)));
 #else
-    // In two steps, since 2^n itself may be infinite or subnormal where the result is
-    // not.
+    // In two steps, because 2^whole itself may be infinite or subnormal where the
+    // result is not.
     const FloatVector::Mask n = ConvertTo<FloatVector::Mask>(whole);
     const FloatVector::Mask half = n >> 1;
     return x * PowerOfTwo(half) * PowerOfTwo(n - half);

@@ -1,7 +1,7 @@
-// Vectors as wide as wanted, made of the registers the instruction set has: a GCC/Clang
-// vector type where one register holds it, else a pair of halves. (The compiler would
-// split a too wide vector type itself, but goes through memory to do it: measured 5
-// times slower on AVX2.)
+// Vectors of any width, made of the registers of the instruction set: a GCC/Clang
+// vector type if one register holds it, otherwise a pair of halves. (The compiler would
+// split a vector type that is too wide itself, but goes through memory to do it: 5
+// times slower on AVX2 as measured.)
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -76,8 +76,8 @@ FUSEDNORM_INLINE Pair<Half> operator-(Pair<Half> a) {
   return {-a.low, -a.high};
 }
 
-// Everything that moves a pair moves it register by register: copied as one block it
-// would be written in one size and read in another, which stalls.
+// Pairs are moved one register at a time. A pair copied as one block would be written
+// in one size and read in another, which stalls.
 template <class To>
 FUSEDNORM_INLINE To Read(const void* from) {
   if constexpr (kIsPair<To>) {
@@ -124,7 +124,7 @@ FUSEDNORM_INLINE To SplatTo(Element value) {
   }
 }
 
-// The two halves of what is one register.
+// The two halves of a vector that is in one register.
 template <int64_t kFirst, class V, int64_t... kLane>
 FUSEDNORM_INLINE auto LanesFrom(V value, std::integer_sequence<int64_t, kLane...>) {
   return __builtin_shufflevector(value, value, (kFirst + kLane)...);
@@ -146,7 +146,8 @@ FUSEDNORM_INLINE Value SelectLanes(Mask mask, Value yes, Value no) {
   }
 }
 
-// The smaller (larger) of a bound and a value; a value that is not a number stays.
+// The smaller (AtMost) or larger (AtLeast) of a bound and a value. A NaN value stays
+// NaN.
 template <class Value>
 FUSEDNORM_INLINE Value AtMost(Value bound, Value value) {
   if constexpr (kIsPair<Value>) {
@@ -184,7 +185,7 @@ FUSEDNORM_INLINE Value AtLeast(Value bound, Value value) {
   }
 }
 
-// Of doubles.
+// The square root of each double.
 template <class Value>
 FUSEDNORM_INLINE Value SquareRoot(Value value) {
   if constexpr (kIsPair<Value>) {
@@ -206,7 +207,7 @@ FUSEDNORM_INLINE Value SquareRoot(Value value) {
   }
 }
 
-// Element by element, between types of as many lanes.
+// Converts each element. Both types have the same number of lanes.
 template <class To, class From>
 FUSEDNORM_INLINE To ConvertTo(From from) {
   if constexpr (kIsPair<To> && kIsPair<From>) {
@@ -227,7 +228,8 @@ FUSEDNORM_INLINE To ConvertTo(From from) {
   }
 }
 
-// In an order that is the same whatever the registers: halves upon halves.
+// The sum of all lanes. Halves are added to halves, so that the order does not depend
+// on the registers.
 template <class V>
 FUSEDNORM_INLINE auto SumOfLanes(V value) {
   if constexpr (kIsPair<V>) {
@@ -240,15 +242,15 @@ FUSEDNORM_INLINE auto SumOfLanes(V value) {
   }
 }
 
-// What follows the writes of Stream, so that other threads see them.
+// Must follow the writes of Stream, so that other threads see them.
 FUSEDNORM_INLINE void EndStream() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
 }
 
-// Writes past the caches, without reading the line first: for what is not needed again
-// before it would leave them anyway. `to` is aligned to the size of a register.
+// Writes past the caches without reading the cache line first. For what would leave the
+// caches before it is needed again. `to` must be aligned to the size of a register.
 template <class From>
 FUSEDNORM_INLINE void Stream(void* to, From from) {
   if constexpr (kIsPair<From>) {
@@ -271,7 +273,8 @@ FUSEDNORM_INLINE void Stream(void* to, From from) {
   }
 }
 
-// a0 b0 a1 b1 ...: the lower (upper) halves of two vectors, one lane of each in turn.
+// a0 b0 a1 b1 ...: one lane of each vector in turn, from the lower (ZipLow) or upper
+// (ZipHigh) halves.
 template <class V>
 FUSEDNORM_INLINE V ZipLow(V a, V b);
 template <class V>

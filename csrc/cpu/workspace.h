@@ -1,4 +1,4 @@
-// Hands out pieces of the workspace that the partition has sized.
+// Hands out parts of the workspace, whose size the partition has computed.
 //
 // Included only by kernels.cc, inside its per-instruction-set namespace.
 #pragma once
@@ -7,7 +7,7 @@ class Workspace {
  public:
   explicit Workspace(char* bytes) : next_(bytes) {}
 
-  // Pieces of doubles first: nothing aligns them.
+  // Parts that hold doubles must be taken first, because nothing aligns later ones.
   template <class T>
   FUSEDNORM_INLINE T* Take(int64_t count) {
     T* piece = reinterpret_cast<T*>(next_);
@@ -19,7 +19,7 @@ class Workspace {
   char* next_;
 };
 
-// Memory of one task, or null if there is none to be had.
+// Memory for one task, or null if there is none left.
 template <class Scalar>
 class Scratch {
  public:
@@ -36,13 +36,13 @@ class Scratch {
   Scalar* const data_;
 };
 
-// Whether parameters cannot be used as they come, where `added` is added to them.
+// Whether parameters must be converted or have `added` added to them.
 template <class Scalar>
 FUSEDNORM_INLINE bool NeedConversion(const NormProblem& problem, Scalar added) {
   return problem.param != ComputeType(problem.data) || added != 0;
 }
 
-// to[i] = from[first + i] + added, in the compute type
+// Sets to[i] = from[first + i] + added, in the compute type.
 template <class Data>
 void ConvertParams(const NormProblem& problem, const void* from, int64_t first,
                    int64_t count, typename Data::Vec::Scalar added,
@@ -59,8 +59,9 @@ void ConvertParams(const NormProblem& problem, const void* from, int64_t first,
   });
 }
 
-// A parameter in the compute type, with `added` added; a copy only where needed. Those
-// of each position are as large as x, and converted run by run (position_params.h).
+// A parameter in the compute type, with `added` added to it. It is copied only if
+// needed. Parameters of each position are as large as x; position_params.h converts
+// them run by run.
 template <class Data>
 const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
                                                const void* from,
@@ -74,7 +75,7 @@ const typename Data::Vec::Scalar* PrepareParam(const NormProblem& problem,
   return to;
 }
 
-// gamma is what multiplies: 1 + gamma where that was asked for.
+// gamma is the factor itself: 1 + gamma if the problem is zero_centered.
 template <class Data>
 const typename Data::Vec::Scalar* PrepareGamma(const NormProblem& problem,
                                                const void* gamma,

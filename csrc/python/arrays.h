@@ -27,15 +27,8 @@ inline Shape ShapeOf(const py::array& array) {
 
 // A dense row-major array of the given shape and type.
 inline py::array Dense(const char* argument, const py::array& array, const Shape& shape,
-                       DataType type) {
-  CheckArray(argument, ShapeOf(array), DataTypeOf(argument, array), shape, type);
-  return py::array::ensure(array, py::array::c_style);
-}
-
-// The same of truth values, which are no DataType.
-inline py::array DenseMask(const char* argument, const py::array& array,
-                           const Shape& shape) {
-  CheckArray(argument, ShapeOf(array), TypeNameOf(array), shape, "bool");
+                       const std::string& type) {
+  CheckArray(argument, ShapeOf(array), TypeNameOf(array), shape, type);
   return py::array::ensure(array, py::array::c_style);
 }
 

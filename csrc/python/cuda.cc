@@ -2,17 +2,18 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/problem.h"
+#include "core/signature.h"
 #include "cuda/api/norm.h"
 #include "python/device_memory.h"
 #include "python/device_tensor.h"
 #include "python/devices.h"
 #include "python/module.h"
-#include "python/spec.h"
+#include "python/passes.h"
 
 namespace fusednorm {
 namespace {
@@ -23,73 +24,98 @@ struct Target {
   std::optional<py::sequence> out;
 };
 
-struct NamedArray {
-  const char* name;
-  const py::object& array;
-  bool optional = true;  // may be None
-  bool is_mask = false;
-};
-
 // The tensors of a call: all on one device, which is current meanwhile.
+template <class Buffers>
 class Tensors {
  public:
-  // The first array says which device. All are looked at before any is taken.
-  Tensors(const Target& target, const std::vector<NamedArray>& inputs,
-          const std::vector<const char*>& outputs)
+  // All are looked at before any is taken.
+  Tensors(const Target& target, const Arguments& arguments)
       : stream_(ToStream(target.stream)),
-        out_(outputs.size(), py::none()),
-        names_(outputs) {
+        out_(std::size(kOutputs), py::none()),
+        inputs_(std::size(kInputs)) {
     if (target.out) SetOut(*target.out);
-    for (const NamedArray& input : inputs) {
-      if (input.optional && input.array.is_none()) continue;
-      CheckDevice(input.name, input.array);
+    CheckDevice("x", arguments["x"]);
+    for (const In<Buffers>& operand : kInputs) {
+      const py::object& array = arguments[operand.name];
+      if (!array.is_none() || NoneIsWrong(operand)) CheckDevice(operand.name, array);
     }
     for (size_t i = 0; i < out_.size(); ++i) {
       if (!out_[i].is_none()) CheckDevice(OutName(i), out_[i]);
     }
     ThrowIfError(current_.Enter(device_));
-    for (const NamedArray& input : inputs) {
-      if (input.array.is_none()) continue;
-      const auto import =
-          input.is_mask ? &DeviceTensor::ImportMask : &DeviceTensor::Import;
-      inputs_.emplace_back(input.name, import(input.name, input.array, stream_));
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      const py::object& array = arguments[kInputs[i].name];
+      if (array.is_none()) continue;
+      const auto import = kInputs[i].part == Part::kMask ? &DeviceTensor::ImportMask
+                                                         : &DeviceTensor::Import;
+      inputs_[i] = import(kInputs[i].name, array, stream_);
     }
   }
 
-  // An input that is not None.
-  const DeviceTensor& Get(const std::string& name) const { return *Find(name); }
-  std::optional<DataType> TypeOf(const std::string& name) const {
-    const DeviceTensor* tensor = Find(name);
-    return tensor == nullptr ? std::nullopt : std::optional(tensor->type());
+  std::vector<std::optional<Given>> given() const {
+    std::vector<std::optional<Given>> given;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      std::optional<Given>& each = given.emplace_back();
+      if (!inputs_[i]) continue;
+      each = {inputs_[i]->shape(), std::nullopt};
+      if (kInputs[i].part != Part::kMask) each->type = inputs_[i]->type();
+    }
+    return given;
   }
 
-  // The memory of an input, null for None.
-  const void* Input(const std::string& name, const Shape& shape, DataType type) const {
-    const DeviceTensor* tensor = Find(name);
-    if (tensor == nullptr) return nullptr;
-    CheckArray(name, tensor->shape(), tensor->type(), shape, type);
-    return tensor->data();
-  }
-
-  // That of the mask.
-  const void* Mask(const Shape& shape) const {
-    const DeviceTensor* tensor = Find("mask");
-    if (tensor == nullptr) return nullptr;
-    CheckShape("mask", tensor->shape(), shape);
-    return tensor->data();
-  }
-
-  // The memory of the next output, null if there is none: given, or new.
-  void* Output(bool exists, const Shape& shape, DataType type) {
-    const size_t i = results_.size();
-    const py::object& given = out_[i];
-    if (!exists) {
-      if (!given.is_none()) {
+  // Enqueues the kernels. Returns the outputs, given or made; None for those that the
+  // problem does not have, and for gradients of parameters that are not wanted.
+  py::tuple Run(const Resolved& call, bool params) {
+    Buffers buffers;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (inputs_[i]) buffers.*kInputs[i].buffer = Input(call, i);
+    }
+    for (size_t i = 0; i < out_.size(); ++i) {
+      const Out<Buffers>& operand = kOutputs[i];
+      const bool exists = Has(call.problem, call.problem.centred, operand.with) &&
+                          (operand.part != Part::kParams || params);
+      if (exists) {
+        buffers.*operand.buffer = Output(call, i);
+      } else if (!out_[i].is_none()) {
         throw py::value_error(OutName(i) + " must be None: there is no such output");
+      } else {
+        results_.append(py::none());
       }
-      results_.append(py::none());
-      return nullptr;
     }
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = Enqueue(call.problem, buffers, stream_);
+    }
+    ThrowIfError(status);
+    return py::tuple(results_);
+  }
+
+ private:
+  static constexpr const auto& kInputs = Signature<Buffers>::kInputs;
+  static constexpr const auto& kOutputs = Signature<Buffers>::kOutputs;
+
+  static bool NoneIsWrong(const In<Buffers>& operand) {
+    return IsRequired(operand.with) && operand.with.norms == Norms::kAll;
+  }
+
+  // The memory of an input that there is.
+  const void* Input(const Resolved& call, size_t i) const {
+    const DeviceTensor& tensor = *inputs_[i];
+    const Part part = kInputs[i].part;
+    CheckShape(kInputs[i].name, tensor.shape(), call.ShapeOf(part));
+    if (part != Part::kMask) {
+      CheckArray(kInputs[i].name, tensor.shape(), tensor.type(), call.ShapeOf(part),
+                 TypeOf(call.problem, part));
+    }
+    return tensor.data();
+  }
+
+  // The memory of an output: given, or new.
+  void* Output(const Resolved& call, size_t i) {
+    const py::object& given = out_[i];
+    const Shape& shape = call.ShapeOf(kOutputs[i].part);
+    const DataType type = TypeOf(call.problem, kOutputs[i].part);
     DeviceTensor tensor = given.is_none()
                               ? DeviceTensor::New(shape, type, device_, stream_)
                               : DeviceTensor::Import(OutName(i), given, stream_);
@@ -105,33 +131,20 @@ class Tensors {
     return tensor.data();
   }
 
-  // Enqueues the kernels. Returns the outputs, given or made.
-  template <class Buffers>
-  py::tuple Run(const NormProblem& problem, const Buffers& buffers) {
-    Status status;
-    {
-      const py::gil_scoped_release release;
-      status = Enqueue(problem, buffers, stream_);
-    }
-    ThrowIfError(status);
-    return py::tuple(results_);
-  }
-
- private:
   void SetOut(const py::sequence& out) {
-    if (out.size() != names_.size()) {
+    if (out.size() != out_.size()) {
       std::string names;
-      for (const char* name : names_) {
-        names += (names.empty() ? "" : ", ") + std::string(name);
+      for (const Out<Buffers>& operand : kOutputs) {
+        names += (names.empty() ? "" : ", ") + std::string(operand.name);
       }
       throw py::value_error("out must be (" + names + "), got " +
                             std::to_string(out.size()) + " values");
     }
-    for (size_t i = 0; i < names_.size(); ++i) out_[i] = out[i];
+    for (size_t i = 0; i < out_.size(); ++i) out_[i] = out[i];
   }
 
   std::string OutName(size_t i) const {
-    return "out[" + std::to_string(i) + "] (" + names_[i] + ")";
+    return "out[" + std::to_string(i) + "] (" + kOutputs[i].name + ")";
   }
 
   void CheckDevice(const std::string& name, const py::object& array) {
@@ -145,150 +158,23 @@ class Tensors {
                           std::to_string(device_) + ", got " + std::to_string(device));
   }
 
-  const DeviceTensor* Find(const std::string& name) const {
-    for (const auto& [key, tensor] : inputs_) {
-      if (key == name) return &tensor;
-    }
-    return nullptr;
-  }
-
   const cuda::Stream stream_;
   std::vector<py::object> out_;
-  const std::vector<const char*> names_;
   int device_ = -1;
   std::string first_;
   ScopedDevice current_;
-  std::vector<std::pair<std::string, DeviceTensor>> inputs_;
+  std::vector<std::optional<DeviceTensor>> inputs_;
   std::vector<DeviceTensor> outputs_;
   py::list results_;
 };
 
-Operands OperandsOf(const Tensors& tensors, const char* beta, bool has_residual,
-                    bool has_mask) {
-  const DeviceTensor& x = tensors.Get("x");
-  return {x.shape(),    x.type(), tensors.TypeOf("gamma"), tensors.TypeOf(beta),
-          has_residual, has_mask};
-}
-
-py::tuple Forward(const Spec& spec, const Target& target, const py::object& x,
-                  const py::object& gamma, const py::object& beta,
-                  const py::object& residual, const py::object& mask) {
-  Tensors tensors(target,
-                  {{"x", x, false},
-                   {"gamma", gamma},
-                   {"beta", beta},
-                   {"residual", residual},
-                   {"mask", mask, true, true}},
-                  {"y", "sum", "mean", "rstd"});
-  const Resolved call =
-      Resolve(spec, OperandsOf(tensors, "beta", !residual.is_none(), !mask.is_none()));
-  const NormProblem& problem = call.problem;
-  const Shape& shape = tensors.Get("x").shape();
-  const DataType compute = ComputeType(problem.data);
-
-  ForwardBuffers buffers;
-  buffers.x = tensors.Input("x", shape, problem.data);
-  buffers.residual = tensors.Input("residual", shape, problem.data);
-  buffers.gamma = tensors.Input("gamma", call.params, problem.param);
-  buffers.beta = tensors.Input("beta", call.params, problem.param);
-  buffers.mask = tensors.Mask(call.mask);
-  buffers.y = tensors.Output(true, shape, problem.data);
-  buffers.sum = tensors.Output(problem.has_residual, shape, problem.data);
-  buffers.mean = tensors.Output(problem.centred, call.statistics, compute);
-  buffers.rstd = tensors.Output(true, call.statistics, compute);
-  return tensors.Run(problem, buffers);
-}
-
-py::tuple Backward(const Spec& spec, const Target& target, bool params,
-                   const py::object& dy, const py::object& x, const py::object& mean,
-                   const py::object& rstd, const py::object& gamma,
-                   const py::object& beta, const py::object& dsum,
-                   const py::object& dmean, const py::object& drstd,
-                   const py::object& mask) {
-  Tensors tensors(target,
-                  {{"x", x, false},
-                   {"dy", dy, false},
-                   {"mean", mean},
-                   {"rstd", rstd, false},
-                   {"gamma", gamma},
-                   {"beta", beta},
-                   {"dsum", dsum},
-                   {"dmean", dmean},
-                   {"drstd", drstd},
-                   {"mask", mask, true, true}},
-                  {"dx", "dgamma", "dbeta"});
-  const Resolved call =
-      Resolve(spec, OperandsOf(tensors, "beta", !dsum.is_none(), !mask.is_none()));
-  const NormProblem& problem = call.problem;
-  for (const char* name : {"mean", "dmean"}) {
-    if (!problem.centred && tensors.TypeOf(name)) {
-      throw py::value_error(std::string(name) + " must be None for rms_norm");
-    }
-  }
-  if (problem.centred && mean.is_none()) throw py::value_error("mean must not be None");
-  const Shape& shape = tensors.Get("x").shape();
-  const DataType compute = ComputeType(problem.data);
-
-  BackwardBuffers buffers;
-  buffers.dy = tensors.Input("dy", shape, problem.data);
-  buffers.x = tensors.Input("x", shape, problem.data);
-  buffers.mean = tensors.Input("mean", call.statistics, compute);
-  buffers.rstd = tensors.Input("rstd", call.statistics, compute);
-  buffers.gamma = tensors.Input("gamma", call.params, problem.param);
-  buffers.beta = tensors.Input("beta", call.params, problem.param);
-  buffers.dsum = tensors.Input("dsum", shape, problem.data);
-  buffers.dmean = tensors.Input("dmean", call.statistics, compute);
-  buffers.drstd = tensors.Input("drstd", call.statistics, compute);
-  buffers.mask = tensors.Mask(call.mask);
-  buffers.dx = tensors.Output(true, shape, problem.data);
-  buffers.dgamma =
-      tensors.Output(params && problem.has_gamma, call.params, problem.param);
-  buffers.dbeta =
-      tensors.Output(params && problem.has_beta, call.params, problem.param);
-  return tensors.Run(problem, buffers);
-}
-
-py::tuple SecondOrder(const Spec& spec, const Target& target, bool params,
-                      const py::object& dy, const py::object& x, const py::object& mean,
-                      const py::object& rstd, const py::object& ddx,
-                      const py::object& gamma, const py::object& ddgamma,
-                      const py::object& ddbeta, const py::object& drstd) {
-  CheckSecondOrderArguments(spec.op, !gamma.is_none(), !ddgamma.is_none(),
-                            !ddbeta.is_none());
-  Tensors tensors(target,
-                  {{"x", x, false},
-                   {"dy", dy, false},
-                   {"mean", mean},
-                   {"rstd", rstd, false},
-                   {"ddx", ddx, false},
-                   {"gamma", gamma},
-                   {"ddgamma", ddgamma},
-                   {"ddbeta", ddbeta},
-                   {"drstd", drstd}},
-                  {"d_dy", "d_x", "d_gamma", "d_dmean", "d_drstd"});
-  const Resolved call = Resolve(spec, OperandsOf(tensors, "ddbeta", false, false));
-  const NormProblem& problem = call.problem;
-  CheckMean(problem, !mean.is_none());
-  const Shape& shape = tensors.Get("x").shape();
-  const DataType compute = ComputeType(problem.data);
-
-  SecondOrderBuffers buffers;
-  buffers.dy = tensors.Input("dy", shape, problem.data);
-  buffers.x = tensors.Input("x", shape, problem.data);
-  buffers.mean = tensors.Input("mean", call.statistics, compute);
-  buffers.rstd = tensors.Input("rstd", call.statistics, compute);
-  buffers.gamma = tensors.Input("gamma", call.params, problem.param);
-  buffers.drstd = tensors.Input("drstd", call.statistics, compute);
-  buffers.ddx = tensors.Input("ddx", shape, problem.data);
-  buffers.ddgamma = tensors.Input("ddgamma", call.params, problem.param);
-  buffers.ddbeta = tensors.Input("ddbeta", call.params, problem.param);
-  buffers.d_dy = tensors.Output(true, shape, problem.data);
-  buffers.d_x = tensors.Output(true, shape, problem.data);
-  buffers.d_gamma =
-      tensors.Output(params && problem.has_gamma, call.params, problem.param);
-  buffers.d_dmean = tensors.Output(problem.centred, call.statistics, compute);
-  buffers.d_drstd = tensors.Output(true, call.statistics, compute);
-  return tensors.Run(problem, buffers);
+template <class Buffers>
+py::tuple RunPass(const Arguments& arguments, bool params) {
+  const Target target{arguments.Get<std::optional<uintptr_t>>("stream"),
+                      arguments.Get<std::optional<py::sequence>>("out")};
+  Tensors<Buffers> tensors(target, arguments);
+  const Spec spec = SpecOf(arguments, Signature<Buffers>::kHasActivation);
+  return tensors.Run(Resolve<Buffers>(spec, tensors.given()), params);
 }
 
 py::list DeviceDicts() {
@@ -366,118 +252,57 @@ void DefineCuda(py::module_& m) {
       "runs there. RuntimeError where there is no device.");
   DefineTensor(cuda);
 
-  cuda.def(
-      "forward",
-      [](const std::string& op, const py::object& x, const py::object& gamma,
-         const py::object& beta, const py::object& residual,
-         const std::vector<int64_t>& axes, int64_t groups, double epsilon,
-         const std::string& activation, bool zero_centered, bool per_sample,
-         bool per_position, const py::object& mask, std::optional<uintptr_t> stream,
-         const std::optional<py::sequence>& out) {
-        return Forward({op, axes, groups, epsilon, activation, zero_centered,
-                        per_sample, per_position},
-                       {stream, out}, x, gamma, beta, residual, mask);
-      },
-      py::arg("op"), py::arg("x"), py::arg("gamma") = py::none(),
-      py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::kw_only(),
-      py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
-      py::arg("activation") = "none", py::arg("zero_centered") = false,
-      py::arg("per_sample") = false, py::arg("per_position") = false,
-      py::arg("mask") = py::none(), py::arg("stream") = py::none(),
-      py::arg("out") = py::none(),
-      R"doc(Normalizes x on its CUDA device. Returns before the result is there.
-
-Args:
-    op, axes, groups, epsilon, activation, zero_centered, per_sample, per_position: as
-        in _native.forward.
-    x, gamma, beta, residual, mask: as there, but contiguous tensors of anything that
-        speaks DLPack (PyTorch, CuPy, JAX), all on one device; mask of bool or uint8.
-    stream: address of the cudaStream_t to run on, a stream of that device; None or 0
+  const Parameter params{"params", "bool", "also the gradients of parameters",
+                         py::bool_(true), true};
+  const Parameter stream{
+      "stream", "int | None",
+      R"doc(address of the cudaStream_t to run on, a stream of that device; None or 0
         is the legacy default stream. DLPack does not say which stream a framework is
         using: pass torch.cuda.current_stream().cuda_stream, or
-        cupy.cuda.get_current_stream().ptr.
-    out: (y, sum, mean, rstd) to write to, each None or a tensor like the inputs; None
-        is a new Tensor, also for the whole. y may be x or the residual, and sum the
-        other of the two.
+        cupy.cuda.get_current_stream().ptr)doc",
+      py::none(), true};
+  const Parameter out{"out", "collections.abc.Sequence[object] | None",
+                      R"doc(what to write to: for each of the results None, which is a
+        new Tensor, or a tensor like the inputs; None is None for each)doc",
+                      py::none(), true};
+  DefinePass<ForwardBuffers>(
+      cuda, ParametersOf<ForwardBuffers>("object", {stream, out}),
+      R"doc(Normalizes x on its CUDA device. Returns before the result is there.
 
-Returns:
-    (y, sum or None, mean or None, rstd)
+As _native.forward, but of contiguous tensors of anything that speaks DLPack (PyTorch,
+CuPy, JAX), all on one device; mask of bool or uint8.)doc",
+      R"doc(Returns:
+    (y, sum or None, mean or None, rstd). y may be in the place of x or of the residual,
+    and sum in that of the other.
 
 Raises:
     TypeError, ValueError: an argument does not fit; the message names it.
     RuntimeError: a CUDA error, or a build without CUDA kernels.
     MemoryError: no device memory left for results or workspace.
-)doc");
-
-  cuda.def(
-      "backward",
-      [](const std::string& op, const py::object& dy, const py::object& x,
-         const py::object& mean, const py::object& rstd, const py::object& gamma,
-         const py::object& beta, const py::object& dsum, const py::object& dmean,
-         const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
-         double epsilon, const std::string& activation, bool zero_centered,
-         bool per_sample, bool per_position, const py::object& mask, bool params,
-         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return Backward({op, axes, groups, epsilon, activation, zero_centered,
-                         per_sample, per_position},
-                        {stream, out}, params, dy, x, mean, rstd, gamma, beta, dsum,
-                        dmean, drstd, mask);
-      },
-      py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
-      py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
-      py::arg("dsum") = py::none(), py::arg("dmean") = py::none(),
-      py::arg("drstd") = py::none(), py::kw_only(), py::arg("axes"),
-      py::arg("groups") = 0, py::arg("epsilon"), py::arg("activation") = "none",
-      py::arg("zero_centered") = false, py::arg("per_sample") = false,
-      py::arg("per_position") = false, py::arg("mask") = py::none(),
-      py::arg("params") = true, py::arg("stream") = py::none(),
-      py::arg("out") = py::none(),
-      R"doc(Gradients of forward, on the CUDA device of x.
-
-Args:
-    dy, x, mean, rstd, gamma, beta, dsum, dmean, drstd, mask: as in _native.backward, as
-        tensors that forward takes.
-    params: also the gradients of gamma and beta.
-    stream: as in forward.
-    out: (dx, dgamma, dbeta) to write to, as in forward. dx may be dy, x or dsum.
-
-Returns:
-    (dx, dgamma or None, dbeta or None); the gradient of the residual is dx.
-)doc");
-
-  cuda.def(
-      "second_order",
-      [](const std::string& op, const py::object& dy, const py::object& x,
-         const py::object& mean, const py::object& rstd, const py::object& ddx,
-         const py::object& gamma, const py::object& ddgamma, const py::object& ddbeta,
-         const py::object& drstd, const std::vector<int64_t>& axes, int64_t groups,
-         double epsilon, bool zero_centered, bool per_sample, bool params,
-         std::optional<uintptr_t> stream, const std::optional<py::sequence>& out) {
-        return SecondOrder(
-            {op, axes, groups, epsilon, "none", zero_centered, per_sample},
-            {stream, out}, params, dy, x, mean, rstd, ddx, gamma, ddgamma, ddbeta,
-            drstd);
-      },
-      py::arg("op"), py::arg("dy"), py::arg("x"), py::arg("mean"), py::arg("rstd"),
-      py::arg("ddx"), py::arg("gamma") = py::none(), py::arg("ddgamma") = py::none(),
-      py::arg("ddbeta") = py::none(), py::arg("drstd") = py::none(), py::kw_only(),
-      py::arg("axes"), py::arg("groups") = 0, py::arg("epsilon"),
-      py::arg("zero_centered") = false, py::arg("per_sample") = false,
-      py::arg("params") = true, py::arg("stream") = py::none(),
-      py::arg("out") = py::none(),
-      R"doc(Gradients of backward without activation, on the CUDA device of x.
-
-Args:
-    dy, x, mean, rstd, ddx, gamma, ddgamma, ddbeta, drstd: as in _native.second_order, as
-        tensors that forward takes.
-    params: also the gradient of gamma.
-    stream: as in forward.
-    out: (d_dy, d_x, d_gamma, d_dmean, d_drstd) to write to, as in forward. d_dy and d_x
-        may be two of dy, x and ddx.
-
-Returns:
+)doc",
+      [](const Arguments& arguments) {
+        return RunPass<ForwardBuffers>(arguments, /*params=*/true);
+      });
+  DefinePass<BackwardBuffers>(
+      cuda, ParametersOf<BackwardBuffers>("object", {params, stream, out}),
+      "Gradients of forward, on the CUDA device of x, as _native.backward.",
+      R"doc(Returns:
+    (dx, dgamma or None, dbeta or None); the gradient of the residual is dx, which may
+    be in the place of dy, x or dsum.
+)doc",
+      [](const Arguments& arguments) {
+        return RunPass<BackwardBuffers>(arguments, arguments.Get<bool>("params"));
+      });
+  DefinePass<SecondOrderBuffers>(
+      cuda, ParametersOf<SecondOrderBuffers>("object", {params, stream, out}),
+      "Gradients of backward without activation, on the CUDA device of x.",
+      R"doc(Returns:
     (d_dy, d_x, d_gamma or None, d_dmean or None, d_drstd), as _native.second_order.
-)doc");
+    d_dy and d_x may be in the places of two of dy, x and ddx.
+)doc",
+      [](const Arguments& arguments) {
+        return RunPass<SecondOrderBuffers>(arguments, arguments.Get<bool>("params"));
+      });
 }
 
 }  // namespace fusednorm

@@ -6,6 +6,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() =
       "The norm kernels without TensorFlow: on NumPy arrays, and in `cuda` on GPUs.";
   fusednorm::DefineCpu(m);
+  fusednorm::DefineSignatures(m);
   fusednorm::DefinePlan(m);
   fusednorm::DefineCuda(m);
 }

@@ -7,6 +7,7 @@ namespace fusednorm {
 
 void DefineCpu(pybind11::module_& m);
 void DefinePlan(pybind11::module_& m);
+void DefineSignatures(pybind11::module_& m);
 void DefineCuda(pybind11::module_& m);
 
 }  // namespace fusednorm

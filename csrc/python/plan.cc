@@ -97,9 +97,10 @@ struct Pass {
   bool second_order = false;
 };
 
-Pass ToPass(const Spec& spec, const Operands& operands, const DeviceArgument& device,
-            const std::string& direction, bool aligned, bool params) {
-  const NormProblem problem = Resolve(spec, operands).problem;
+Pass ToPass(const Spec& spec, const Shape& x, const NormOptions& options,
+            const DeviceArgument& device, const std::string& direction, bool aligned,
+            bool params) {
+  const NormProblem problem = Resolve(spec, x, options).problem;
   Pass pass;
   pass.request = {problem, ToDevice(device), direction == "backward", aligned, params};
   if (direction == "backward") {
@@ -204,16 +205,18 @@ void DefinePlanning(py::module_& m, const char* name, const std::string& doc,
                bool residual, const std::string& param_dtype,
                const DeviceArgument& device, const std::string& direction, bool aligned,
                bool params) {
-        const DataType data = DataTypeFromName("x", dtype);
-        const DataType param = param_dtype == "auto"
-                                   ? ComputeType(data)
-                                   : DataTypeFromName("param_dtype", param_dtype);
-        Operands operands{shape, data, std::nullopt, std::nullopt, residual, has_mask};
-        if (has_gamma) operands.gamma = param;
-        if (has_beta) operands.beta = param;
+        NormOptions options;
+        options.data = DataTypeFromName("x", dtype);
+        options.param = param_dtype == "auto"
+                            ? ComputeType(options.data)
+                            : DataTypeFromName("param_dtype", param_dtype);
+        options.has_gamma = has_gamma;
+        options.has_beta = has_beta;
+        options.has_mask = has_mask;
+        options.has_residual = residual;
         return answer(ToPass({op, axes, groups, epsilon, activation, zero_centered,
                               per_sample, per_position},
-                             operands, device, direction, aligned, params));
+                             shape, options, device, direction, aligned, params));
       },
       py::arg("op"), py::arg("shape"), py::arg("dtype"), py::kw_only(), py::arg("axes"),
       py::arg("groups") = 0, py::arg("epsilon") = 1e-3, py::arg("activation") = "none",

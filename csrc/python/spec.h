@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/problem.h"
+#include "core/signature.h"
 #include "python/errors.h"
 
 namespace fusednorm {
@@ -16,34 +16,34 @@ struct Spec {
   std::vector<int64_t> axes;
   int64_t groups;
   double epsilon;
-  std::string activation;
+  std::string activation = "none";
   bool zero_centered;
   bool per_sample;
   bool per_position = false;
 };
 
-// What the problem has to know of the arrays.
-struct Operands {
-  Shape shape;  // of x
-  DataType data;
-  std::optional<DataType> gamma;
-  std::optional<DataType> beta;
-  bool has_residual;
-  bool has_mask = false;
-};
-
 struct Resolved {
   NormProblem problem;
+  Shape data;  // of x
   Shape params;
   Shape statistics;
   Shape mask;
+
+  const Shape& ShapeOf(Part part) const {
+    return part == Part::kData     ? data
+           : part == Part::kParams ? params
+           : part == Part::kMask   ? mask
+                                   : statistics;
+  }
+  std::string TypeNameOf(Part part) const {
+    return part == Part::kMask ? "bool" : Name(TypeOf(problem, part));
+  }
 };
 
-// Throws what Python is to see.
-Resolved Resolve(const Spec& spec, const Operands& operands);
-// So do these.
-void CheckMean(const NormProblem& problem, bool has_mean);
-void CheckSecondOrderArguments(const std::string& op, bool gamma, bool ddgamma,
-                               bool ddbeta);
+// Both throw what Python is to see.
+const Norm& NormOf(const std::string& op);
+// Of x of this shape. The options say which types and operands there are; the spec has
+// the others.
+Resolved Resolve(const Spec& spec, const Shape& x, NormOptions options);
 
 }  // namespace fusednorm

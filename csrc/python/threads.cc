@@ -45,7 +45,7 @@ class Helpers {
       std::function<void()> function;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [this] { return !queue_.empty(); });
+        Await(&wake_, &lock, [this] { return !queue_.empty(); });
         function = std::move(queue_.front());
         queue_.pop_front();
         --queued_;

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/problem.h"
+#include "core/signature.h"
 #include "tensorflow/core/framework/types.pb.h"
 #include "tensorflow/core/platform/errors.h"
 
@@ -38,10 +39,9 @@ inline bool FromTensorFlow(tensorflow::DataType from, DataType* to) {
   }
 }
 
-// Which op a node is: GroupNorm has `axis` and `groups`, the others `axes`.
+// GroupNorm has `axis` and `groups`, the others `axes`.
 struct NodeAttributes {
-  bool is_group_norm = false;
-  bool centred = true;
+  Norm norm = kNorms[0];
   int64_t axis = -1;
   int64_t groups = 1;
   std::vector<int64_t> axes;
@@ -49,26 +49,33 @@ struct NodeAttributes {
 
   Status MakeProblem(const std::vector<int64_t>& shape, NormProblem* problem,
                      NormShapes* shapes) const {
-    return is_group_norm ? MakeGroupNorm(shape, axis, groups, options, problem, shapes)
-                         : MakeAxesNorm(shape, axes, centred, options, problem, shapes);
+    return norm.is_group_norm
+               ? MakeGroupNorm(shape, axis, groups, options, problem, shapes)
+               : MakeAxesNorm(shape, axes, norm.centred, options, problem, shapes);
   }
 };
 
-// Which inputs and attributes an op has.
-struct OpKind {
-  bool is_group_norm;
-  bool centred;
-  bool is_second_order = false;
-};
-
-// Whether the list `name` has its one tensor.
-template <class Context>
-absl::Status ReadCount(Context* context, const std::string& name, bool* has) {
-  int count = 0;
-  TF_RETURN_IF_ERROR(context->GetAttr("num_" + name, &count));
-  *has = count == 1;
-  if (count <= 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " must be 0 or 1 tensors"));
+// Which operands of a pass there are: the lengths of lists say it, and what is no list
+// is always there.
+template <class Buffers, class Context>
+absl::Status ReadOperands(Context* context, const Norm& norm, NormOptions* options) {
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    const With& with = operand.with;
+    if (with.option == nullptr || !Includes(with.norms, norm)) continue;
+    int count = 1;
+    if (with.length != nullptr) {
+      TF_RETURN_IF_ERROR(context->GetAttr(with.length, &count));
+    }
+    if (count > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(operand.name, " must be 0 or 1 tensors"));
+    }
+    options->*with.option = count == 1;
+  }
+  if (options->has_ddgamma && !options->has_gamma) {
+    return absl::InvalidArgumentError("ddgamma must be 0 tensors without gamma");
+  }
+  return absl::OkStatus();
 }
 
 template <class Context>
@@ -80,13 +87,13 @@ absl::Status ReadActivation(Context* context, Activation* activation) {
       absl::StrCat("activation must be one of ", ActivationNames(), ", got ", name));
 }
 
-// `Context` is an OpKernelConstruction or an InferenceContext; both have GetAttr.
-template <class Context>
-absl::Status ReadAttributes(Context* context, const OpKind& kind,
+// The attributes of a node of a pass. `Context` is an OpKernelConstruction or an
+// InferenceContext; both have GetAttr.
+template <class Buffers, class Context>
+absl::Status ReadAttributes(Context* context, const Norm& norm,
                             NodeAttributes* attributes) {
-  attributes->is_group_norm = kind.is_group_norm;
-  attributes->centred = kind.centred;
-  if (kind.is_group_norm) {
+  attributes->norm = norm;
+  if (norm.is_group_norm) {
     TF_RETURN_IF_ERROR(context->GetAttr("axis", &attributes->axis));
     TF_RETURN_IF_ERROR(context->GetAttr("groups", &attributes->groups));
   } else {
@@ -113,26 +120,11 @@ absl::Status ReadAttributes(Context* context, const OpKind& kind,
   options.epsilon = static_cast<double>(epsilon) + epsilon_low;
   TF_RETURN_IF_ERROR(context->GetAttr("zero_centered", &options.zero_centered));
   TF_RETURN_IF_ERROR(context->GetAttr("per_sample", &options.per_sample));
-  TF_RETURN_IF_ERROR(ReadCount(context, "gamma", &options.has_gamma));
-  if (kind.is_second_order) {
-    TF_RETURN_IF_ERROR(ReadCount(context, "ddgamma", &options.has_ddgamma));
-    if (options.has_ddgamma && !options.has_gamma) {
-      return absl::InvalidArgumentError("ddgamma must be 0 tensors without gamma");
-    }
-    if (kind.centred) {
-      TF_RETURN_IF_ERROR(ReadCount(context, "ddbeta", &options.has_beta));
-    }
-  } else {
+  if (Signature<Buffers>::kHasActivation) {
     TF_RETURN_IF_ERROR(ReadActivation(context, &options.activation));
     TF_RETURN_IF_ERROR(context->GetAttr("per_position", &options.per_position));
-    if (kind.is_group_norm) {
-      TF_RETURN_IF_ERROR(ReadCount(context, "mask", &options.has_mask));
-    }
-    if (kind.centred) {
-      TF_RETURN_IF_ERROR(ReadCount(context, "beta", &options.has_beta));
-    }
-    TF_RETURN_IF_ERROR(ReadCount(context, "residual", &options.has_residual));
   }
+  TF_RETURN_IF_ERROR(ReadOperands<Buffers>(context, norm, &options));
   return ToTensorFlow(CheckOptions(options));
 }
 

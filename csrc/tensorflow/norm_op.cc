@@ -1,7 +1,9 @@
 #include "tensorflow/norm_op.h"
 
-#include <vector>
+#include <iterator>
+#include <string_view>
 
+#include "core/signature.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/shapes.h"
 
@@ -11,162 +13,82 @@ namespace {
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
-using tensorflow::TensorShape;
 
-// An input that must have a known shape.
-absl::Status Input(OpKernelContext* context, const char* name,
-                   const TensorShape& expected, const void** data) {
-  const Tensor* tensor = nullptr;
-  TF_RETURN_IF_ERROR(context->input(name, &tensor));
-  TF_RETURN_IF_ERROR(CheckShape(name, tensor->shape(), expected));
-  *data = tensor->data();
-  return absl::OkStatus();
-}
+constexpr int kAbsent = -1;
 
-// The same for the one tensor of a list input; `data` stays null if the list is empty.
-absl::Status OptionalInput(OpKernelContext* context, const char* name,
-                           const TensorShape& expected, const void** data) {
-  tensorflow::OpInputList list;
-  TF_RETURN_IF_ERROR(context->input_list(name, &list));
-  if (list.size() == 0) return absl::OkStatus();
-  TF_RETURN_IF_ERROR(CheckShape(name, list[0].shape(), expected));
-  *data = list[0].data();
-  return absl::OkStatus();
-}
-
-absl::Status Allocate(OpKernelContext* context, int index, const TensorShape& shape,
-                      void** data) {
-  Tensor* tensor = nullptr;
-  TF_RETURN_IF_ERROR(context->allocate_output(index, shape, &tensor));
-  *data = tensor->data();
-  return absl::OkStatus();
-}
-
-// Output `index` in the buffer of one of the inputs if nobody else reads that.
-absl::Status ForwardOrAllocate(OpKernelContext* context, std::vector<int> inputs,
-                               int index, const TensorShape& shape, void** data) {
-  Tensor* tensor = nullptr;
-  TF_RETURN_IF_ERROR(
-      context->forward_input_or_allocate_output(inputs, index, shape, &tensor));
-  *data = tensor->data();
-  return absl::OkStatus();
-}
-
-// Parameters and mask; `Buffers` of either direction.
+// Where x is among a node's inputs: all before it are always there.
 template <class Buffers>
-absl::Status Parameters(OpKernelContext* context, const NormProblem& problem,
-                        const Shapes& shapes, Buffers* buffers) {
-  TF_RETURN_IF_ERROR(OptionalInput(context, "gamma", shapes.params, &buffers->gamma));
-  if (problem.centred) {
-    TF_RETURN_IF_ERROR(OptionalInput(context, "beta", shapes.params, &buffers->beta));
-  }
-  return problem.has_mask ? OptionalInput(context, "mask", shapes.mask, &buffers->mask)
-                          : absl::OkStatus();
+constexpr int IndexOfX() {
+  int index = 0;
+  while (Signature<Buffers>::kInputs[index].name != std::string_view("x")) ++index;
+  return index;
 }
+
+// The inputs that an output may take the memory of, by their indices.
+template <class Buffers>
+struct Candidates {
+  int indices[Out<Buffers>::kMostReuses];
+  size_t count = 0;
+
+  // `input_indices`: those of the operands, or kAbsent.
+  Candidates(const Out<Buffers>& output, const int* input_indices) {
+    const auto& inputs = Signature<Buffers>::kInputs;
+    for (const auto reused : output.reuses) {
+      for (size_t i = 0; i < std::size(inputs); ++i) {
+        const bool is_there = input_indices[i] != kAbsent;
+        if (is_there && inputs[i].buffer == reused) indices[count++] = input_indices[i];
+      }
+    }
+  }
+};
 
 }  // namespace
 
-NormOpBase::NormOpBase(OpKernelConstruction* context) : OpKernel(context) {
-  OP_REQUIRES_OK(context, ReadAttributes(context, &attributes_));
+template <class Buffers>
+NormOp<Buffers>::NormOp(OpKernelConstruction* context) : OpKernel(context) {
+  OP_REQUIRES_OK(context, ReadAttributes<Buffers>(context, &attributes_));
 }
 
-void NormOpBase::Compute(OpKernelContext* context) {
+template <class Buffers>
+void NormOp<Buffers>::Compute(OpKernelContext* context) {
   OP_REQUIRES_OK(context, Run(context));
 }
 
-absl::Status NormOp::Run(OpKernelContext* context) const {
-  const Tensor& x = context->input(0);
+template <class Buffers>
+absl::Status NormOp<Buffers>::Run(OpKernelContext* context) const {
+  const auto& inputs = Signature<Buffers>::kInputs;
   NormProblem problem;
   Shapes shapes;
-  TF_RETURN_IF_ERROR(MakeProblem(attributes(), x.shape(), &problem, &shapes));
-
-  ForwardBuffers buffers;
-  buffers.x = x.data();
-  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes, &buffers));
-  TF_RETURN_IF_ERROR(OptionalInput(context, "residual", x.shape(), &buffers.residual));
-
-  int output = 0, residual = 0, end = 0;
-  TF_RETURN_IF_ERROR(InputRange("residual", &residual, &end));
-  TF_RETURN_IF_ERROR(ForwardOrAllocate(context, {problem.has_residual ? residual : 0},
-                                       output++, x.shape(), &buffers.y));
-  if (problem.has_residual) {
+  TF_RETURN_IF_ERROR(MakeProblem(
+      attributes_, context->input(IndexOfX<Buffers>()).shape(), &problem, &shapes));
+  Buffers buffers;
+  int indices[std::size(Signature<Buffers>::kInputs)];
+  int index = 0;
+  for (size_t i = 0; i < std::size(inputs); ++i) {
+    const In<Buffers>& operand = inputs[i];
+    indices[i] = kAbsent;
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    const Tensor& tensor = context->input(index);
     TF_RETURN_IF_ERROR(
-        ForwardOrAllocate(context, {0}, output++, x.shape(), &buffers.sum));
+        CheckShape(operand.name, tensor.shape(), shapes.Of(operand.part)));
+    buffers.*operand.buffer = tensor.data();
+    indices[i] = index++;
   }
-  if (problem.centred) {
-    TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.statistics, &buffers.mean));
-  }
-  TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.statistics, &buffers.rstd));
-  return ToTensorFlow(Launch(context, problem, buffers));
-}
-
-absl::Status NormGradOp::Run(OpKernelContext* context) const {
-  const Tensor& x = context->input(1);
-  NormProblem problem;
-  Shapes shapes;
-  TF_RETURN_IF_ERROR(MakeProblem(attributes(), x.shape(), &problem, &shapes));
-
-  BackwardBuffers buffers;
-  buffers.x = x.data();
-  TF_RETURN_IF_ERROR(Parameters(context, problem, shapes, &buffers));
-  TF_RETURN_IF_ERROR(Input(context, "dy", x.shape(), &buffers.dy));
-  TF_RETURN_IF_ERROR(OptionalInput(context, "dsum", x.shape(), &buffers.dsum));
-  if (problem.centred) {
-    TF_RETURN_IF_ERROR(Input(context, "mean", shapes.statistics, &buffers.mean));
-    TF_RETURN_IF_ERROR(Input(context, "dmean", shapes.statistics, &buffers.dmean));
-  }
-  TF_RETURN_IF_ERROR(Input(context, "rstd", shapes.statistics, &buffers.rstd));
-  TF_RETURN_IF_ERROR(Input(context, "drstd", shapes.statistics, &buffers.drstd));
-
-  int output = 0;
-  TF_RETURN_IF_ERROR(
-      ForwardOrAllocate(context, {0, 1}, output++, x.shape(), &buffers.dx));
-  if (problem.has_gamma) {
-    TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.params, &buffers.dgamma));
-  }
-  if (problem.has_beta) {
-    TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.params, &buffers.dbeta));
+  index = 0;
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    if (!Has(problem, problem.centred, operand.with)) continue;
+    const Candidates<Buffers> candidates(operand, indices);
+    Tensor* tensor = nullptr;
+    TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
+        {candidates.indices, candidates.count}, index++, shapes.Of(operand.part),
+        &tensor));
+    buffers.*operand.buffer = tensor->data();
   }
   return ToTensorFlow(Launch(context, problem, buffers));
 }
 
-absl::Status NormGradGradOp::Run(OpKernelContext* context) const {
-  const Tensor& x = context->input(1);
-  NormProblem problem;
-  Shapes shapes;
-  TF_RETURN_IF_ERROR(MakeProblem(attributes(), x.shape(), &problem, &shapes));
-
-  SecondOrderBuffers buffers;
-  buffers.x = x.data();
-  TF_RETURN_IF_ERROR(Input(context, "dy", x.shape(), &buffers.dy));
-  TF_RETURN_IF_ERROR(Input(context, "ddx", x.shape(), &buffers.ddx));
-  TF_RETURN_IF_ERROR(OptionalInput(context, "gamma", shapes.params, &buffers.gamma));
-  TF_RETURN_IF_ERROR(
-      OptionalInput(context, "ddgamma", shapes.params, &buffers.ddgamma));
-  if (problem.centred) {
-    TF_RETURN_IF_ERROR(
-        OptionalInput(context, "ddbeta", shapes.params, &buffers.ddbeta));
-    TF_RETURN_IF_ERROR(Input(context, "mean", shapes.statistics, &buffers.mean));
-  }
-  TF_RETURN_IF_ERROR(Input(context, "rstd", shapes.statistics, &buffers.rstd));
-  TF_RETURN_IF_ERROR(Input(context, "drstd", shapes.statistics, &buffers.drstd));
-
-  int ddx = 0, end = 0;
-  TF_RETURN_IF_ERROR(InputRange("ddx", &ddx, &end));
-  int output = 0;
-  TF_RETURN_IF_ERROR(
-      ForwardOrAllocate(context, {0, 1, ddx}, output++, x.shape(), &buffers.d_dy));
-  TF_RETURN_IF_ERROR(
-      ForwardOrAllocate(context, {0, 1, ddx}, output++, x.shape(), &buffers.d_x));
-  if (problem.has_gamma) {
-    TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.params, &buffers.d_gamma));
-  }
-  if (problem.centred) {
-    TF_RETURN_IF_ERROR(
-        Allocate(context, output++, shapes.statistics, &buffers.d_dmean));
-  }
-  TF_RETURN_IF_ERROR(Allocate(context, output++, shapes.statistics, &buffers.d_drstd));
-  return ToTensorFlow(Launch(context, problem, buffers));
-}
+template class NormOp<ForwardBuffers>;
+template class NormOp<BackwardBuffers>;
+template class NormOp<SecondOrderBuffers>;
 
 }  // namespace fusednorm

@@ -2,8 +2,9 @@
 #include <cstdint>
 
 #include "core/parallel.h"
-#include "cpu/norm.h"
+#include "cpu/run.h"
 #include "tensorflow/norm_op.h"
+#include "tensorflow/registration.h"
 
 namespace fusednorm {
 namespace {
@@ -29,41 +30,20 @@ class IntraOpParallelFor : public ParallelFor {
   tensorflow::thread::ThreadPool* const pool_;
 };
 
-class CpuNormOp : public NormOp {
+template <class Buffers>
+class CpuNormOp : public NormOp<Buffers> {
  public:
-  using NormOp::NormOp;
+  using NormOp<Buffers>::NormOp;
 
  private:
   Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const ForwardBuffers& buffers) const override {
-    return cpu::Forward(problem, buffers, IntraOpParallelFor(context));
+                const Buffers& buffers) const override {
+    return cpu::Run(problem, buffers, IntraOpParallelFor(context));
   }
 };
 
-class CpuNormGradOp : public NormGradOp {
- public:
-  using NormGradOp::NormGradOp;
-
- private:
-  Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const BackwardBuffers& buffers) const override {
-    return cpu::Backward(problem, buffers, IntraOpParallelFor(context));
-  }
-};
-
-class CpuNormGradGradOp : public NormGradGradOp {
- public:
-  using NormGradGradOp::NormGradGradOp;
-
- private:
-  Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const SecondOrderBuffers& buffers) const override {
-    return cpu::SecondOrder(problem, buffers, IntraOpParallelFor(context));
-  }
-};
-
-FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_CPU, CpuNormOp, CpuNormGradOp,
-                            CpuNormGradGradOp);
+[[maybe_unused]] const bool registered =
+    RegisterKernels<CpuNormOp>(tensorflow::DEVICE_CPU);
 
 }  // namespace
 }  // namespace fusednorm

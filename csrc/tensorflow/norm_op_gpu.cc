@@ -14,6 +14,7 @@
 #include "cuda/api/enqueue.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/norm_op.h"
+#include "tensorflow/registration.h"
 #include "unsupported/Eigen/CXX11/Tensor"
 
 namespace fusednorm {
@@ -21,58 +22,32 @@ namespace {
 
 using tensorflow::OpKernelContext;
 
-// TensorFlow has made the op's device the current one. Its allocator hands memory of a
-// finished op only to work that is enqueued later on the same stream, so that the
-// workspace may be let go of as soon as the kernels are enqueued.
 template <class Buffers>
-Status Enqueue(OpKernelContext* context, const NormProblem& problem,
-               const Buffers& buffers) {
-  tensorflow::Tensor workspace;
-  const auto allocate = [&](int64_t bytes, void** data) {
-    const absl::Status status = context->allocate_temp(
-        tensorflow::DT_INT8, tensorflow::TensorShape({bytes}), &workspace);
-    *data = status.ok() ? workspace.data() : nullptr;
-    return status.ok() ? Status() : Status::OutOfMemory(std::string(status.message()));
-  };
-  return cuda::Enqueue(problem, buffers, allocate,
-                       context->eigen_device<Eigen::GpuDevice>().stream());
-}
-
-class GpuNormOp : public NormOp {
+class GpuNormOp : public NormOp<Buffers> {
  public:
-  using NormOp::NormOp;
+  using NormOp<Buffers>::NormOp;
 
  private:
+  // TensorFlow has made the op's device the current one. Its allocator hands memory of
+  // a finished op only to work that is enqueued later on the same stream, so that the
+  // workspace may be let go of as soon as the kernels are enqueued.
   Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const ForwardBuffers& buffers) const override {
-    return Enqueue(context, problem, buffers);
+                const Buffers& buffers) const override {
+    tensorflow::Tensor workspace;
+    const auto allocate = [&](int64_t bytes, void** data) {
+      const absl::Status status = context->allocate_temp(
+          tensorflow::DT_INT8, tensorflow::TensorShape({bytes}), &workspace);
+      *data = status.ok() ? workspace.data() : nullptr;
+      return status.ok() ? Status()
+                         : Status::OutOfMemory(std::string(status.message()));
+    };
+    return cuda::Enqueue(problem, buffers, allocate,
+                         context->eigen_device<Eigen::GpuDevice>().stream());
   }
 };
 
-class GpuNormGradOp : public NormGradOp {
- public:
-  using NormGradOp::NormGradOp;
-
- private:
-  Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const BackwardBuffers& buffers) const override {
-    return Enqueue(context, problem, buffers);
-  }
-};
-
-class GpuNormGradGradOp : public NormGradGradOp {
- public:
-  using NormGradGradOp::NormGradGradOp;
-
- private:
-  Status Launch(OpKernelContext* context, const NormProblem& problem,
-                const SecondOrderBuffers& buffers) const override {
-    return Enqueue(context, problem, buffers);
-  }
-};
-
-FUSEDNORM_REGISTER_NORM_OPS(tensorflow::DEVICE_GPU, GpuNormOp, GpuNormGradOp,
-                            GpuNormGradGradOp);
+[[maybe_unused]] const bool registered =
+    RegisterKernels<GpuNormOp>(tensorflow::DEVICE_GPU);
 
 }  // namespace
 }  // namespace fusednorm

@@ -1,82 +1,108 @@
-// The ops' interfaces. Kernels are in norm_op*.cc.
+// The ops' interfaces: one op for each norm and pass, of what its Signature says.
+// Kernels are in norm_op*.cc and xla_kernels.cc.
 #include <string>
+#include <type_traits>
 
+#include "core/signature.h"
 #include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_def_builder.h"
 #include "tensorflow/shape_functions.h"
 
 namespace fusednorm {
 namespace {
 
-// What all ops have in common. A list of length 0 stands for an absent input.
-#define FUSEDNORM_COMMON_ATTRIBUTES                          \
-  Attr("T: {half, bfloat16, float, double}")                 \
-      .Attr("U: {half, bfloat16, float, double} = DT_FLOAT") \
-      .Attr("S: {float, double} = DT_FLOAT")                 \
-      .Attr("num_gamma: int >= 0")                           \
-      .Attr("epsilon: float = 0.001")                        \
-      .Attr("epsilon_low: float = 0.0")                      \
-      .Attr("zero_centered: bool = false")                   \
-      .Attr("per_sample: bool = false")
+using tensorflow::OpDefBuilder;
+using tensorflow::shape_inference::InferenceContext;
 
-// The same of the norms and their gradients.
-#define FUSEDNORM_NORM_ATTRIBUTES                                                    \
-  Attr("num_residual: int >= 0")                                                     \
-      .Attr(                                                                         \
-          "activation: {'none', 'relu', 'leaky_relu', 'silu', 'gelu', 'gelu_tanh', " \
-          "'tanh', 'sigmoid'} = 'none'")                                             \
-      .Attr("per_position: bool = false")                                            \
-      .FUSEDNORM_COMMON_ATTRIBUTES
+const char* TypeName(Part part) {
+  return part == Part::kData     ? "T"
+         : part == Part::kParams ? "U"
+         : part == Part::kMask   ? "bool"
+                                 : "S";
+}
 
-// Inputs and outputs of the norms with a mean and a beta.
-#define FUSEDNORM_CENTRED_FORWARD          \
-  Input("x: T")                            \
-      .Input("gamma: num_gamma * U")       \
-      .Input("beta: num_beta * U")         \
-      .Input("residual: num_residual * T") \
-      .Output("y: T")                      \
-      .Output("sum: num_residual * T")     \
-      .Output("mean: S")                   \
-      .Output("rstd: S")                   \
-      .Attr("num_beta: int >= 0")
+const char* ShapeName(const Norm& norm, Part part) {
+  if (norm.is_group_norm) {
+    return part == Part::kData     ? "[N, ..., C at axis, ...]"
+           : part == Part::kParams ? "[C]"
+           : part == Part::kMask   ? "[N, ..., ...], x without its channel axis"
+                                   : "[N, groups]";
+  }
+  return part == Part::kData     ? "[outer..., axes..., inner...]"
+         : part == Part::kParams ? "[axes...]"
+                                 : "[outer..., inner...]";
+}
 
-#define FUSEDNORM_CENTRED_BACKWARD     \
-  Input("dy: T")                       \
-      .Input("x: T")                   \
-      .Input("mean: S")                \
-      .Input("rstd: S")                \
-      .Input("gamma: num_gamma * U")   \
-      .Input("beta: num_beta * U")     \
-      .Input("dsum: num_residual * T") \
-      .Input("dmean: S")               \
-      .Input("drstd: S")               \
-      .Output("dx: T")                 \
-      .Output("dgamma: num_gamma * U") \
-      .Output("dbeta: num_beta * U")   \
-      .Attr("num_beta: int >= 0")
+// As OpDefBuilder reads it: "gamma: num_gamma * U".
+template <class Buffers, class Pointer>
+std::string Spec(const Operand<Buffers, Pointer>& operand) {
+  const char* length = operand.with.length;
+  return std::string(operand.name) + ": " +
+         (length == nullptr ? "" : std::string(length) + " * ") +
+         TypeName(operand.part);
+}
 
-// After all other inputs. With a default, which SavedModels from before masks rely on.
-#define FUSEDNORM_MASK Input("mask: num_mask * bool").Attr("num_mask: int >= 0 = 0")
+template <class Buffers, class Pointer>
+std::string Doc(const Norm& norm, const Operand<Buffers, Pointer>& operand) {
+  return std::string(operand.name) + ": " + operand.doc + "; " +
+         ShapeName(norm, operand.part) +
+         (operand.with.length == nullptr ? "" : ", or none") + ".\n";
+}
 
-#define FUSEDNORM_CENTRED_SECOND_ORDER   \
-  Input("dy: T")                         \
-      .Input("x: T")                     \
-      .Input("mean: S")                  \
-      .Input("rstd: S")                  \
-      .Input("gamma: num_gamma * U")     \
-      .Input("drstd: S")                 \
-      .Input("ddx: T")                   \
-      .Input("ddgamma: num_ddgamma * U") \
-      .Input("ddbeta: num_ddbeta * U")   \
-      .Output("d_dy: T")                 \
-      .Output("d_x: T")                  \
-      .Output("d_gamma: num_gamma * U")  \
-      .Output("d_dmean: S")              \
-      .Output("d_drstd: S")              \
-      .Attr("num_ddgamma: int >= 0")     \
-      .Attr("num_ddbeta: int >= 0")
+// The order of attributes is that of the arguments of the generated functions in
+// Python. These two stand further back than the lengths of other lists.
+bool StandsFurtherBack(const With& with) {
+  return with.option == &NormOptions::has_gamma ||
+         with.option == &NormOptions::has_residual;
+}
 
-constexpr char kDocOfCommonAttributes[] = R"doc(
-T: type of the data; arithmetic is in S.
+template <class Buffers>
+void AddAttributes(const Norm& norm, OpDefBuilder* op) {
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    const With& with = operand.with;
+    if (with.length == nullptr || !Includes(with.norms, norm)) continue;
+    if (StandsFurtherBack(with)) continue;
+    op->Attr(std::string(with.length) + ": int >= 0" + (with.came_later ? " = 0" : ""));
+  }
+  if (norm.is_group_norm) {
+    op->Attr("groups: int").Attr("axis: int = -1");
+  } else {
+    op->Attr("axes: list(int)");
+  }
+  if (Signature<Buffers>::kHasActivation) {
+    op->Attr("num_residual: int >= 0")
+        .Attr(
+            "activation: {'none', 'relu', 'leaky_relu', 'silu', 'gelu', 'gelu_tanh', "
+            "'tanh', 'sigmoid'} = 'none'")
+        .Attr("per_position: bool = false");
+  }
+  op->Attr("T: {half, bfloat16, float, double}")
+      .Attr("U: {half, bfloat16, float, double} = DT_FLOAT")
+      .Attr("S: {float, double} = DT_FLOAT")
+      .Attr("num_gamma: int >= 0")
+      .Attr("epsilon: float = 0.001")
+      .Attr("epsilon_low: float = 0.0")
+      .Attr("zero_centered: bool = false")
+      .Attr("per_sample: bool = false");
+}
+
+std::string Formula(const Norm& norm) {
+  if (!norm.centred) {
+    return "y = activation(s * rstd * gamma), s = x + residual,\n"
+           "rstd = 1 / sqrt(mean(s^2) + epsilon) over the axes.\n";
+  }
+  return std::string(
+             "y = activation((s - mean) * rstd * gamma + beta), s = x + residual, "
+             "mean and\nrstd = 1 / sqrt(variance + epsilon) over ") +
+         (norm.is_group_norm ? "each sample and group of channels.\n" : "the axes.\n");
+}
+
+std::string DocOfAttributes(const Norm& norm) {
+  return std::string(norm.is_group_norm
+                         ? "groups: divides C; -1 for one group per channel "
+                           "(InstanceNorm).\naxis: the channel axis, not 0.\n"
+                         : "axes: consecutive axes in increasing order.\n") +
+         R"doc(T: type of the data; arithmetic is in S.
 U: type of gamma and beta: S or T.
 S: type of the statistics: double for T double, else float.
 epsilon: added to the variance (mean square); >= 0.
@@ -86,145 +112,67 @@ zero_centered: multiply by 1 + gamma instead of gamma.
 per_sample: gamma and beta have axis 0 of x before their other axes.
 per_position: gamma and beta have the shape of x. Not of gradients of gradients.
 )doc";
+}
 
-REGISTER_OP("Fusednorm>GroupNorm")
-    .FUSEDNORM_CENTRED_FORWARD.FUSEDNORM_MASK.Attr("groups: int")
-    .Attr("axis: int = -1")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(GroupNormShape)
-    .Doc(std::string(R"doc(
-y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
-rstd = 1 / sqrt(variance + epsilon) over each sample and group of channels.
+template <class Buffers>
+constexpr bool kIsForward = std::is_same_v<Buffers, ForwardBuffers>;
 
-x: [N, ..., C at axis, ...], rank >= 2.
-gamma: none, or one of shape [C].
-beta: none, or one of shape [C].
-residual: none, or one like x.
-mask: none, or one of the shape of x without the channel axis: the statistics are of
-  the positions where it is true.
-y: like x.
-sum: s, if there is a residual.
-mean: [N, groups].
-rstd: [N, groups].
-groups: divides C; -1 for one group per channel (InstanceNorm).
-axis: the channel axis, not 0.
-)doc") + kDocOfCommonAttributes);
+// The first lines of an op's documentation.
+template <class Buffers>
+std::string Summary(const Norm& norm) {
+  if (kIsForward<Buffers>) return Formula(norm);
+  const std::string gradient = std::string("Gradient of ") + norm.op;
+  return std::is_same_v<Buffers, BackwardBuffers>
+             ? gradient + "; attributes as there.\n"
+             : gradient + "Grad without activation; attributes as there.\n";
+}
 
-REGISTER_OP("Fusednorm>LayerNorm")
-    .FUSEDNORM_CENTRED_FORWARD.Attr("axes: list(int)")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(LayerNormShape)
-    .Doc(std::string(R"doc(
-y = activation((s - mean) * rstd * gamma + beta), s = x + residual, mean and
-rstd = 1 / sqrt(variance + epsilon) over the axes.
+template <class Buffers>
+absl::Status Shape(InferenceContext* c, const Norm& norm) {
+  if constexpr (kIsForward<Buffers>) {
+    return ForwardShape(c, norm);
+  } else {
+    return GradientShape<Buffers>(c, norm);
+  }
+}
 
-gamma: none, or one of the shape of x's axes.
-beta: none, or one of the shape of x's axes.
-residual: none, or one like x.
-y: like x.
-sum: s, if there is a residual.
-mean: the shape of x without the axes.
-rstd: the shape of x without the axes.
-axes: consecutive axes in increasing order.
-)doc") + kDocOfCommonAttributes);
+template <class Buffers>
+absl::Status Define(const Norm& norm, tensorflow::OpRegistrationData* data) {
+  OpDefBuilder op(OpName<Buffers>(norm));
+  std::string doc = Summary<Buffers>(norm) + "\n";
+  const auto add = [&](const auto& operand, const auto& add_to_op) {
+    if (!Includes(operand.with.norms, norm)) return;
+    add_to_op(Spec(operand));
+    doc += Doc(norm, operand);
+  };
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    add(operand, [&](const std::string& spec) { op.Input(spec); });
+  }
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    add(operand, [&](const std::string& spec) { op.Output(spec); });
+  }
+  AddAttributes<Buffers>(norm, &op);
+  if (kIsForward<Buffers>) doc += DocOfAttributes(norm);
+  op.SetShapeFn([&norm](InferenceContext* c) { return Shape<Buffers>(c, norm); });
+  return op.Doc(doc).Finalize(data);
+}
 
-REGISTER_OP("Fusednorm>RMSNorm")
-    .Input("x: T")
-    .Input("gamma: num_gamma * U")
-    .Input("residual: num_residual * T")
-    .Output("y: T")
-    .Output("sum: num_residual * T")
-    .Output("rstd: S")
-    .Attr("axes: list(int)")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(RmsNormShape)
-    .Doc(std::string(R"doc(
-y = activation(s * rstd * gamma), s = x + residual,
-rstd = 1 / sqrt(mean(s^2) + epsilon) over the axes.
+template <class Buffers>
+void Register() {
+  for (const Norm& norm : kNorms) {
+    tensorflow::OpRegistry::Global()->Register(
+        [&norm](tensorflow::OpRegistrationData* data) {
+          return Define<Buffers>(norm, data);
+        });
+  }
+}
 
-gamma: none, or one of the shape of x's axes.
-residual: none, or one like x.
-y: like x.
-sum: s, if there is a residual.
-rstd: the shape of x without the axes.
-axes: consecutive axes in increasing order.
-)doc") + kDocOfCommonAttributes);
-
-constexpr char kDocOfGradients[] = R"doc(
-dy: gradient of y.
-x: the input of the norm: x, or sum where there was a residual.
-dsum: gradient of sum.
-drstd: gradient of rstd.
-dx: gradient of x, and of the residual.
-dgamma: gradient of gamma.
-)doc";
-
-REGISTER_OP("Fusednorm>GroupNormGrad")
-    .FUSEDNORM_CENTRED_BACKWARD.FUSEDNORM_MASK.Attr("groups: int")
-    .Attr("axis: int = -1")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
-    .Doc(std::string("Gradient of GroupNorm; attributes as there.\n") +
-         kDocOfGradients);
-
-REGISTER_OP("Fusednorm>LayerNormGrad")
-    .FUSEDNORM_CENTRED_BACKWARD.Attr("axes: list(int)")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
-    .Doc(std::string("Gradient of LayerNorm; attributes as there.\n") +
-         kDocOfGradients);
-
-REGISTER_OP("Fusednorm>RMSNormGrad")
-    .Input("dy: T")
-    .Input("x: T")
-    .Input("rstd: S")
-    .Input("gamma: num_gamma * U")
-    .Input("dsum: num_residual * T")
-    .Input("drstd: S")
-    .Output("dx: T")
-    .Output("dgamma: num_gamma * U")
-    .Attr("axes: list(int)")
-    .FUSEDNORM_NORM_ATTRIBUTES.SetShapeFn(NormGradShape)
-    .Doc(std::string("Gradient of RMSNorm; attributes as there.\n") + kDocOfGradients);
-
-constexpr char kDocOfSecondOrder[] = R"doc(
-dy: as the gradient was given it, like the inputs before ddx.
-ddx: gradient of dx.
-ddgamma: none, or the gradient of dgamma.
-d_dy: gradient of dy.
-d_x: gradient of x, through mean and rstd as well.
-d_gamma: gradient of gamma.
-d_drstd: gradient of drstd. That of dsum is ddx.
-)doc";
-
-REGISTER_OP("Fusednorm>GroupNormGradGrad")
-    .FUSEDNORM_CENTRED_SECOND_ORDER.Attr("groups: int")
-    .Attr("axis: int = -1")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
-    .Doc(std::string("Gradient of GroupNormGrad without activation; attributes as "
-                     "there.\n") +
-         kDocOfSecondOrder);
-
-REGISTER_OP("Fusednorm>LayerNormGradGrad")
-    .FUSEDNORM_CENTRED_SECOND_ORDER.Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
-    .Doc(std::string("Gradient of LayerNormGrad without activation; attributes as "
-                     "there.\n") +
-         kDocOfSecondOrder);
-
-REGISTER_OP("Fusednorm>RMSNormGradGrad")
-    .Input("dy: T")
-    .Input("x: T")
-    .Input("rstd: S")
-    .Input("gamma: num_gamma * U")
-    .Input("drstd: S")
-    .Input("ddx: T")
-    .Input("ddgamma: num_ddgamma * U")
-    .Output("d_dy: T")
-    .Output("d_x: T")
-    .Output("d_gamma: num_gamma * U")
-    .Output("d_drstd: S")
-    .Attr("num_ddgamma: int >= 0")
-    .Attr("axes: list(int)")
-    .FUSEDNORM_COMMON_ATTRIBUTES.SetShapeFn(NormGradGradShape)
-    .Doc(std::string("Gradient of RMSNormGrad without activation; attributes as "
-                     "there.\n") +
-         kDocOfSecondOrder);
+[[maybe_unused]] const bool registered = [] {
+  Register<ForwardBuffers>();
+  Register<BackwardBuffers>();
+  Register<SecondOrderBuffers>();
+  return true;
+}();
 
 }  // namespace
 }  // namespace fusednorm

@@ -1,7 +1,6 @@
 #include "tensorflow/shape_functions.h"
 
-#include <string>
-#include <vector>
+#include <map>
 
 #include "tensorflow/attributes.h"
 
@@ -12,25 +11,33 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// The handles of a list input (0 or 1 of them).
-absl::Status ListInput(InferenceContext* c, const char* name,
-                       std::vector<ShapeHandle>* handles) {
-  return c->input(name, handles);
-}
-
-// Merges `into` with the input called `name`, or says which input did not fit.
-absl::Status MergeInput(InferenceContext* c, const char* name, ShapeHandle* into) {
-  std::vector<ShapeHandle> handles;
-  TF_RETURN_IF_ERROR(ListInput(c, name, &handles));
-  for (const ShapeHandle handle : handles) {
-    const ShapeHandle expected = *into;
-    if (!c->Merge(expected, handle, into).ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ",
-                                                     c->DebugString(expected), ", got ",
-                                                     c->DebugString(handle)));
-    }
+// Merges *shape with those of a node's inputs that are `part` of the problem, or says
+// which input did not fit.
+template <class Buffers>
+absl::Status MergeInputs(InferenceContext* c, const NodeAttributes& attributes,
+                         Part part, ShapeHandle* shape) {
+  int index = 0;
+  for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
+    if (!Has(attributes.options, attributes.norm.centred, operand.with)) continue;
+    const ShapeHandle given = c->input(index++);
+    const ShapeHandle expected = *shape;
+    if (operand.part != part || c->Merge(expected, given, shape).ok()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(operand.name, " must have shape ",
+                                                   c->DebugString(expected), ", got ",
+                                                   c->DebugString(given)));
   }
   return absl::OkStatus();
+}
+
+// Sets the outputs; `shape_of` says what shape a part has.
+template <class Buffers, class ShapeOf>
+void SetOutputs(InferenceContext* c, const NodeAttributes& attributes,
+                ShapeOf&& shape_of) {
+  int index = 0;
+  for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
+    if (!Has(attributes.options, attributes.norm.centred, operand.with)) continue;
+    c->set_output(index++, shape_of(operand.part));
+  }
 }
 
 // Puts the batch axis of x before *params where they are given for each sample.
@@ -56,43 +63,45 @@ absl::Status DropSamples(InferenceContext* c, const NodeAttributes& attributes,
 absl::Status MergeParams(InferenceContext* c, const NodeAttributes& attributes,
                          bool per_position, ShapeHandle* shape) {
   if (per_position != attributes.options.per_position) return absl::OkStatus();
-  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", shape));
-  if (attributes.centred) TF_RETURN_IF_ERROR(MergeInput(c, "beta", shape));
-  return absl::OkStatus();
+  return MergeInputs<ForwardBuffers>(c, attributes, Part::kParams, shape);
+}
+
+// Merges all inputs that have the shape of x into *x.
+absl::Status MergeData(InferenceContext* c, const NodeAttributes& attributes,
+                       ShapeHandle* x) {
+  *x = c->UnknownShape();
+  TF_RETURN_IF_ERROR(MergeInputs<ForwardBuffers>(c, attributes, Part::kData, x));
+  return MergeParams(c, attributes, /*per_position=*/true, x);
 }
 
 // Checks the shape of a mask against that of x, whose rank is known.
-absl::Status CheckMask(InferenceContext* c, ShapeHandle x, int64_t axis) {
+absl::Status CheckMask(InferenceContext* c, const NodeAttributes& attributes,
+                       ShapeHandle x, int64_t axis) {
   ShapeHandle before, after;
   TF_RETURN_IF_ERROR(c->Subshape(x, 0, axis, &before));
   TF_RETURN_IF_ERROR(c->Subshape(x, axis + 1, &after));
   TF_RETURN_IF_ERROR(c->Concatenate(before, after, &before));
-  return MergeInput(c, "mask", &before);
+  return MergeInputs<ForwardBuffers>(c, attributes, Part::kMask, &before);
 }
 
-// Outputs y, sum, [mean,] rstd.
-void SetOutputs(InferenceContext* c, const NodeAttributes& attributes, ShapeHandle x,
-                ShapeHandle statistics) {
-  int output = 0;
-  c->set_output(output++, x);
-  if (attributes.options.has_residual) c->set_output(output++, x);
-  if (attributes.centred) c->set_output(output++, statistics);
-  c->set_output(output++, statistics);
+void SetForwardOutputs(InferenceContext* c, const NodeAttributes& attributes,
+                       ShapeHandle x, ShapeHandle statistics) {
+  SetOutputs<ForwardBuffers>(c, attributes, [&](Part part) {
+    return part == Part::kData         ? x
+           : part == Part::kStatistics ? statistics
+                                       : c->UnknownShape();
+  });
 }
 
-absl::Status AxesNormShape(InferenceContext* c, bool centred) {
-  NodeAttributes attributes;
-  TF_RETURN_IF_ERROR(
-      ReadAttributes(c, {/*is_group_norm=*/false, centred}, &attributes));
-  ShapeHandle x = c->input(0);
-  TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
-  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/true, &x));
+absl::Status AxesNormShape(InferenceContext* c, const NodeAttributes& attributes) {
+  ShapeHandle x;
+  TF_RETURN_IF_ERROR(MergeData(c, attributes, &x));
   const int64_t count = static_cast<int64_t>(attributes.axes.size());
   if (!c->RankKnown(x)) {
     ShapeHandle params = c->UnknownShapeOfRank(count);
     TF_RETURN_IF_ERROR(AddSamples(c, attributes, c->UnknownDim(), &params));
     TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/false, &params));
-    SetOutputs(c, attributes, x, c->UnknownShape());
+    SetForwardOutputs(c, attributes, x, c->UnknownShape());
     return absl::OkStatus();
   }
   int64_t first = 0;
@@ -109,26 +118,20 @@ absl::Status AxesNormShape(InferenceContext* c, bool centred) {
   TF_RETURN_IF_ERROR(c->Concatenate(outer, inner, &statistics));
   TF_RETURN_IF_ERROR(c->Concatenate(outer, params, &x));
   TF_RETURN_IF_ERROR(c->Concatenate(x, inner, &x));
-  SetOutputs(c, attributes, x, statistics);
+  SetForwardOutputs(c, attributes, x, statistics);
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status GroupNormShape(InferenceContext* c) {
-  NodeAttributes attributes;
-  TF_RETURN_IF_ERROR(
-      ReadAttributes(c, {/*is_group_norm=*/true, /*centred=*/true}, &attributes));
-  ShapeHandle x = c->input(0);
-  TF_RETURN_IF_ERROR(MergeInput(c, "residual", &x));
-  TF_RETURN_IF_ERROR(MergeParams(c, attributes, /*per_position=*/true, &x));
+absl::Status GroupNormShape(InferenceContext* c, const NodeAttributes& attributes) {
+  ShapeHandle x;
+  TF_RETURN_IF_ERROR(MergeData(c, attributes, &x));
   ShapeHandle params = c->Vector(InferenceContext::kUnknownDim);
   DimensionHandle batch = c->UnknownDim();
   int64_t axis = 0;
   if (c->RankKnown(x)) {
     TF_RETURN_IF_ERROR(
         ToTensorFlow(ResolveChannelAxis(c->Rank(x), attributes.axis, &axis)));
-    TF_RETURN_IF_ERROR(CheckMask(c, x, axis));
+    TF_RETURN_IF_ERROR(CheckMask(c, attributes, x, axis));
     batch = c->Dim(x, 0);
     params = c->Vector(c->Dim(x, axis));
   }
@@ -144,58 +147,33 @@ absl::Status GroupNormShape(InferenceContext* c) {
   }
   if (c->RankKnown(x)) TF_RETURN_IF_ERROR(c->ReplaceDim(x, axis, channels, &x));
   const DimensionHandle group_dim = groups == -1 ? channels : c->MakeDim(groups);
-  SetOutputs(c, attributes, x, c->Matrix(batch, group_dim));
+  SetForwardOutputs(c, attributes, x, c->Matrix(batch, group_dim));
   return absl::OkStatus();
 }
 
-absl::Status LayerNormShape(InferenceContext* c) {
-  return AxesNormShape(c, /*centred=*/true);
+}  // namespace
+
+absl::Status ForwardShape(InferenceContext* c, const Norm& norm) {
+  NodeAttributes attributes;
+  TF_RETURN_IF_ERROR(ReadAttributes<ForwardBuffers>(c, norm, &attributes));
+  return norm.is_group_norm ? GroupNormShape(c, attributes)
+                            : AxesNormShape(c, attributes);
 }
 
-absl::Status RmsNormShape(InferenceContext* c) {
-  return AxesNormShape(c, /*centred=*/false);
-}
-
-absl::Status NormGradShape(InferenceContext* c) {
-  ShapeHandle x;
-  TF_RETURN_IF_ERROR(c->Merge(c->input(0), c->input(1), &x));
-  TF_RETURN_IF_ERROR(MergeInput(c, "dsum", &x));
-  int output = 0;
-  c->set_output(output++, x);
-  std::vector<ShapeHandle> params, beta;
-  TF_RETURN_IF_ERROR(ListInput(c, "gamma", &params));
-  // RMSNormGrad has no beta.
-  if (ListInput(c, "beta", &beta).ok()) {
-    params.insert(params.end(), beta.begin(), beta.end());
+template <class Buffers>
+absl::Status GradientShape(InferenceContext* c, const Norm& norm) {
+  NodeAttributes attributes;
+  TF_RETURN_IF_ERROR(ReadAttributes<Buffers>(c, norm, &attributes));
+  std::map<Part, ShapeHandle> shapes;
+  for (const Part part : {Part::kData, Part::kParams, Part::kStatistics}) {
+    shapes[part] = c->UnknownShape();
+    TF_RETURN_IF_ERROR(MergeInputs<Buffers>(c, attributes, part, &shapes[part]));
   }
-  for (const ShapeHandle param : params) c->set_output(output++, param);
+  SetOutputs<Buffers>(c, attributes, [&](Part part) { return shapes[part]; });
   return absl::OkStatus();
 }
 
-absl::Status NormGradGradShape(InferenceContext* c) {
-  ShapeHandle x = c->input(0);
-  TF_RETURN_IF_ERROR(MergeInput(c, "x", &x));
-  TF_RETURN_IF_ERROR(MergeInput(c, "ddx", &x));
-  ShapeHandle params = c->UnknownShape(), statistics = c->UnknownShape();
-  TF_RETURN_IF_ERROR(MergeInput(c, "gamma", &params));
-  TF_RETURN_IF_ERROR(MergeInput(c, "ddgamma", &params));
-  TF_RETURN_IF_ERROR(MergeInput(c, "rstd", &statistics));
-  TF_RETURN_IF_ERROR(MergeInput(c, "drstd", &statistics));
-  std::vector<ShapeHandle> gamma, mean;
-  // RMSNormGradGrad has neither.
-  const bool centred = ListInput(c, "mean", &mean).ok();
-  if (centred) {
-    TF_RETURN_IF_ERROR(MergeInput(c, "mean", &statistics));
-    TF_RETURN_IF_ERROR(MergeInput(c, "ddbeta", &params));
-  }
-  TF_RETURN_IF_ERROR(ListInput(c, "gamma", &gamma));
-  int output = 0;
-  c->set_output(output++, x);
-  c->set_output(output++, x);
-  if (!gamma.empty()) c->set_output(output++, params);
-  if (centred) c->set_output(output++, statistics);
-  c->set_output(output++, statistics);
-  return absl::OkStatus();
-}
+template absl::Status GradientShape<BackwardBuffers>(InferenceContext*, const Norm&);
+template absl::Status GradientShape<SecondOrderBuffers>(InferenceContext*, const Norm&);
 
 }  // namespace fusednorm

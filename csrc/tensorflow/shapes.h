@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "tensorflow/attributes.h"
@@ -11,21 +10,32 @@
 
 namespace fusednorm {
 
-// The attributes of the node that a kernel is made for.
-inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context,
-                                   NodeAttributes* attributes) {
-  const std::string& op = context->def().op();
-  const bool is_group_norm = op.find("GroupNorm") != std::string::npos;
-  const bool centred = op.find("RMSNorm") == std::string::npos;
-  const bool is_second_order = op.find("GradGrad") != std::string::npos;
-  return ReadAttributes(context, {is_group_norm, centred, is_second_order}, attributes);
+// The attributes of the node that a kernel of a pass is made for.
+template <class Buffers>
+absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context,
+                            NodeAttributes* attributes) {
+  for (const Norm& norm : kNorms) {
+    if (context->def().op() == OpName<Buffers>(norm)) {
+      return ReadAttributes<Buffers>(context, norm, attributes);
+    }
+  }
+  return absl::InternalError(absl::StrCat("no kernel of ", Signature<Buffers>::kName,
+                                          " is for ", context->def().op()));
 }
 
 // The shapes that belong to a problem.
 struct Shapes {
+  tensorflow::TensorShape data;
   tensorflow::TensorShape params;
   tensorflow::TensorShape statistics;
   tensorflow::TensorShape mask;
+
+  const tensorflow::TensorShape& Of(Part part) const {
+    return part == Part::kData     ? data
+           : part == Part::kParams ? params
+           : part == Part::kMask   ? mask
+                                   : statistics;
+  }
 };
 
 inline absl::Status MakeProblem(const NodeAttributes& attributes,
@@ -35,6 +45,7 @@ inline absl::Status MakeProblem(const NodeAttributes& attributes,
   const auto sizes = x.dim_sizes();
   TF_RETURN_IF_ERROR(ToTensorFlow(
       attributes.MakeProblem({sizes.begin(), sizes.end()}, problem, &dims)));
+  shapes->data = x;
   shapes->params = tensorflow::TensorShape(dims.params);
   shapes->statistics = tensorflow::TensorShape(dims.statistics);
   shapes->mask = tensorflow::TensorShape(dims.mask);

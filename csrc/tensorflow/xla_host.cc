@@ -1,23 +1,10 @@
 // The custom calls on the CPU.
-#include "cpu/norm.h"
+#include "cpu/run.h"
 #include "tensorflow/xla_handler.h"
 #include "tensorflow/xla_threads.h"
 
 namespace fusednorm {
 namespace {
-
-Status Run(const NormProblem& problem, const ForwardBuffers& buffers,
-           const ParallelFor& parallel) {
-  return cpu::Forward(problem, buffers, parallel);
-}
-Status Run(const NormProblem& problem, const BackwardBuffers& buffers,
-           const ParallelFor& parallel) {
-  return cpu::Backward(problem, buffers, parallel);
-}
-Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
-           const ParallelFor& parallel) {
-  return cpu::SecondOrder(problem, buffers, parallel);
-}
 
 template <class Buffers>
 ffi::Error Handle(ffi::ThreadPool pool, ffi::Dictionary attributes,
@@ -27,7 +14,7 @@ ffi::Error Handle(ffi::ThreadPool pool, ffi::Dictionary attributes,
   size_t num_outputs = 0;
   const Status status =
       Decode(attributes, inputs, outputs, &problem, &buffers, &num_outputs);
-  return ToFfi(status.ok() ? Run(problem, buffers, XlaParallelFor(pool)) : status);
+  return ToFfi(status.ok() ? cpu::Run(problem, buffers, XlaParallelFor(pool)) : status);
 }
 
 template <class Buffers>

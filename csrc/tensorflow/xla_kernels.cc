@@ -8,6 +8,7 @@
 #include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/registration.h"
 #include "tensorflow/shapes.h"
 #include "tensorflow/xla_problem.h"
 #include "tensorflow/xla_workspace.h"
@@ -83,11 +84,10 @@ struct Given {
 void LeaveOutZeros(const std::vector<Given>& operands, NormProblem* problem) {
   problem->has_residual = problem->has_dstatistics = false;
   for (const Given& operand : operands) {
-    const bool of_sum = operand.with == With::kResidual;
-    const bool of_statistics =
-        operand.with == With::kDmean || operand.with == With::kDrstd;
-    if (!(of_sum || of_statistics) || IsZero(operand.value)) continue;
-    (of_sum ? problem->has_residual : problem->has_dstatistics) = true;
+    const With::Option option = operand.with.option;
+    const bool may_be_left_out =
+        option == &NormOptions::has_residual || option == &NormOptions::has_dstatistics;
+    if (may_be_left_out && !IsZero(operand.value)) problem->*option = true;
   }
 }
 
@@ -97,7 +97,7 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
   explicit XlaNormKernel(tensorflow::OpKernelConstruction* context)
       : XlaOpKernel(context),
         on_gpu_(context->device_type() == tensorflow::DEVICE_GPU_XLA_JIT) {
-    OP_REQUIRES_OK(context, ReadAttributes(context, &attributes_));
+    OP_REQUIRES_OK(context, ReadAttributes<Buffers>(context, &attributes_));
   }
 
   void Compile(XlaOpKernelContext* context) final {
@@ -111,15 +111,6 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
     NormProblem problem;
     Shapes shapes;
     TF_RETURN_IF_ERROR(MakeProblem(attributes_, x, &problem, &shapes));
-    const auto shape_of = [&](Part part) -> const TensorShape& {
-      return part == Part::kData     ? x
-             : part == Part::kParams ? shapes.params
-             : part == Part::kMask   ? shapes.mask
-                                     : shapes.statistics;
-    };
-
-    constexpr bool kIsGradient = !std::is_same_v<Buffers, ForwardBuffers>;
-    problem.has_dstatistics = kIsGradient;
     std::vector<Given> given;
     for (const In<Buffers>& operand : Signature<Buffers>::kInputs) {
       if (!Has(problem, problem.centred, operand.with)) continue;
@@ -127,11 +118,11 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
       TensorShape shape;
       TF_RETURN_IF_ERROR(
           StaticShape(operand.name, context->InputXlaShape(index), &shape));
-      TF_RETURN_IF_ERROR(CheckShape(operand.name, shape, shape_of(operand.part)));
+      TF_RETURN_IF_ERROR(CheckShape(operand.name, shape, shapes.Of(operand.part)));
       given.push_back({operand.with, context->Input(index),
                        RowMajor(XlaTypeOf(problem, operand.part), shape)});
     }
-    if (kIsGradient) LeaveOutZeros(given, &problem);
+    if (!std::is_same_v<Buffers, ForwardBuffers>) LeaveOutZeros(given, &problem);
 
     std::vector<xla::XlaOp> inputs;
     std::vector<xla::Shape> input_shapes, output_shapes;
@@ -143,7 +134,7 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
     for (const Out<Buffers>& operand : Signature<Buffers>::kOutputs) {
       if (!Has(problem, problem.centred, operand.with)) continue;
       output_shapes.push_back(
-          RowMajor(XlaTypeOf(problem, operand.part), shape_of(operand.part)));
+          RowMajor(XlaTypeOf(problem, operand.part), shapes.Of(operand.part)));
     }
     const int num_outputs = static_cast<int>(output_shapes.size());
     if (const int64_t bytes = on_gpu_ ? Workspace(problem) : 0; bytes > 0) {
@@ -178,20 +169,11 @@ class XlaNormKernel : public tensorflow::XlaOpKernel {
 
 // Not REGISTER_XLA_OP: what is registered there becomes a kernel when TensorFlow
 // initializes its devices, and a library that is loaded later is not seen.
-#define FUSEDNORM_REGISTER_XLA(op, device, Buffers) \
-  REGISTER_KERNEL_BUILDER(Name("Fusednorm>" op).Device(device), XlaNormKernel<Buffers>)
-#define FUSEDNORM_REGISTER_XLA_NORM(op, device)               \
-  FUSEDNORM_REGISTER_XLA(op, device, ForwardBuffers);         \
-  FUSEDNORM_REGISTER_XLA(op "Grad", device, BackwardBuffers); \
-  FUSEDNORM_REGISTER_XLA(op "GradGrad", device, SecondOrderBuffers)
-#define FUSEDNORM_REGISTER_XLA_OPS(device)          \
-  FUSEDNORM_REGISTER_XLA_NORM("GroupNorm", device); \
-  FUSEDNORM_REGISTER_XLA_NORM("LayerNorm", device); \
-  FUSEDNORM_REGISTER_XLA_NORM("RMSNorm", device)
-
-FUSEDNORM_REGISTER_XLA_OPS(tensorflow::DEVICE_CPU_XLA_JIT);
+[[maybe_unused]] const bool on_host =
+    RegisterKernels<XlaNormKernel>(tensorflow::DEVICE_CPU_XLA_JIT);
 #if defined(FUSEDNORM_WITH_CUDA)
-FUSEDNORM_REGISTER_XLA_OPS(tensorflow::DEVICE_GPU_XLA_JIT);
+[[maybe_unused]] const bool on_gpu =
+    RegisterKernels<XlaNormKernel>(tensorflow::DEVICE_GPU_XLA_JIT);
 #endif
 
 }  // namespace

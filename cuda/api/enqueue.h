@@ -1,5 +1,5 @@
-// From a problem to kernels on a stream: plan, workspace, launch. For all who bring
-// device memory: TensorFlow's ops and the Python module.
+// From a problem to kernels on a stream: plan, workspace, launch. Used by all who bring
+// device memory of their own: TensorFlow's ops and the Python module.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ inline Plan MakePlan(const NormProblem& problem, const SecondOrderBuffers& buffe
   return PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
 }
 
-// The plan that would run if no table named another one.
+// The plan that would run if the table of tuned plans did not name another one.
 inline Plan MakeUntunedPlan(const NormProblem& problem, const ForwardBuffers& buffers,
                             const Device& device) {
   return PlanForward(problem, device, Aligned(buffers));
@@ -48,7 +48,7 @@ inline Plan MakeUntunedPlan(const NormProblem& problem,
   return MakePlan(problem, buffers, device);
 }
 
-// Buffers that are all there and lie at an address which kernels never see.
+// Buffers for everything that the problem has, all at `address`, which no kernel uses.
 template <class Buffers>
 Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
   Buffers buffers;
@@ -63,10 +63,10 @@ Buffers BuffersAt(const NormProblem& problem, uintptr_t address) {
   return buffers;
 }
 
-// Enough workspace for Enqueue on any of `devices`, from ListDevices: for each number
-// of blocks of a cluster that CurrentDevice may find there, for buffers at any address,
-// and with the table of tuned plans or without one: a compiled program may run in
-// another process.
+// The workspace that is enough for Enqueue on any of `devices`, which ListDevices
+// returns. It is enough for each cluster size that CurrentDevice may find there, for
+// buffers at any address, and with or without the table of tuned plans, since a
+// compiled program may run in another process.
 template <class Buffers>
 int64_t MostWorkspaceBytes(const NormProblem& problem,
                            const std::vector<Device>& devices) {
@@ -99,9 +99,9 @@ inline Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
 }
 
 // The plan that runs, and memory for it. `allocate(bytes, &data)` returns a Status and
-// memory, 256-byte aligned. It is called at most twice: the second time for the untuned
-// plan, where it had no room for what a tuned plan needs. So it is under XLA where a
-// program was compiled before the table was there.
+// memory with an alignment of 256 bytes. If it has no room for a tuned plan, it is
+// called a second time, for the untuned plan. This happens under XLA where a program
+// was compiled before the table was there.
 template <class Buffers, class Allocate>
 Status MakePlanAndWorkspace(const NormProblem& problem, const Buffers& buffers,
                             const Device& device, Allocate&& allocate, Plan* plan,
@@ -118,7 +118,7 @@ Status MakePlanAndWorkspace(const NormProblem& problem, const Buffers& buffers,
 }
 
 // Runs the problem on the current device, to which the stream and the buffers belong.
-// `allocate` as above; the memory stays until the stream is past the kernels.
+// `allocate` is as above. The memory must live until the stream has run the kernels.
 template <class Buffers, class Allocate>
 Status Enqueue(const NormProblem& problem, const Buffers& buffers, Allocate&& allocate,
                Stream stream) {

@@ -15,7 +15,7 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Elements of an access.
+// The number of elements of an access.
 int WidthOf(const Geometry& geometry) {
   return std::visit(
       [](const auto& each) {
@@ -30,7 +30,7 @@ int WidthOf(const Geometry& geometry) {
 
 NormArgs MakeArgs(const NormProblem& problem, const Plan& plan, const void* gamma,
                   const void* beta) {
-  // Of all problems with several sets, no others are left of Simplified.
+  // Simplified leaves no other problems with several sets of parameters.
   assert(problem.param_sets == 1 ||
          (problem.p == 1 ? problem.g == 1 && (problem.q == 1 || !problem.reduces_q)
                          : problem.param_sets == problem.n));
@@ -86,12 +86,12 @@ Status FillZero(int64_t count, DataType type, void* gradient, Stream stream) {
                            stream);
 }
 
-// Where dgamma and dbeta, or d_gamma, are summed in two stages.
+// The arguments of the second stage of dgamma and dbeta, or of d_gamma.
 ParamSums MakeParamSums(const NormProblem& problem, const Plan& plan) {
   ParamSums params;
   params.sets = plan.sets;
   params.params = problem.num_params();
-  // Lines leave a sum for each of their elements.
+  // With lines, each of a line's elements leaves a sum of its own.
   const auto* stream = std::get_if<StreamGeometry>(&plan.geometry);
   const auto* second_order = std::get_if<SecondOrderGeometry>(&plan.geometry);
   const bool lanes = std::holds_alternative<TileGeometry>(plan.geometry) ||
@@ -116,7 +116,7 @@ Status WithPlan(const Status& status, const NormProblem& problem, const Plan& pl
 template <class Args>
 using Start = Status (*)(const Args&, const Plan&, Stream);
 
-// The functions of one scheme, by data type.
+// The functions that start one scheme, one for each data type.
 template <class Args>
 struct Starts {
   Start<Args> of_float, of_half, of_bfloat16, of_double;
@@ -214,7 +214,7 @@ Status Run(const NormProblem& problem, const BackwardBuffers& buffers, const Pla
   args.params = MakeParamSums(problem, plan);
   args.params.dgamma = buffers.dgamma;
   args.params.dbeta = buffers.dbeta;
-  // Those of each position are no sums.
+  // Parameters of each position have gradients that are not sums.
   if (!problem.per_position) {
     const auto partial = [&](void* gradient, char* of_two_stages) -> void* {
       return gradient == nullptr || plan.sets == 0 ? gradient : of_two_stages;
@@ -227,7 +227,7 @@ Status Run(const NormProblem& problem, const BackwardBuffers& buffers, const Pla
   return StartPlan(problem, plan, args, stream);
 }
 
-// A problem with one set of parameters.
+// The problem must have one set of parameters.
 Status Run(const NormProblem& problem, const SecondOrderBuffers& buffers,
            const Plan& plan, void* workspace, Stream stream) {
   SecondOrderArgs args;
@@ -285,8 +285,8 @@ Status SecondOrder(const NormProblem& problem, const SecondOrderBuffers& buffers
         FillZero(problem.num_groups(), compute, buffers.d_dmean, stream));
     return FillZero(problem.num_groups(), compute, buffers.d_drstd, stream);
   }
-  // One set after the other. They share the workspace, as the stream runs them in
-  // order.
+  // One set of parameters after the other. They share the workspace, because the stream
+  // runs them in order.
   const NormProblem simple = Simplified(problem);
   const NormProblem one = OfOneSet(simple);
   for (int64_t set = 0; set < plan.repeats; ++set) {

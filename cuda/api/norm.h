@@ -1,4 +1,4 @@
-// The kernel API on CUDA devices. Needs no CUDA header.
+// The kernel API on CUDA devices. This header needs no CUDA header.
 #pragma once
 
 #include <vector>
@@ -14,15 +14,15 @@
 namespace fusednorm {
 namespace cuda {
 
-// Empty where there is no device or no driver. Clusters are as the architecture has
-// them, since more would take a context on each device.
+// The devices of this machine; none without a driver. max_cluster is what the
+// architecture allows, since finding out what runs would take a context on each device.
 FUSEDNORM_EXPORT std::vector<Device> ListDevices();
 // The device that the calling thread has selected. Its properties are read once. They
-// are those of ListDevices, except for max_cluster: the largest of PossibleClusters
-// that runs there.
+// are those of ListDevices, except for max_cluster, which is the largest of
+// PossibleClusters that runs on the device.
 FUSEDNORM_EXPORT Status CurrentDevice(const Device** device);
 
-// Makes a device current for the calling thread, until destroyed.
+// Makes a device current for the calling thread, until this object is destroyed.
 class FUSEDNORM_EXPORT ScopedDevice {
  public:
   ScopedDevice() = default;
@@ -37,16 +37,16 @@ class FUSEDNORM_EXPORT ScopedDevice {
 };
 
 // Enqueues y (and sum, mean, rstd) from x on the stream, which belongs to the current
-// device. Buffers and workspace are device memory; the plan is one of ForwardCandidates
-// for this problem, this device and these buffers. A status other than ok names it.
+// device. Buffers and workspace are device memory. The plan is one of ForwardCandidates
+// for this problem, this device and these buffers. An error status names the plan.
 FUSEDNORM_EXPORT Status Forward(const NormProblem& problem,
                                 const ForwardBuffers& buffers, const Plan& plan,
                                 void* workspace, Stream stream);
-// Enqueues dx, and dgamma and dbeta where they are not null.
+// Enqueues dx, and dgamma and dbeta unless they are null.
 FUSEDNORM_EXPORT Status Backward(const NormProblem& problem,
                                  const BackwardBuffers& buffers, const Plan& plan,
                                  void* workspace, Stream stream);
-// Enqueues the gradients of Backward. Refuses an activation.
+// Enqueues the gradients of Backward. Refuses a problem with an activation.
 FUSEDNORM_EXPORT Status SecondOrder(const NormProblem& problem,
                                     const SecondOrderBuffers& buffers, const Plan& plan,
                                     void* workspace, Stream stream);

@@ -13,7 +13,8 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Takes as much as a kernel of ours may: a whole multiprocessor a block.
+// A kernel that is launched with as many resources as any of ours: one block takes a
+// whole multiprocessor.
 __global__ void FillMultiprocessor() {}
 
 // The largest of PossibleClusters that the current device runs.
@@ -69,7 +70,8 @@ Status ReadDevice(int ordinal, Device* device) {
   device->l2_bytes = properties.l2CacheSize;
   device->memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
   device->max_cluster = MaxCluster(properties.major);
-  // Twice the clock: memory transfers on both edges. Absent on some devices.
+  // Memory transfers data on both edges of the clock, hence twice its rate. Some
+  // devices do not have this attribute.
   int kilohertz = 0;
   if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, ordinal) ==
       cudaSuccess) {
@@ -78,7 +80,8 @@ Status ReadDevice(int ordinal, Device* device) {
   return Status();
 }
 
-// Of each device once, when it is first the current one; never changed after.
+// Properties of each device. They are read when the device is first the current one,
+// and never change after.
 class Devices {
  public:
   Status Get(int ordinal, const Device** device) {
@@ -117,8 +120,8 @@ std::vector<Device> ListDevices() {
     return devices;
   }
   for (int ordinal = 0; ordinal < count; ++ordinal) {
-    // Without a context, which would take memory on each: clusters as the architecture
-    // has them.
+    // No context, since that would take memory on each device. max_cluster is therefore
+    // what the architecture allows.
     Device device;
     if (ReadDevice(ordinal, &device).ok()) devices.push_back(device);
   }

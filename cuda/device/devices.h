@@ -1,4 +1,4 @@
-// What the plan needs to know of a GPU, and that of well-known ones.
+// The properties of a GPU that the plan needs, and those of well-known GPUs.
 #pragma once
 
 #include <cstdint>
@@ -21,22 +21,22 @@ struct Device {
   int64_t shared_bytes_per_block = 0;  // the most that a kernel can ask for
   int64_t l2_bytes = 0;
   int64_t memory_bytes = 0;
-  double bandwidth = 0;  // bytes a second by the data sheet; 0: not known
+  double bandwidth = 0;  // bytes a second, from the data sheet; 0: not known
 
-  // Blocks in a thread-block cluster, at most; 1 where there are none.
+  // The most blocks of a thread-block cluster; 1 where there are no clusters.
   int max_cluster = 1;
 };
 
-// Blocks in a thread-block cluster, at most, by the major compute capability; 1 where
-// there are none.
+// The most blocks of a thread-block cluster, from the major compute capability; 1 where
+// there are no clusters.
 constexpr int MaxCluster(int major) {
   return major < 9 ? 1 : major == 9 || major == 10 ? 16 : 8;
 }
 
-// What the largest cluster that runs on a device may have of blocks, largest first,
-// where the architecture allows `max_cluster`. The architecture is known without a
-// context. What runs is not: it is less where fewer multiprocessors form a group, or
-// only a part of a device is at hand (MIG).
+// The numbers of blocks that the largest cluster that runs on a device may have,
+// largest first. The architecture allows `max_cluster`, and is known without a context.
+// Fewer may run where groups of multiprocessors are smaller, or where only a part of
+// the device is available (MIG).
 inline std::vector<int> PossibleClusters(int max_cluster) {
   std::vector<int> sizes;
   for (int size = max_cluster; size > 1; size /= 2) sizes.push_back(size);
@@ -44,7 +44,7 @@ inline std::vector<int> PossibleClusters(int max_cluster) {
   return sizes;
 }
 
-// The names KnownDevice takes: h100, a100, l4, rtx4090, t4, ...
+// The names that KnownDevice takes: h100, a100, l4, rtx4090, t4, ...
 std::vector<std::string> KnownDeviceNames();
 Status KnownDevice(const std::string& name, Device* device);
 

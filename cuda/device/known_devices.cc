@@ -1,5 +1,6 @@
-// Well-known GPUs, for plans without one. Figures of NVIDIA's data sheets and of the
-// tables of compute capabilities in the CUDA C++ Programming Guide.
+// Well-known GPUs, so that plans can be made without having one. The figures are from
+// NVIDIA's data sheets and from the tables of compute capabilities in the CUDA C++
+// Programming Guide.
 #include <array>
 
 #include "cuda/device/devices.h"
@@ -12,7 +13,7 @@ constexpr int64_t kKib = 1024;
 constexpr int64_t kMib = 1024 * kKib;
 constexpr int64_t kGib = 1024 * kMib;
 
-// What all GPUs of a compute capability have in common.
+// The properties that all GPUs of a compute capability share.
 struct Capability {
   int major;
   int minor;

@@ -1,5 +1,5 @@
-// How kernels are started: nothing is decided here. Each function is instantiated for a
-// data type by cuda/instance.cu, in several objects, so that they compile in parallel.
+// The functions that start kernels and decide nothing. Each is instantiated for a data
+// type by cuda/instance.cu, in several objects that compile in parallel.
 #pragma once
 
 #include "core/status.h"
@@ -10,8 +10,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// The instances in float32 and the 16-bit types are of T = float, Half and Bfloat16
-// (number.cuh), of which callers need no more than the names.
+// float32, float16 and bfloat16 have the instances float, Half and Bfloat16
+// (number.cuh). Callers need only the names of these types.
 struct Half;
 struct Bfloat16;
 
@@ -25,7 +25,7 @@ Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 namespace columns {
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
-// The second stage of dgamma and dbeta, as the plan's last launch.
+// The second stage of dgamma and dbeta, which is the plan's last launch.
 template <class T>
 Status Start(const ParamSums& params, const Plan& plan, Stream stream);
 }  // namespace columns
@@ -44,7 +44,7 @@ template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);
 }  // namespace tile
 
-// Counts what a mask leaves, as the plan's first launch.
+// Counts the positions that a mask leaves visible, as the plan's first launch.
 namespace mask {
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream);

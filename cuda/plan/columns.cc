@@ -1,20 +1,20 @@
-// The `columns` scheme: backward of rows that fit no block's registers, with one gamma
-// for each element.
+// The `columns` scheme: backward of rows with one gamma for each element that do not
+// fit the registers of a block.
 #include "cuda/plan/rows.h"
 
 namespace fusednorm {
 namespace cuda {
 namespace {
 
-// A block of columns goes through so many rows at least, each of which spares dgamma
-// and dbeta an addition in the last stage: a guess, not measured.
+// The fewest rows that a block takes. Each more row saves one addition for each element
+// of dgamma and dbeta in the last stage. The number is a guess, not measured.
 constexpr int64_t kLeastChunkRows = 32;
-// Each block of the second kernel adds up the pieces of its rows: 64 of 32 rows were as
-// fast as 32 on an H200, and fill the device with the first kernel.
+// Each block of the second kernel adds up the pieces of its rows. On an H200, 64 pieces
+// of 32 rows were as fast as 32 pieces, and they fill the device in the first kernel.
 constexpr int64_t kMostPieces = 64;
 
-// How many samples of successive rows have gamma and beta of their own, one for each
-// element of a row; 0: it is not like that.
+// The number of samples that have gamma and beta of their own, which differ between the
+// elements of a row. 0: `columns` does not take the problem.
 int64_t Samples(const NormProblem& problem) {
   if (problem.has_mask || problem.per_position) return 0;
   if (!problem.has_gamma && !problem.has_beta) return 1;
@@ -55,7 +55,7 @@ void AddColumns(const Work& work, std::vector<Plan>* plans) {
   geometry.piece = CeilDiv(accesses, pieces);
   pieces = CeilDiv(accesses, geometry.piece);
   geometry.pieces = Divider(pieces);
-  geometry.join_bits = Log2Ceil(pieces, 5);  // at most a warp
+  geometry.join_bits = Log2Ceil(pieces, 5);  // a warp or less
 
   Plan plan;
   plan.geometry = geometry;

@@ -1,4 +1,4 @@
-// How the threads of a block lie over lines (kernels/lines/geometry.h).
+// How the threads of a block are laid over lines (kernels/lines/geometry.h).
 #include "cuda/plan/lines.h"
 
 #include <algorithm>
@@ -8,11 +8,11 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-constexpr int kTeamBits = 5;  // teams are within a warp
-// Narrower accesses would move parts of lines of L2 that nobody else wants at the time.
+constexpr int kTeamBits = 5;  // a team is within a warp
+// In narrower tiles, L2 would load parts of its lines that no block needs at the time.
 constexpr int64_t kTileBytes = 128;
 
-// The tensor as lines, before it is cut.
+// The tensor as lines, before these are cut into tiles.
 struct Lines {
   int64_t rows, line, group_lanes, groups;
   bool columns;
@@ -25,7 +25,8 @@ struct Lines {
   }
 };
 
-// Sets the width of an access, and how many rows make a line of whole accesses.
+// Sets the width of an access, and the number of rows that form a line of whole
+// accesses.
 void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
               int64_t* width, int64_t* copies) {
   const int64_t full = work.full_width;
@@ -33,13 +34,14 @@ void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
   *width = full;
   *copies = 1;
   if (lines.line % full == 0) {
-    // A group that is cut has pieces of whole accesses.
+    // A group that is cut into parts must consist of whole accesses.
     const int64_t unit = lines.columns ? full : std::lcm(lines.group_lanes, full);
     if (unit > most && lines.group_lanes % full != 0) *width = 1;
     return;
   }
   *copies = full / std::gcd(lines.line, full);
-  // Copies are then a divisor of the rows: no line lacks any.
+  // If the tensor is a whole number of accesses, the copies divide the rows, so that
+  // all lines are complete.
   const bool whole = lines.rows * lines.line % full == 0;
   if (lines.columns || !whole || *copies * lines.line > most || work.problem.has_mask ||
       work.problem.per_position) {
@@ -47,13 +49,13 @@ void SetWidth(const Work& work, const LinesWanted& wanted, const Lines& lines,
   }
 }
 
-// Sets how many lanes a tile has, and its parts.
+// Sets the number of lanes of a tile, and of its parts.
 void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
               int64_t width, int64_t copies, LinesGeometry* g) {
   const int64_t line = lines.line * copies;
   int64_t most = wanted.threads * width;
   int64_t parts = 1;
-  // The threads of a row of columns meet in shuffles.
+  // The threads of a row of columns are within one warp, since they add up by shuffles.
   if (lines.columns) most = std::min(most, kWarp / 2 * width);
   const int64_t unit = copies > 1      ? line
                        : lines.columns ? width
@@ -69,7 +71,7 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
     const int64_t narrow = CeilDiv(kTileBytes, unit_bytes);
     const int64_t small = wanted.set_bytes / (lines.rows * unit_bytes + 1);
     int64_t of_tile = std::min({units, most / unit, std::max(narrow, small)});
-    of_tile = CeilDiv(units, CeilDiv(units, of_tile));  // tiles of one size
+    of_tile = CeilDiv(units, CeilDiv(units, of_tile));  // tiles of equal size
     g->tile_lanes = g->part_lanes = of_tile * unit;
   }
   g->tiles = Divider(CeilDiv(line, g->tile_lanes));
@@ -80,7 +82,7 @@ void SetTiles(const Work& work, const LinesWanted& wanted, const Lines& lines,
                                        : g->tile_lanes / copies / lines.group_lanes);
 }
 
-// Sets how the threads lie, and the teams that join them.
+// Sets the rows and columns of threads, and the teams that join them.
 void SetThreads(const Work& work, const Lines& lines, const LinesWanted& wanted,
                 int threads, LinesGeometry* g) {
   int64_t columns = CeilDiv(g->part_lanes, g->width);
@@ -90,7 +92,7 @@ void SetThreads(const Work& work, const Lines& lines, const LinesWanted& wanted,
   g->thread_columns = SmallDivider(columns);
   g->thread_rows = SmallDivider(rows);
   g->fold = 1;
-  // With a mask the lanes of a thread may have different counts.
+  // With a mask, the lanes of a thread may have different counts and cannot be folded.
   if (!wanted.general && !lines.columns) {
     g->fold = static_cast<int>(g->tile_groups == 1
                                    ? g->width
@@ -121,7 +123,7 @@ int64_t ConstantNumbers(const Work& work, const LinesGeometry& g) {
 int64_t TableNumbers(const Work& work, const LinesGeometry& g) {
   const int64_t each = work.backward ? 2 : kMomentsNumbers;
   const int64_t table = each * g.table.Size();
-  // What joins warps has four numbers of each.
+  // To join warps takes four numbers for each warp.
   return std::max(table, int64_t{kMomentsNumbers} * kMaxWarps);
 }
 
@@ -153,7 +155,7 @@ LinesPlan PlanLines(const Work& work, const LinesWanted& wanted) {
     SetThreads(work, lines, wanted, plan.threads, &g);
     plan.shared_bytes = SharedBytes(work, g);
     if (plan.shared_bytes <= wanted.shared_bytes || plan.threads <= 2 * kWarp) break;
-    // Fewer threads than columns need narrower tiles.
+    // If there are fewer threads than columns, tiles must be narrower.
     if (CeilDiv(g.part_lanes, width) > plan.threads / 2) {
       LinesWanted fewer = wanted;
       fewer.threads = plan.threads / 2;

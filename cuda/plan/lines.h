@@ -1,4 +1,4 @@
-// How blocks lie over lines, for the planners of `tile` and `stream`.
+// How blocks are laid over lines, for the planners of `tile` and `stream`.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ namespace cuda {
 // What a planner asks for.
 struct LinesWanted {
   bool general = false;
-  int threads = 0;           // of a block
-  int64_t row_blocks = 1;    // blocks that share the rows of a set, at least
-  int64_t set_bytes = 0;     // of x, at most, where tiles of 128 bytes allow it
-  int64_t shared_bytes = 0;  // of a block, at most, beyond what the scheme adds
+  int threads = 0;           // threads of a block
+  int64_t row_blocks = 1;    // fewest blocks that share the rows of a set
+  int64_t set_bytes = 0;     // most bytes of x in a set, but tiles have 128 bytes
+  int64_t shared_bytes = 0;  // most of a block, without what the scheme adds
 };
 
 struct LinesPlan {
@@ -24,12 +24,12 @@ struct LinesPlan {
   int64_t shared_bytes = 0;
 };
 
-// Shared memory of a block, in numbers of the compute type: of the lanes' constants,
-// and of the table that joins the threads' moments, or in backward their sums.
+// The shared memory of a block, in numbers of the compute type: for the constants of
+// lanes, and for the table that joins the threads' moments or, in backward, their sums.
 int64_t ConstantNumbers(const Work& work, const LinesGeometry& geometry);
 int64_t TableNumbers(const Work& work, const LinesGeometry& geometry);
 
-// The plan, with fewer threads where shared memory asks for that.
+// Makes the plan, with fewer threads where shared memory is too small for more.
 LinesPlan PlanLines(const Work& work, const LinesWanted& wanted);
 
 }  // namespace cuda

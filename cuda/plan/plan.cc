@@ -16,7 +16,7 @@ bool AllAligned(Pointers... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-// `all`: or only as many as it takes to find the best, which is what a launch needs.
+// `all`: all candidates are wanted. Otherwise only the best one, which a launch needs.
 std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device,
                              bool aligned, bool backward, bool params, bool all) {
   std::vector<Plan> plans;
@@ -32,7 +32,8 @@ std::vector<Plan> Candidates(const NormProblem& of_samples, const Device& device
   }
   add(AddTile);
   add(AddStream);
-  // The best of them is kept even if no grid is large enough: its launch says so.
+  // The best plan is kept even if its grid is too large. Its launch then returns an
+  // error.
   plans.erase(std::remove_if(plans.begin() + 1, plans.end(),
                              [](const Plan& plan) { return !Fits(plan); }),
               plans.end());
@@ -64,7 +65,7 @@ TensorBytes TensorsOf(const Work& work) {
 
 bool ExceedL2(const Work& work, const TensorBytes& tensors) {
   int64_t large = (tensors.inputs + tensors.outputs) * tensors.data;
-  // As large as x, parameters count as it does.
+  // Parameters that are as large as x count as tensors like x.
   if (work.problem.num_params() == work.problem.num_elements()) {
     large += tensors.params_read + tensors.params_written;
   }

@@ -1,4 +1,4 @@
-// What the planners of rows and of tiles share.
+// What the planners of all schemes share.
 #pragma once
 
 #include <algorithm>
@@ -35,16 +35,17 @@ inline int Log2Ceil(int64_t n, int most) {
 }
 
 constexpr int kWarp = 32;
-// The threads of a block for so many pieces of work: whole warps, two of them or more.
+// The threads of a block for `work` pieces of work: at least two warps, and whole
+// warps.
 inline int WholeWarps(int64_t work, int most) {
   return static_cast<int>(
       std::min<int64_t>(most, std::max<int64_t>(2 * kWarp, RoundUp(work, kWarp))));
 }
 
-// Rounds of a persistent grid: enough that its last one is short against the rest.
+// Rounds of a persistent grid. So many make the last round short beside the others.
 constexpr int64_t kRounds = 32;
 
-// One problem to plan, and what follows from it at once.
+// A problem to plan, and numbers that follow from it.
 struct Work {
   Work(const NormProblem& problem, const Device& device, bool aligned, bool backward,
        bool params, bool all = true)
@@ -61,47 +62,49 @@ struct Work {
   const Device& device;
   const bool backward;
   const bool params;  // backward: dgamma or dbeta is wanted
-  const bool all;     // all plans are wanted, not only the best
+  const bool all;     // all plans are wanted, not only the best one
   const int64_t element_bytes;
   const int64_t compute_bytes;
-  const int64_t full_width;  // elements of an access where it fits
+  const int64_t full_width;  // elements of a 16-byte access
 
-  // 16-byte accesses to stretches of `length` elements, or single ones.
+  // The elements of an access to stretches of `length` elements: 16 bytes of them if
+  // that divides the stretch, otherwise one.
   int Width(int64_t length) const {
     return static_cast<int>(length % full_width == 0 ? full_width : 1);
   }
-  // Bytes of an access that is held in shared memory.
+  // The bytes of an access's elements while they are in shared memory.
   int64_t HeldBytes(int width) const { return width > 1 ? 16 : compute_bytes; }
   int64_t SharedBytesOfBlock() const { return device.shared_bytes_per_block; }
-  // What a kernel gets without asking.
+  // The shared memory that a kernel may use without asking for more.
   int64_t SharedBytesUnasked() const {
     return std::min(SharedBytesOfBlock(), int64_t{48} << 10);
   }
-  // With at most this, two blocks share a multiprocessor, and one computes while the
-  // other one waits for memory. The device reserves 1 KB a block.
+  // With this much shared memory or less, two blocks share a multiprocessor, and one
+  // computes while the other waits for memory. The device reserves 1 KB for each block.
   int64_t SharedBytesOfHalf() const {
     return std::min(SharedBytesOfBlock(),
                     device.shared_bytes_per_multiprocessor / 2 - 1024);
   }
 };
 
-// No launch has more blocks than a grid may have.
+// Whether no launch has more blocks than a grid may have.
 inline bool Fits(const Plan& plan) {
   return std::all_of(plan.launches, plan.launches + plan.num_launches,
                      [](const Launch& launch) { return launch.blocks <= kMaxGrid; });
 }
-// Plans are added best first: none after these is wanted.
+// Plans are added best first. Returns true if no more are wanted.
 inline bool Enough(const Work& work, const std::vector<Plan>& plans) {
   return !work.all && !plans.empty() && Fits(plans.back());
 }
 
-// Of forward and backward.
+// For forward and backward.
 TensorBytes TensorsOf(const Work& work);
-// Where the tensors exceed L2, nobody will find the outputs there: they bypass it.
+// Whether the tensors exceed L2. Nobody will find the outputs in L2 then, so they are
+// written past it.
 bool ExceedL2(const Work& work, const TensorBytes& tensors);
 
-// What follows from the launches and the tensors. `param_sums`: of so many gradients of
-// parameters there may be partial sums.
+// Sets what follows from the launches and the tensors. `param_sums` is the number of
+// gradients of parameters that may have partial sums.
 void FinishPlan(const Work& work, const TensorBytes& tensors, int64_t param_sums,
                 Plan* plan);
 
@@ -111,7 +114,7 @@ inline void AddLaunch(Plan* plan, const char* kernel, int64_t blocks, int thread
                                           shared_bytes};
 }
 
-// The second stage of so many gradients as a kernel of its own.
+// Adds a kernel of its own for the second stage of `gradients` gradients.
 inline void AddColumnSums(const Work& work, int64_t gradients, Plan* plan) {
   const int64_t blocks = std::min(CeilDiv(work.problem.num_params(), kWarp) * gradients,
                                   kRounds * work.device.multiprocessors);
@@ -119,8 +122,8 @@ inline void AddColumnSums(const Work& work, int64_t gradients, Plan* plan) {
             kColumnSumsThreads * work.compute_bytes);
 }
 
-// Partial sums of dgamma and dbeta: `sets` of `size` numbers. One set of numbers as
-// dgamma has them is dgamma.
+// Plans partial sums of dgamma and dbeta: `sets` sets with `size` numbers each. Where
+// one set has as many numbers as dgamma, it is dgamma itself.
 inline void PlanParamSums(const Work& work, int64_t sets, int64_t size, bool own_kernel,
                           Plan* plan) {
   const NormProblem& problem = work.problem;
@@ -134,8 +137,8 @@ inline void PlanParamSums(const Work& work, int64_t sets, int64_t size, bool own
     AddColumnSums(work, problem.has_gamma && problem.has_beta ? 2 : 1, plan);
 }
 
-// Counts what a mask leaves of each sample, for the kernel that comes after. In pieces,
-// so that one long sample is not the work of one block.
+// Adds the kernel that counts the visible positions of each sample of a mask. Samples
+// are counted in pieces, so that a long sample is not the work of one block.
 inline void AddCountMask(const Work& work, Plan* plan) {
   constexpr int kThreads = 256;
   constexpr int64_t kPiece = 8 << 10, kMostPieces = 64;

@@ -1,4 +1,4 @@
-// The `rows` scheme: which instance a row gets, and the ladder that puts them in order.
+// The `rows` scheme: which instances take a row, and in which order they are preferred.
 #include "cuda/plan/rows.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Of a problem, for the instances.
+// The numbers of a problem that the instances need.
 struct RowsProblem {
   explicit RowsProblem(const Work& work)
       : rows(work.problem.n * work.problem.g),
@@ -22,36 +22,37 @@ struct RowsProblem {
   int64_t accesses;
 };
 
-// The threads that share a row, or 0 where the instance does not take it.
+// The threads that share a row, or 0 if the instance does not take it.
 int TeamOf(const RowsInstance& instance, int64_t accesses) {
   const int64_t needed = CeilDiv(accesses, instance.vectors);
   if (instance.block) {
     return needed > instance.threads ? 0 : WholeWarps(needed, instance.threads);
   }
   const int64_t lanes = PowerOfTwo(needed);
-  // Fewer than four lanes with several accesses each would leave parts of sectors of
-  // memory to the next access.
+  // Fewer than four lanes with several accesses each would not read whole sectors of
+  // memory at a time.
   const bool torn = !instance.general && instance.vectors > 1 && lanes < 4;
   return lanes > kWarp || torn ? 0 : static_cast<int>(lanes);
 }
 
-// The place of an instance in the ladder: the lowest comes first. Measured on an H200
-// with rows of 12, 32, 96, 192, 200, 400, 512, 1024, 1536 and 3072 accesses
-// (docs/cuda.md); what lies between them is a guess.
+// The rank of an instance; the lowest comes first. It was measured on an H200 with rows
+// of 12, 32, 96, 192, 200, 400, 512, 1024, 1536 and 3072 accesses (docs/cuda.md). For
+// other lengths the order is a guess.
 double Rank(const Work& work, const RowsInstance& instance, int team,
             int64_t accesses) {
   constexpr double kBlock = 1000, kLate = 2000, kGeneral = 10000;
-  // Lanes first, which need no barrier: those that leave the fewest of them without an
-  // access; then the fewest accesses a thread.
+  // Lanes come before blocks, as they need no barrier. Among them, those come first
+  // that leave the fewest lanes without an access, then those with the fewest accesses
+  // for each thread.
   const double waste =
       static_cast<double>(team) * instance.vectors / static_cast<double>(accesses);
   double rank = instance.block ? kBlock + 10 * instance.vectors + waste
                                : 100 * waste + instance.vectors;
-  // A large block waits long for its last warp: more accesses a thread are better, as
-  // long as the registers allow that.
+  // A large block waits long for its last warp. More accesses for each thread are then
+  // better, as long as registers allow that.
   const int few = instance.vectors > 2 ? 256 : work.backward ? 512 : 128;
   if (instance.block && team > few) rank += kBlock / 2;
-  // The columns of three accesses leave room for few warps.
+  // The columns of three accesses take so many registers that few warps are resident.
   if (work.backward && team == kWarp && instance.vectors > 2) rank += kLate;
   return instance.general ? rank + kGeneral : rank;
 }
@@ -98,7 +99,7 @@ RowsGeometry GeometryOf(const Choice& choice, int width, int threads) {
   return geometry;
 }
 
-// Blocks that a multiprocessor is sure to have room for.
+// The number of blocks that a multiprocessor certainly has room for.
 int64_t BlocksResident(const Work& work, const RowsInstance& instance, int threads) {
   const int64_t by_registers = int64_t{instance.threads} * instance.blocks / threads;
   const int64_t by_threads = work.device.max_threads_per_multiprocessor / threads;
@@ -129,8 +130,9 @@ Plan ForwardPlan(const Work& work, const RowsProblem& rows, const Choice& choice
       int64_t{geometry.teams} *
       RowsAtOnce(instance.general, instance.vectors, instance.block);
   int64_t blocks = CeilDiv(rows.rows, rows_of_block);
-  // One row a team and no loop is fastest, but for short rows, where a loop loads gamma
-  // and beta once, and for the general instance, whose prologue is long.
+  // It is fastest if each team takes one row and there is no loop. There are two
+  // exceptions: short rows, where a loop loads gamma and beta once, and the general
+  // instance, whose prologue is long.
   const bool loops = instance.general || (!instance.block && choice.team < kWarp);
   blocks = std::min(blocks, loops ? kRounds * work.device.multiprocessors : kMaxGrid);
   plan.geometry = geometry;
@@ -147,21 +149,21 @@ Plan BackwardPlan(const Work& work, const RowsProblem& rows, const Choice& choic
   const bool columns = SumsColumns(work);
   Plan plan;
   int threads = instance.block ? choice.team : instance.threads;
-  // A block has rows of one sample only, where samples have their own parameters, and
-  // there may be few of those.
+  // Where samples have their own parameters, all rows of a block are of one sample. A
+  // sample may have few rows.
   const int64_t rows_of_set = rows.rows / samples;
   if (samples > 1 && !instance.block) {
     threads = WholeWarps(rows_of_set * choice.team, threads);
   }
   RowsGeometry geometry = GeometryOf(choice, rows.width, threads);
-  // Where no columns are summed, blocks need not be few.
+  // If no columns are summed, there may be many blocks.
   const int64_t per_multiprocessor =
       columns ? BlocksResident(work, instance, threads) : kRounds;
-  // The columns of a block are added up in it, if all its teams have the same.
+  // If all teams of a block have the same columns, the block adds them up.
   const bool joined = columns && !instance.block && problem.g == 1;
   int64_t sets = 0;
   if (instance.block) {
-    // Few rows make few sets of partial sums: a guess, not measured.
+    // Few rows make few sets of partial sums. The number is a guess, not measured.
     constexpr int64_t kRowsOfSet = 4;
     const int64_t most =
         columns ? std::max(multiprocessors, CeilDiv(rows.rows, kRowsOfSet)) : kMaxGrid;
@@ -226,7 +228,7 @@ void AddRowsForward(const Work& work, std::vector<Plan>* plans) {
 
 void AddRowsBackward(const Work& work, std::vector<Plan>* plans) {
   const RowsProblem rows(work);
-  // Gradients of gamma and beta that change from run to run are for `runs`.
+  // `stream` takes gradients of gamma and beta that change from run to run.
   if (work.params && work.problem.q > 1 && !ConstantRows(work.problem)) return;
   for (const Choice& choice : Choices(work, rows, kRowsBackward)) {
     if (Enough(work, *plans)) return;

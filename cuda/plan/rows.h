@@ -8,22 +8,22 @@
 namespace fusednorm {
 namespace cuda {
 
-// Each adds its plans of the problem to the candidates, best first, or none. plan.cc
-// calls them in the order of preference. Rows with a mask are always split.
+// Each function adds its plans of the problem to the candidates, best first, or none.
+// plan.cc calls them in the order of preference. `stream` takes all rows with a mask.
 void AddRowsForward(const Work& work, std::vector<Plan>* plans);
 void AddRowsBackward(const Work& work, std::vector<Plan>* plans);
 void AddColumns(const Work& work, std::vector<Plan>* plans);
 
-// What the specialised instances take (instances.h), but for the width of accesses.
+// Whether gamma and beta are as the specialised instances take them (instances.h).
 bool HasPlainAffine(const Work& work);
-// dgamma and dbeta are wanted, and each is a sum over rows of one number an element.
+// Whether dgamma or dbeta is wanted and is a sum over rows, for each element of a row.
 bool SumsColumns(const Work& work);
-// Each row has one gamma and beta, whose gradients are sums that are needed anyway.
+// Whether each row has one gamma and beta. Their gradients are sums that dx needs, too.
 bool ConstantRows(const NormProblem& problem);
 
-// How many teams share rows in backward, those of each sample where it has parameters
-// of its own. A team keeps to rows of one group where it sums columns: there is a
-// multiple of G of them.
+// The number of teams that share the rows in backward, or the rows of one sample where
+// samples have parameters of their own. If columns are summed, it is a multiple of G,
+// so that all rows of a team are of one group.
 int64_t SharesOfRows(const Work& work, int64_t teams);
 
 }  // namespace cuda

@@ -1,5 +1,6 @@
-// The plans of the second order: always split, since three tensors that are read twice
-// and two that are written once leave little to be won by holding them on chip.
+// The plans of the second order. They always read the tensors twice. Three tensors are
+// read twice and two are written once, so that little would be won by keeping them on
+// chip.
 
 #include "core/second_order.h"
 
@@ -15,15 +16,15 @@ namespace {
 using second_order::kShares;
 using second_order::kThreads;
 
-// Threads of a multiprocessor that keep its memory busy.
+// The threads of a multiprocessor that keep its memory busy.
 constexpr int64_t kWantedThreads = 1024;
 
-// Blocks that keep the device busy.
+// The number of blocks that keep the device busy.
 int64_t WantedBlocks(const Work& work, int threads) {
   return work.device.multiprocessors * kWantedThreads / threads;
 }
 
-// The problem, but not how blocks go through it.
+// The numbers of the geometry that depend on the problem alone.
 SecondOrderGeometry GeometryOf(const NormProblem& problem) {
   const bool columns = !problem.reduces_q;
   SecondOrderGeometry geometry;
@@ -39,8 +40,8 @@ SecondOrderGeometry GeometryOf(const NormProblem& problem) {
   return geometry;
 }
 
-// Both kernels, of which the second needs other shared memory than the first, and
-// `sets` partial sums of d_gamma with `of_set` numbers each.
+// Adds both kernels, whose shared memory differs, and `sets` partial sums of d_gamma
+// with `of_set` numbers each.
 void Finish(const Work& work, const SecondOrderGeometry& geometry, const char* kernel,
             int64_t blocks, int threads, int64_t shared_of_sums,
             int64_t shared_of_gradient, int64_t sets, int64_t of_set, Plan* plan) {
@@ -76,7 +77,7 @@ void PlanRows(const Work& work, Plan* plan) {
   const int64_t teams = threads / geometry.team;
   geometry.slots =
       std::min(geometry.count, CeilDiv(WantedBlocks(work, threads), slices) * teams);
-  // A team keeps to rows of one group: there is a multiple of G of them.
+  // All rows of a team are of one group, so the number of teams is a multiple of G.
   if (work.params && problem.g > 1) {
     geometry.slots =
         problem.g *
@@ -118,11 +119,11 @@ void PlanRuns(const Work& work, Plan* plan) {
 struct Cut {
   int width;
   int64_t lanes;
-  int64_t blocks;     // tiles, or groups that are too wide for one
-  int64_t parts = 1;  // tiles of one of these
+  int64_t blocks;     // tiles, or groups that are too wide for one tile
+  int64_t parts = 1;  // tiles of such a group
 };
 
-// A tile's rows are at least one line of the cache, where the tensor's are.
+// The rows of a tile have at least one line of the cache, if the tensor's rows do.
 constexpr int64_t kLineBytes = 128;
 
 // A row of columns is within one warp, so that shuffles add up its d_gamma.
@@ -137,7 +138,7 @@ Cut CutColumns(const Work& work, const SecondOrderGeometry& geometry) {
   return {width, threads * width, CeilDiv(geometry.line, threads * width)};
 }
 
-// Whole groups, in steps of whole accesses; or parts of a group that is too wide.
+// Tiles have whole groups of whole accesses, or a part of a group that is too wide.
 Cut CutGroups(const Work& work, const SecondOrderGeometry& geometry) {
   constexpr int64_t kMostThreads = 128;  // of a row, unless it is a whole line
   const int64_t line = geometry.line, group = geometry.group_lanes;
@@ -157,7 +158,7 @@ Cut CutGroups(const Work& work, const SecondOrderGeometry& geometry) {
   const int64_t most = kMostThreads * width;
   int64_t lanes = std::min(line, step * CeilDiv(kLineBytes / work.element_bytes, step));
   if (lanes > most) lanes = std::min(line, step);
-  // Wider, where that leaves enough tiles and these are short.
+  // Tiles become wider if they are short and enough of them are left.
   while (2 * lanes <= std::min(line, most / 2) &&
          8 * geometry.rows * lanes * work.element_bytes <= work.SharedBytesOfHalf() &&
          geometry.outer * CeilDiv(line, lanes) > 8 * work.device.multiprocessors) {
@@ -176,7 +177,7 @@ void PlanTiles(const Work& work, Plan* plan) {
   geometry.lanes = static_cast<int>(cut.lanes);
   geometry.lane_blocks = Divider(cut.blocks);
   geometry.parts = Divider(cut.parts);
-  // No more rows of threads than rows.
+  // There are no more rows of threads than rows.
   const int64_t of_row = cut.lanes / cut.width;
   const int threads = WholeWarps(of_row * rows, kThreads);
   const int64_t thread_rows = threads / of_row;
@@ -187,8 +188,8 @@ void PlanTiles(const Work& work, Plan* plan) {
   geometry.slab_rows = CeilDiv(rows, slabs);
   slabs = CeilDiv(rows, geometry.slab_rows);
   geometry.slices = Divider(slabs * cut.parts);
-  // Where lanes' d_gamma is summed, few blocks that go on to the next sample leave few
-  // partial sums.
+  // Where d_gamma of lanes is summed, few blocks take one sample after the other, and
+  // leave few partial sums.
   const int64_t most = work.params && !columns ? wanted : kMaxGrid;
   geometry.slots = std::max<int64_t>(1, std::min(outer, most / (tiles * slabs)));
   const second_order::TileLayout layout(cut.lanes, thread_rows);
@@ -216,10 +217,10 @@ Plan MakePlan(const Work& work) {
   tensors.data = problem.num_elements() * work.element_bytes;
   tensors.inputs = 3;
   tensors.outputs = 2;
-  // mean, rstd and drstd in, d_dmean and d_drstd out.
+  // mean, rstd and drstd are read; d_dmean and d_drstd are written.
   tensors.statistics_read = statistic * (problem.centred ? 3 : 2);
   tensors.statistics_written = statistic * (problem.centred ? 2 : 1);
-  // gamma, ddgamma and ddbeta.
+  // gamma, ddgamma and ddbeta are read.
   tensors.params_read = param * (2 * problem.has_gamma + problem.has_beta);
   tensors.params_written = param * problem.has_gamma;
   tensors.param_uses = problem.n;
@@ -232,7 +233,7 @@ Plan MakePlan(const Work& work) {
 Plan PlanSecondOrder(const NormProblem& problem, const Device& device, bool aligned,
                      bool params) {
   if (problem.num_elements() == 0) return Plan();
-  // What belongs to one set of parameters runs as often as there are sets.
+  // The launches for one set of parameters are repeated for each set.
   const NormProblem simple = Simplified(problem);
   const NormProblem one = OfOneSet(simple);
   if (simple.param_sets > 1) {

@@ -10,21 +10,22 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Simulated, not measured (python/fusednorm/_traffic.py): data have half of L2, and
-// what all blocks work on at a time has no more than a third of that. Sums are ahead of
-// apply by a set and three quarters of what is resident, so that hardly a block waits.
-constexpr int64_t kSlabBytes = 32 << 10;  // of all tensors that sums read
-// A slab costs each thread hundreds of instructions besides those of its accesses: it
-// has more, where L2 still has room for the order.
+// These numbers were simulated, not measured (python/fusednorm/_traffic.py). The data
+// may take half of L2, and the slabs that all blocks work on at a time a third of that.
+// Sums are ahead of apply by one set and three quarters of the resident slabs, so that
+// blocks hardly wait.
+constexpr int64_t kSlabBytes = 32 << 10;  // bytes of all tensors that sums reads
+// Each slab costs a thread hundreds of instructions beside those of its accesses. Slabs
+// are therefore larger where L2 has room for them.
 constexpr int64_t kMostSlabBytes = 64 << 10;
 constexpr double kShareOfL2 = 0.5;
 constexpr int64_t kInFlight = 3;
 constexpr double kAhead = 0.75;
-// A slab leaves sums of all its lanes: of so many rows, or more, they are few bytes.
+// A slab leaves sums of all its lanes. These are few bytes beside so many rows.
 constexpr int64_t kRowsOfSlab = 32;
-// Joining the slabs of a set should stay short.
+// More slabs would make it long to join those of a set.
 constexpr int64_t kSlabsOfMultiprocessor = 2;
-// A thread adds up no longer chains than that: they lose digits
+// A thread adds up no longer chains, because these lose digits
 // (tests/support/bounds.py).
 constexpr int64_t kMostRounds = 32;
 
@@ -32,18 +33,18 @@ int64_t L2Share(const Work& work) {
   return static_cast<int64_t>(kShareOfL2 * static_cast<double>(work.device.l2_bytes));
 }
 
-// The plain instances take what they know when they are compiled (features.cuh).
+// What the plain instances know at compile time (features.cuh).
 bool IsPlain(const NormProblem& problem) {
   return problem.centred && problem.reduces_q && !problem.has_residual &&
          !problem.has_mask && !problem.per_position && IsInlined(problem.activation) &&
          problem.data != DataType::kDouble;
 }
 
-// Gamma and beta are one for each run of Q elements.
+// Whether each run of Q elements has one gamma and beta.
 bool ByRuns(const Work& work) {
   const NormProblem& problem = work.problem;
   if (problem.p > 1 || !problem.reduces_q || problem.per_position) return false;
-  // In backward, sums over samples of one number an element are for lines.
+  // Lines take the backward pass where each element of a row has its own gradient sum.
   return problem.q > 1 || !work.backward;
 }
 
@@ -58,14 +59,15 @@ int64_t BlocksResident(const Work& work, int blocks, int threads,
                           int64_t{device.max_threads_per_multiprocessor / threads}}));
 }
 
-// What sums and apply both read.
+// The number of tensors that both sums and apply read.
 int64_t Tensors(const Work& work) { return work.backward ? 2 : 1; }
 
-// The bytes that a slab should have of x, whatever the sets are.
+// The bytes of x that a slab should have, if sets could have any size.
 int64_t SlabBytes(const Work& work, int64_t resident) {
   return std::min(kSlabBytes, L2Share(work) / kInFlight / resident) / Tensors(work);
 }
-// With sets of so many bytes of x: as many as leave sums ahead of apply (SetOrder).
+// The same for sets with `set_bytes` of x. Slabs are no larger than lets sums stay
+// ahead of apply (SetOrder).
 int64_t SlabBytes(const Work& work, int64_t resident, int64_t set_bytes) {
   const int64_t room = L2Share(work) - 2 * Tensors(work) * set_bytes;
   const double slabs = static_cast<double>(resident) * (2 * kAhead + 1.0 / kInFlight);
@@ -74,8 +76,8 @@ int64_t SlabBytes(const Work& work, int64_t resident, int64_t set_bytes) {
                   std::min(kMostSlabBytes, most) / Tensors(work));
 }
 
-// The bytes of x that a set of lines should have, at most, with so many blocks of a
-// multiprocessor: with two of them at a time L2 is half full.
+// The most bytes of x that a set of lines should have, with so many blocks on a
+// multiprocessor. Two sets of this size take half of our share of L2.
 int64_t SetBytes(const Work& work, int64_t blocks) {
   const NormProblem& problem = work.problem;
   const int64_t resident = blocks * work.device.multiprocessors;
@@ -86,9 +88,9 @@ int64_t SetBytes(const Work& work, int64_t blocks) {
   return std::min(L2Share(work) / (4 * Tensors(work)), slab_bytes / kRowsOfSlab * rows);
 }
 
-// How many units a slab has of `units` in a set: enough for `bytes`, but no more than
-// leave work for all blocks, and so many that slabs are few. A slab has whole rounds of
-// `round` units.
+// The number of units of a slab, where a set has `units` units. A slab should have
+// `bytes`, but there should be enough slabs for all blocks, and not more than is quick
+// to join. A slab has whole rounds of `round` units.
 int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round,
                     int64_t unit_bytes, int64_t resident, int64_t bytes) {
   const int64_t rounds = CeilDiv(units, round);
@@ -102,16 +104,17 @@ int64_t UnitsOfSlab(const Work& work, int64_t sets, int64_t units, int64_t round
   return CeilDiv(rounds, slabs) * round;
 }
 
-// The order of the items of sets of `slabs` slabs, which have so many bytes of x.
+// Sets the order of the items, where sets have `slabs` slabs with `slab_bytes` of x.
 void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
               int64_t resident, StreamOrder* order) {
-  // L2 holds a slab from its sums to its apply, and as long again until it forgets it;
-  // what is in flight; gamma and beta, which a long row has many of; and outputs.
+  // L2 holds each slab from its sums to its apply, and as long again until it is
+  // evicted. L2 also holds the slabs in work, gamma and beta (large with long rows),
+  // and outputs.
   const TensorBytes tensors = TensorsOf(work);
   const int64_t share = L2Share(work), twice = 2 * Tensors(work);
   const int64_t room = share - std::min(tensors.params_read, share / 2) -
                        Tensors(work) * slab_bytes * resident / kInFlight;
-  // A residual is read once, and forward once more with its sum.
+  // A residual is read once. Forward also writes its sum once.
   const int64_t once = !work.problem.has_residual ? 0 : work.backward ? 1 : 2;
   const int64_t held = twice + once + (ExceedL2(work, tensors) ? 0 : 1);
   const int64_t most = std::max<int64_t>(1, room / (held * slab_bytes));
@@ -123,14 +126,15 @@ void SetOrder(const Work& work, int64_t sets, int64_t slabs, int64_t slab_bytes,
   order->counter_bytes = RoundUp(CounterBytes(sets), 256);
 }
 
-// What all plans of the scheme end with. `slabs`: of all sets.
+// Adds the launch of any plan of the scheme. `slabs` is the number of slabs of all
+// sets.
 void AddStreamLaunch(const Work& work, const char* kernel, int threads,
                      int64_t shared_bytes, int64_t resident, int64_t slabs,
                      int64_t sums_bytes, StreamOrder* order, Plan* plan) {
   const NormProblem& problem = work.problem;
   plan->partial_bytes = order->counter_bytes + RoundUp(sums_bytes, 256);
   if (work.backward) {
-    order->terms_offset = plan->partial_bytes;
+    order->shares_offset = plan->partial_bytes;
     plan->partial_bytes += 2 * problem.num_groups() * work.compute_bytes;
     AddCountMask(work, plan);
   }
@@ -151,10 +155,10 @@ void AddLines(const Work& work, bool general, std::vector<Plan>* plans) {
   wanted.general = general;
   wanted.threads = kStreamThreads;
   wanted.set_bytes = SetBytes(work, blocks);
-  // Every GPU has so much without asking.
+  // Every GPU has at least this much without asking.
   wanted.shared_bytes = std::max<int64_t>(work.SharedBytesOfHalf(), 0) - kQueueBytes;
   LinesPlan lines = PlanLines(work, wanted);
-  // What adds up dgamma and dbeta has a number of each thread.
+  // The code that adds up dgamma and dbeta takes one number for each thread.
   lines.shared_bytes = std::max(lines.shared_bytes, lines.threads * work.compute_bytes);
   StreamGeometry geometry;
   geometry.general = general;
@@ -219,7 +223,8 @@ void AddRunSlabs(const Work& work, bool general, std::vector<Plan>* plans) {
   g.runs = static_cast<int>(g.along ? 1 : problem.k);
   g.run = g.along ? problem.k : problem.q;
   geometry.width = work.Width(g.run);
-  // With gamma and beta of each element there is a plain loop without activation alone.
+  // Where each element has its own gamma and beta, the plain instance has only a loop
+  // without activation.
   const bool activated = problem.activation != Activation::kNone;
   if (!general && (geometry.width == 1 || (g.along && activated))) return;
   const int64_t vectors = general         ? 2

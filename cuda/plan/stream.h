@@ -1,5 +1,5 @@
-// Plans of the `stream` scheme: whatever fits no block, and what only its general
-// instances take.
+// Plans of the `stream` scheme. It takes sets that do not fit a block, and problems for
+// which only its general instances have code.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// Adds the plans to the candidates, best first. There is always one.
+// Adds the plans to the candidates, best first. There is at least one.
 void AddStream(const Work& work, std::vector<Plan>* plans);
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-// The `tile` scheme: how many blocks share a set, and how many threads each has.
+// The `tile` scheme: how many blocks share a set, and how many threads a block has.
 #include "cuda/plan/tile.h"
 
 #include <algorithm>
@@ -9,19 +9,20 @@ namespace fusednorm {
 namespace cuda {
 namespace {
 
-// Not measured: a block with less has nothing to do but to wait for the others.
+// A block with less does little but wait for the others. The number is not measured.
 constexpr int64_t kLeastSlabBytes = 2 << 10;
-// Of x in a block: beyond it, a tile is as narrow as whole lines of L2 allow.
+// Bytes of x in a block. If it would have more, its tile becomes as narrow as whole
+// lines of L2 allow.
 constexpr int64_t kSetBytes = 16 << 10;
 
-// One way to share the sets out.
+// One way to divide the sets among blocks and threads.
 struct Shares {
   TileGeometry geometry;
   int threads = 0;
   int64_t blocks = 0, slab_bytes = 0, shared_bytes = 0;
 };
 
-// Lays out shared memory; the numbers it takes.
+// Lays out shared memory, in numbers of the compute type.
 TileShared LayOut(const Work& work, const LinesGeometry& g) {
   TileShared shared;
   const auto after = [](int64_t offset, int64_t numbers) {
@@ -36,7 +37,8 @@ TileShared LayOut(const Work& work, const LinesGeometry& g) {
   return shared;
 }
 
-// False: a block's rows do not fit its threads' registers, or shared memory.
+// Returns false if a block's rows do not fit its threads' registers or its shared
+// memory.
 bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   LinesWanted wanted;
   wanted.threads = threads;
@@ -50,7 +52,7 @@ bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   geometry.lines = g;
   geometry.width = g.width;
   if ((g.width == 1 && !g.columns) || g.parts.divisor() > 1) return false;
-  // More sets than blocks of a grid: a division by more than 31 bits.
+  // With more sets, the kernel would have to divide numbers of more than 31 bits.
   if (g.tiles.divisor() > kMaxGrid) return false;
   geometry.tiles = SmallDivider(g.tiles.divisor());
   geometry.cluster_bits = Log2Floor(cluster, 31);
@@ -61,7 +63,7 @@ bool Share(const Work& work, int cluster, int threads, Shares* shares) {
   const auto* const instance = std::find_if(kTileVectors, end, fits);
   if (instance == end) return false;
   geometry.vectors = *instance;
-  geometry.slab_rows = static_cast<int>(slab_rows);  // of so many threads
+  geometry.slab_rows = static_cast<int>(slab_rows);  // rows of one block
   geometry.shared = LayOut(work, g);
   shares->threads = threads;
   shares->blocks = g.outer * g.tiles.divisor() * cluster;
@@ -90,13 +92,14 @@ void AddShares(const Work& work, const Shares& shares, std::vector<Plan>* plans)
 
 void AddTile(const Work& work, std::vector<Plan>* plans) {
   const NormProblem& problem = work.problem;
-  // What the instances know when they are compiled.
+  // What the instances know at compile time.
   const bool rows = problem.p == 1 && problem.reduces_q;
   if (rows || !problem.centred || problem.has_residual || problem.has_mask ||
       problem.per_position || problem.data == DataType::kDouble) {
     return;
   }
-  // With the fewest blocks for a set that occupy all multiprocessors; the others after.
+  // First comes the plan with the fewest blocks for a set that still occupy all
+  // multiprocessors; the others follow.
   std::vector<Shares> all;
   for (int cluster = 1; cluster <= std::min(kTileCluster, work.device.max_cluster);
        cluster *= 2) {
@@ -108,9 +111,10 @@ void AddTile(const Work& work, std::vector<Plan>* plans) {
     }
   }
   const auto fills = [&](const Shares& shares) {
-    return 4 * shares.blocks >= 3 * work.device.multiprocessors;  // nearly
+    return 4 * shares.blocks >= 3 * work.device.multiprocessors;  // nearly all
   };
-  // Two blocks on a multiprocessor: one computes while the other one waits for memory.
+  // Two blocks fit a multiprocessor, so that one computes while the other waits for
+  // memory.
   const auto shares_multiprocessor = [&](const Shares& shares) {
     return fills(shares) && shares.threads <= kTileThreads / 2;
   };

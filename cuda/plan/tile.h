@@ -8,8 +8,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// Adds the plans to the candidates, best first; none where the set is too large, or
-// where the problem needs a general instance, which only `stream` has.
+// Adds the plans to the candidates, best first. There is none where a set is too large,
+// or where the problem needs a general instance, which only `stream` has.
 void AddTile(const Work& work, std::vector<Plan>* plans);
 
 }  // namespace cuda

@@ -23,8 +23,8 @@ namespace {
 
 constexpr char kHeader[] = "fusednorm tuned plans, version 1";
 
-// Calls visit(name, field) for all fields of a key, in the order of a line. They are
-// what the planner looks at, and what else changes how long a kernel takes.
+// Calls visit(name, field) for all fields of a key, in the order of a line. The fields
+// are all that the planner looks at, and whatever else changes the time of a kernel.
 template <class Request, class Visit>
 void ForEachField(Request& request, Visit&& visit) {
   auto& device = request.device;
@@ -60,7 +60,7 @@ void ForEachField(Request& request, Visit&& visit) {
   visit("mask_q", problem.mask_q);
 }
 
-// Different requests of which kernels and plans cannot tell the difference are one.
+// Makes requests equal if kernels and plans cannot tell them apart.
 PlanRequest Normalized(PlanRequest request) {
   NormProblem& problem = request.problem;
   problem = Simplified(problem);
@@ -94,7 +94,7 @@ bool FromText(const std::string& text, Integer* value) {
   return error == std::errc() && stopped == end && int64_t{*value} == number;
 }
 
-// What a launch looks for: as KeyOf, but quickly made.
+// The key with which a launch looks a plan up: like KeyOf, but faster to make.
 std::string Bytes(const PlanRequest& request) {
   std::string bytes;
   bytes.reserve(512);
@@ -114,7 +114,7 @@ std::string Bytes(const PlanRequest& request) {
   return bytes;
 }
 
-// Takes the fields of a line apart, which are `name=value` with tabs between them.
+// Splits a line into its fields, which are `name=value` with tabs between them.
 class Line {
  public:
   Line(std::string place, const std::string& text) : place_(std::move(place)) {
@@ -156,7 +156,8 @@ class Line {
   Status status_;
 };
 
-// A line, and the plan that it names once a launch has asked for it.
+// A line of the table, and the plan that it names, which is found when a launch first
+// asks for it.
 struct Resolvable {
   TunedEntry entry;
   Plan plan;
@@ -215,7 +216,7 @@ std::string PathOfFile() {
   return home.empty() ? "" : home + "/.cache/fusednorm/tuned.tsv";
 }
 
-// The table of this process. It is replaced by nobody but `fusednorm tune` and tests.
+// The table of this process. Only `fusednorm tune` and tests replace it.
 class Table {
  public:
   Table() { static_cast<void>(Reload()); }
@@ -241,7 +242,7 @@ class Table {
     return Replace(path, std::move(entries), status);
   }
 
-  // Calls use(entry, plan) with what the table has of the request, if it has anything.
+  // Calls use(entry, plan) if the table has an entry for the request.
   template <class Use>
   void With(const PlanRequest& of_samples, Use&& use) {
     if (empty_.load(std::memory_order_relaxed)) return;
@@ -269,7 +270,7 @@ class Table {
     return status;
   }
 
-  std::atomic<bool> empty_{true};  // launches then ask for nothing else
+  std::atomic<bool> empty_{true};  // launches then look no further
   std::shared_mutex mutex_;
   Entries entries_;
   TunedTable summary_;

@@ -1,4 +1,4 @@
-// How the kernels look at a problem.
+// How the kernels see a problem.
 #pragma once
 
 #include "core/param_sets.h"
@@ -7,8 +7,8 @@ namespace fusednorm {
 namespace cuda {
 
 // The same problem in its simplest form. Where groups are contiguous, parameters of
-// each position are parameters along the rows of one sample that has all groups. Not
-// with a mask, which each sample has its own part of.
+// each position become parameters along the rows of one sample that has all groups.
+// This cannot be done with a mask, of which each sample has a part of its own.
 inline NormProblem Simplified(NormProblem problem) {
   problem = Merged(problem);
   if (problem.per_position && problem.p == 1 && problem.reduces_q &&

@@ -1,4 +1,4 @@
-"""The activations the kernels fuse, by name and by function."""
+"""The activations that the kernels fuse: their names, functions and formulas."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tanh": tf.math.tanh,
     "sigmoid": tf.math.sigmoid,
 }
-# The same of basic ops, with derivatives of any order. tf.nn.gelu and tf.nn.leaky_relu
-# would have float32 constants in float64.
+# The same functions as basic ops, which have derivatives of any order. tf.nn.gelu and
+# tf.nn.leaky_relu are not used, because they have float32 constants for float64 data.
 _FORMULAS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "none": lambda z: z,
     "relu": tf.nn.relu,
@@ -84,5 +84,5 @@ def activation_name(activation: Any) -> str:
 
 
 def apply_activation(name: str, x: tf.Tensor) -> tf.Tensor:
-    """Applies a fused activation as TensorFlow ops, exact in the dtype of `x`."""
+    """Applies a fused activation as TensorFlow ops that compute in the dtype of `x`."""
     return _FORMULAS[name](x)

@@ -1,9 +1,9 @@
 """Which TensorFlow is installed, and whether this build can run with it.
 
-An op library works with the TensorFlow minor version it was compiled against;
-with another one the dynamic linker fails on a mangled C++ name. The versions
-are compared before anything is loaded, from the installed metadata alone, so
-that the user reads which two versions disagree and what to type instead.
+An op library works with the minor version of TensorFlow that it was compiled against;
+with another one the dynamic linker fails on a mangled C++ name. The versions are
+compared before anything is loaded, from the installed metadata alone, so that the user
+reads which two versions disagree and what to type instead.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-# Then the norms run as plain TensorFlow ops, and the op library is never loaded.
+# If true, the norms run as plain TensorFlow ops and the op library is never loaded.
 OPS_DISABLED = os.environ.get("FUSEDNORM_DISABLE", "") not in ("", "0")
 
-# The distributions that ship the `tensorflow` module, most common first. Asking
-# for each is fast; `packages_distributions()` reads every installed package.
+# The distributions that contain the module `tensorflow`, most common first. Asking for
+# each is fast, while `packages_distributions()` reads every installed package.
 _DISTRIBUTIONS = (
     "tensorflow",
     "tensorflow-cpu",
@@ -111,12 +111,12 @@ def check_tensorflow(wanted_by: str) -> None:
 def running_as_command() -> bool:
     """Tells whether this process is `python -m fusednorm` or the `fusednorm` script.
 
-    Both import the package before any line of theirs runs. The command imports
-    TensorFlow by itself, so that it can report also a TensorFlow that does not
-    fit, and can keep TensorFlow's start-up log off the screen.
+    Both import the package before their first line runs. The command then imports
+    TensorFlow by itself, so that it can also report a TensorFlow that does not fit, and
+    can keep TensorFlow's start-up log off the screen.
     """
     program = sys.argv[0] if sys.argv else ""
-    if program != "-m":  # What sys.argv[0] is while `python -m` looks for its module.
+    if program != "-m":  # sys.argv[0] is "-m" while `python -m` looks for its module.
         return Path(program).name == "fusednorm" and not Path(program).is_dir()
     arguments = sys.orig_argv
     if "-m" not in arguments:

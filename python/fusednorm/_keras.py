@@ -1,6 +1,7 @@
-"""The Keras that the layers belong to, and all in which they notice which it is.
+"""The Keras that the layers belong to, and all code that depends on which it is.
 
-Keras 3; or tf_keras, Keras 2, where TensorFlow takes it as `tf.keras` too.
+It is Keras 3, or tf_keras (Keras 2) where the environment makes that TensorFlow's
+`tf.keras`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from fusednorm import _checks, _compat
 
-# The values for which TensorFlow itself turns to tf_keras.
+# With these values of the variable, TensorFlow itself uses tf_keras.
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
 
 if TYPE_CHECKING or not LEGACY:
@@ -31,25 +32,25 @@ else:
 
 
 class _Integers:
-    """What a layer does with integers that has replaced one that takes them.
+    """What a converted layer does with integers, which the layer before it took.
 
-    Graphs show what their layers are called with, the code of a model does not; there
-    a layer that was converted meets integers as late as in a call. `on_integers` is the
-    call of a layer like the one before, `None` for a layer that has not replaced any,
-    which refuses them.
+    A conversion sees in the graph of a functional model what each layer is called with.
+    In a model that is code it does not, and a converted layer may be called with
+    integers. `on_integers` is then the call of a layer like the one before. It is
+    `None` for layers that have replaced no other: those refuse integers.
     """
 
     on_integers: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the layer, on integers as the one before."""
+        """Calls the layer; with integers, the one that it has replaced."""
         if self.on_integers is not None and args and _is_integer(args[0]):
             return self.on_integers(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
 
 def _is_integer(x: Any) -> bool:
-    # Not a symbolic tensor of Keras's, whose graph would have the other layer.
+    # A symbolic tensor of Keras's does not count: its graph would get the other layer.
     if not isinstance(x, tf.Tensor | tf.Variable) and not hasattr(x, "__array__"):
         return False
     dtype = tf.as_dtype(x.dtype)
@@ -65,7 +66,7 @@ if LEGACY:
             super().__init__(autocast=False, **kwargs)
 
         def add_statistic(self, **kwargs: Any) -> Any:
-            """Adds a weight that calls update: over replicas, as BatchNormalization."""
+            """Adds a weight that calls update; it becomes the mean over replicas."""
             return self.add_weight(
                 trainable=False,
                 autocast=False,
@@ -95,30 +96,30 @@ else:
         ) -> Any:
             """Returns the symbolic outputs, checking dtypes while a model is built."""
             for each in keras.tree.flatten(inputs):
-                _checks.floating(each.dtype)
+                _checks.tensors.floating(each.dtype)
             y = super().compute_output_spec(inputs, **kwargs)
             if residual is None:
                 return y
             if not keras.backend.is_keras_tensor(residual):
-                residual = _checks.data(residual, "residual")
-            _checks.floating(residual.dtype, "residual")
-            _checks.residual_shape(list(residual.shape), list(inputs.shape))
+                residual = _checks.tensors.data(residual, "residual")
+            _checks.tensors.floating(residual.dtype, "residual")
+            _checks.tensors.residual_shape(list(residual.shape), list(inputs.shape))
             total = keras.KerasTensor(y.shape, dtype=y.dtype)
             if self.supports_masking:
                 pass_mask(inputs, total)
             return y, total
 
         def add_statistic(self, **kwargs: Any) -> Any:
-            """Adds a weight that calls update: to the mean over replicas."""
+            """Adds a weight that calls update; it becomes the mean over replicas."""
             return self.add_weight(
                 trainable=False, autocast=False, aggregation="mean", **kwargs
             )
 
 
-# The default of `mask` in the calls of layers. Where the default is `None`, Keras 3
-# passes the mask of the inputs itself, and writes it into the graph of a functional
-# model: as one more argument of the call, which Keras's own layers refuse, and with the
-# operation that computes it, which an `.h5` file cannot hold.
+# The default of `mask` in the calls of layers. If it were `None`, Keras 3 would pass
+# the mask of the inputs itself and write it into the graph of a functional model: as
+# one more argument of the call, which Keras's own layers refuse, and with the operation
+# that computes it, which an `.h5` file cannot hold.
 MASK_OF_INPUTS = "the mask of the inputs"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,8 @@ from types import ModuleType
 import tensorflow as tf
 from tensorflow.python.framework.kernels import get_registered_kernels_for_op
 
-from fusednorm import _compat
+from fusednorm import _compat, gradients, vectorization
+from fusednorm._signatures import later_inputs
 
 _lock = threading.Lock()
 _library: ModuleType | None = None
@@ -71,7 +72,8 @@ def supports_xla() -> bool:
     )
 
 
-# While a function is traced, AutoGraph would warn that it cannot convert importlib.
+# While a function is traced, AutoGraph would try to convert what this calls, and warn
+# of what it cannot.
 @tf.autograph.experimental.do_not_convert
 def _load(path: Path) -> ModuleType:
     if _compat.OPS_DISABLED:
@@ -95,6 +97,11 @@ def _load(path: Path) -> ModuleType:
             "    pip install --no-cache-dir --force-reinstall --no-deps .\n"
             f"TensorFlow says: {error}"
         ) from error
-    importlib.import_module("fusednorm.gradients")
-    importlib.import_module("fusednorm.vectorization")
+    # As in a SavedModel from before, such an input is absent where nobody speaks of it.
+    for name, inputs in later_inputs().items():
+        wrapper = getattr(library, name)
+        absent = functools.partial(wrapper, **dict.fromkeys(inputs, ()))
+        setattr(library, name, functools.update_wrapper(absent, wrapper))
+    gradients.register(library)
+    vectorization.register(library)
     return library

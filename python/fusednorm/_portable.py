@@ -14,20 +14,20 @@ _inside = contextvars.ContextVar("fusednorm.portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """Within it, the functions and layers run as plain TensorFlow ops.
+    """Context manager in which the functions and layers run as plain TensorFlow ops.
 
-    A model exported within it needs nothing of fusednorm to run: SavedModel without
-    our op library, TFLite, ONNX. It computes the same within the error bounds, its
-    gradients too, in more ops and more memory.
+    A model that is exported in it needs nothing of fusednorm to run: a SavedModel does
+    without our op library, and TFLite and ONNX know all ops. The results and gradients
+    are the same within the error bounds, but take more ops and more memory.
 
-    It holds for calls and for the tracing of functions in this thread. A
-    `tf.function` keeps what it was traced with, in both directions: a function of your
-    own that was called before must be made anew. The export functions of Keras trace
-    the model anew by themselves.
+    It is in effect for calls and for the tracing of functions in this thread. A
+    `tf.function` keeps the ops that it was traced with, inside and outside of the
+    context: if you have called a function of your own before, make it anew. The export
+    functions of Keras trace the model anew by themselves.
 
-    Also a decorator. To make single layers portable, set `layer.portable = True` or
-    create them with `portable=True`; for the whole process, set `FUSEDNORM_DISABLE=1`
-    in the environment before `import fusednorm`.
+    It is also a decorator. To make single layers portable, set `layer.portable = True`
+    or create them with `portable=True`. For the whole process, set
+    `FUSEDNORM_DISABLE=1` in the environment before `import fusednorm`.
 
     Example:
     ```python
@@ -42,13 +42,19 @@ def portable() -> Iterator[None]:
         _inside.reset(token)
 
 
-def op_wrappers() -> ModuleType:
-    """Returns the module with a function for each norm, named as its fused op."""
-    return _composition if _is_portable() else _library.load_op_library()
+def op_wrappers(portable: bool = False) -> ModuleType:
+    """Returns the module with a function for each norm, named as its fused op.
+
+    Args:
+        portable: Whether the caller wants plain TensorFlow ops wherever it is called.
+    """
+    if portable or _is_portable():
+        return _composition.norms
+    return _library.load_op_library()
 
 
 def supports_xla() -> bool:
-    """Returns whether XLA can compile these for all devices of this process."""
+    """Returns whether XLA can compile these ops for all devices of this process."""
     return _is_portable() or _library.supports_xla()
 
 

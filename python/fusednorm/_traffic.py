@@ -1,21 +1,21 @@
 """What the launches of a plan read from DRAM, write to it and move through L2.
 
-A model, not a measurement: it replays a plan over a small L2. Blocks take items in the
-order that the plan gives them. All blocks of a grid go on together, each by a chunk of
-its item at a time, and an item of `stream` waits for what it needs.
+This is a model, not a measurement: it replays a plan over a small L2. Blocks take
+items in the order of the plan. All blocks of a grid advance together, each by one chunk
+of its item at a time, and an item of `stream` waits for the sums that it needs.
 
-Assumed of a GPU:
+The model assumes about a GPU:
 
-- L2 forgets first what was used longest ago, and data have half of it. On an H200, of
-  50 MB, two launches read a tensor of more than 25 MB twice from DRAM: each half of the
-  chip keeps its own copies of what it reads.
-- L2 is empty at first. What a launch leaves there, the next one of the plan finds.
-- A result is written to DRAM once, whenever that is. Where it bypasses L2 (`stream` of
-  a plan) it takes no room there, else as much as what is read.
-- Bytes count, not sectors: tiles whose rows are no multiple of 32 bytes move a little
-  more.
-- gamma and beta of a channel, which many blocks read, count once a sample. A mask comes
-  from DRAM whenever it is read by another launch.
+- L2 drops first what was used longest ago, and half of it is there for data. On an H200
+  with an L2 of 50 MB, two launches read a tensor of more than 25 MB twice from DRAM:
+  each half of the chip keeps its own copies of what it reads.
+- L2 is empty at first. What one launch leaves in it, the next launch of the plan finds.
+- A result is written to DRAM once, sooner or later. If it bypasses L2 (`stream` of a
+  plan) it takes no room there; otherwise it takes as much as data that are read.
+- Bytes are counted, not sectors. Tiles whose rows are no multiple of 32 bytes move a
+  little more than that.
+- gamma and beta of a channel, which many blocks read, are counted once a sample. A mask
+  is read from DRAM again by each launch.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-# Of L2, for data.
+# The share of L2 that is there for data.
 SHARE_OF_L2 = 0.5
-# What a block moves of each tensor while every other block does so too.
+# A block moves so much of each tensor before the next block has its turn.
 CHUNK_BYTES = 32 << 10
-# A replay of more chunks than this is of the first sets only, and stands for all.
+# A plan with more chunks than this is replayed for its first sets only, which then
+# stand for all sets.
 MOST_CHUNKS = 1 << 14
-# Blocks of a multiprocessor in the second launch of `columns`: as many as are sure to
-# find registers.
+# How many blocks of the second launch of `columns` a multiprocessor runs at a time: as
+# many as have enough registers in any case.
 COLUMNS_RESIDENT = 2
 
 AMOUNTS = ("read_bytes", "written_bytes", "l2_bytes")
@@ -59,7 +60,7 @@ def dram_bytes(traffic: Sequence[dict[str, Any]]) -> int:
 
 
 class _Cache:
-    """An L2, and what has passed it and its DRAM since `take` was last called."""
+    """An L2, and the bytes that were moved since `take` was last called."""
 
     def __init__(self, room: float) -> None:
         self._room = room
@@ -73,7 +74,7 @@ class _Cache:
         return passed
 
     def multiply(self, by: float) -> None:
-        """Lets what has passed stand for so much more."""
+        """Multiplies the bytes moved, which stand for those of more work alike."""
         self._read *= by
         self._written *= by
         self._moved *= by
@@ -112,15 +113,15 @@ class _Cache:
 
 
 class _Item(NamedTuple):
-    """A work item of `stream`: the sums of a slab or what they are applied to."""
+    """A work item of `stream`: it sums over a slab, or applies the sums to it."""
 
     apply: bool
     set: int
-    slab: int  # among those of all sets
+    slab: int  # Counted over the slabs of all sets.
 
 
 def _order(sets: int, slabs: int, lag: int, *, backwards: bool) -> Iterator[_Item]:
-    """Yields the items as cuda/kernels/stream/order.h has them."""
+    """Yields the items in the order of cuda/kernels/stream/order.h."""
     for i in range(sets * slabs + lag):
         if i < sets * slabs:
             yield _Item(apply=False, set=i // slabs, slab=i)
@@ -139,7 +140,7 @@ class _Replay:
         self._tensors = plan["tensors"]
         self._multiprocessors = device["multiprocessors"]
         self._cache = _Cache(SHARE_OF_L2 * device["l2_bytes"])
-        # Partial sums of gradients.
+        # The bytes of partial sums of gradients.
         self._partial = (
             plan["workspace_bytes"] - plan["partial_bytes"] - plan["count_bytes"]
         )
@@ -176,7 +177,7 @@ class _Replay:
     def _statistics(self) -> None:
         self._cache.read_once(self._tensors["statistics_read"])
         self._cache.write_past(self._tensors["statistics_written"])
-        # Else another kernel writes them.
+        # With a launch of ColumnSums, that kernel writes them.
         if "ColumnSums" not in (each["kernel"] for each in self._plan["launches"]):
             self._cache.write_past(self._tensors["params_written"])
 
@@ -196,7 +197,7 @@ class _Replay:
         self._statistics()
         self._whole(self._cache.write, "gradients", self._partial)
 
-    # Two launches of the second order, which go through the tensors alike.
+    # The two launches of the second order go through the tensors in the same way.
 
     def _inputs(self, *, results: bool = False) -> None:
         tensors = self._tensors
@@ -220,11 +221,14 @@ class _Replay:
         self._statistics()
         self._whole(self._cache.write, "gradients", self._partial)
 
-    # `columns`: pieces of rows, then some columns of a chunk of rows, from the last
-    # ones on.
+    # `columns`: the first launch takes pieces of rows. The second takes some columns of
+    # a chunk of rows, and begins with the last ones.
 
     def _grid_of_columns(self) -> tuple[int, int]:
-        """Returns how many rows there are, or pieces of many, and blocks of columns."""
+        """Returns the number of rows and that of blocks of columns.
+
+        Where there are many rows, several of them count as one.
+        """
         geometry = self._plan["geometry"]
         rows = self._plan["launches"][0]["blocks"] // geometry["pieces"]
         columns = geometry["column_blocks"]
@@ -271,7 +275,7 @@ class _Replay:
         self._whole(self._cache.write, "gradients", self._partial)
 
     def _stream(self) -> None:
-        """Replays items that blocks take in turn, each a chunk at a time."""
+        """Replays the items: blocks take one each, and advance by a chunk at a time."""
         geometry, blocks = self._plan["geometry"], self._plan["launches"][-1]["blocks"]
         sets, slabs = geometry["sets"], geometry["slabs"]
         chunks = round(self._tensors["data"] / (sets * slabs * CHUNK_BYTES))
@@ -283,8 +287,9 @@ class _Replay:
         )
         move = self._mover(sets * slabs * chunks)
         of_sums = self._plan["partial_bytes"] / (sets * slabs)
-        missing = dict.fromkeys(range(replayed), slabs)  # of the sums of a set
-        working: list[tuple[_Item, int]] = []  # with the chunk that is next
+        # For each set, the number of slabs whose sums are not there yet.
+        missing = dict.fromkeys(range(replayed), slabs)
+        working: list[tuple[_Item, int]] = []  # The item, and which chunk is next.
         while True:
             room = blocks - len(working)
             working.extend((item, 0) for item in itertools.islice(order, room))
@@ -315,7 +320,7 @@ class _Replay:
         self._statistics()
 
     def _mover(self, pieces: int) -> Callable[[_Item, int], None]:
-        """Returns what does an item's accesses to one of `pieces` of the tensors."""
+        """Returns a function that replays an item's accesses to one of `pieces`."""
         tensors, read = self._tensors, self._cache.read
         size, of_mask = tensors["data"] / pieces, tensors["mask"] / pieces
         period = max(1, pieces // tensors["param_uses"])

@@ -1,7 +1,7 @@
-"""What `fusednorm explain` reports: how a norm would run on a GPU, without one.
+"""What `fusednorm explain` reports: how a norm would run on a GPU, without a GPU.
 
-Needs neither TensorFlow nor a device: plans are a function of the problem and of the
-properties of the device.
+It needs neither TensorFlow nor a device, because a plan is a function of the problem
+and of the properties of the device.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from fusednorm import _measured, _traffic
 
 OPS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-# The last one has kernels only where there is no activation.
+# The second order has kernels only for norms without an activation.
 DIRECTIONS = ("forward", "backward", "second_order")
 FALLBACK_DEVICE = "h100"
 
-# More than the memory of any GPU, and not too many for a grid.
+# More than fits into the memory of any GPU, but not too many for a grid.
 MAX_ELEMENTS = 2**38
 
-# What gamma and beta may differ between.
+# What gamma and beta may be given for.
 PARAMETERS_OF = ("all", "sample", "position")
 
-# The scheme of a plan -> what that is.
+# The scheme of a plan -> how it works.
 SCHEMES = {
     "empty": "No elements: nothing runs but fills of the small outputs.",
     "rows": "Each row stays in the registers of lanes of a warp, or of a block.",
@@ -56,22 +56,24 @@ def problem(
     param_dtype: str = "auto",
     aligned: bool = True,
 ) -> dict[str, Any]:
-    """Returns the arguments that `_native.plan` and its like take of a norm.
+    """Returns the arguments that describe a norm to `_native.plan` and its like.
 
     Args:
         op: One of `OPS`.
-        shape: Of x.
-        dtype: Of x.
-        axes: The channel axis of group_norm and instance_norm; else those normalized.
-        groups: Of group_norm only.
-        activation: Applied to the result.
-        gamma: Whether there is one.
-        beta: Whether there is one; never with rms_norm.
-        residual: Whether one is added first.
-        mask: Whether there is one; only with group_norm and instance_norm.
+        shape: The shape of x.
+        dtype: The dtype of x.
+        axes: The channel axis of group_norm and instance_norm; the normalized axes of
+            the others.
+        groups: The number of groups; for group_norm only.
+        activation: The activation that is applied to the result.
+        gamma: Whether there is a gamma.
+        beta: Whether there is a beta; rms_norm never has one.
+        residual: Whether a residual is added first.
+        mask: Whether there is a mask; only with group_norm and instance_norm.
         parameters_of: What gamma and beta are given for, one of `PARAMETERS_OF`.
-        zero_centered: Whether gamma is stored less one.
-        param_dtype: Of gamma and beta; "auto" is float32, for float64 data float64.
+        zero_centered: Whether the scale is `1 + gamma`.
+        param_dtype: The dtype of gamma and beta; "auto" is float32, or float64 for
+            float64 data.
         aligned: Whether the tensors start at multiples of 16 bytes.
 
     Raises:
@@ -106,10 +108,11 @@ def problem(
 
 
 def collect(*, devices: Sequence[str] = (), **options: Any) -> list[dict[str, Any]]:
-    """Returns the plans as plain data, one entry a device.
+    """Returns the plans as plain data, one entry for each device.
 
     Args:
-        devices: Names of well-known GPUs; the present one, else an H100, if empty.
+        devices: Names of well-known GPUs. If empty, the GPU of this machine is taken,
+            or an H100 if there is none.
         **options: The norm, as `problem` takes it.
 
     Raises:
@@ -119,13 +122,13 @@ def collect(*, devices: Sequence[str] = (), **options: Any) -> list[dict[str, An
     native = importlib.import_module("fusednorm._native")
     names = ("op", "shape", "axes", "groups", "dtype", "activation", "residual")
     measurable = _measured.problem(**{name: arguments[name] for name in names})
-    # What the second order has no kernels for.
+    # The second order has no kernels for these.
     composed = (
         arguments["activation"] != "none"
         or arguments["has_mask"]
         or arguments["per_position"]
     )
-    # As fusednorm._measured has them: no rarer kinds of parameters, no mask.
+    # fusednorm._measured has only norms with the usual parameters and without a mask.
     measured = (
         *(arguments["aligned"], arguments["has_gamma"]),
         arguments["has_beta"] or arguments["op"] == "rms_norm",
@@ -141,7 +144,7 @@ def collect(*, devices: Sequence[str] = (), **options: Any) -> list[dict[str, An
         traffic = _traffic.launches(plan, device)
         dram_bytes = _traffic.dram_bytes(traffic)
         bandwidth = device["bandwidth"]
-        # Not of a plan that is another than the one that was measured.
+        # A tuned plan may be another one than the plan that was measured.
         is_measured = all(measured) and (tuned is None or tuned["stale"])
         return {
             **plan,
@@ -198,7 +201,7 @@ def render(report: list[dict[str, Any]]) -> str:
 
 
 def _tuned_notes(entry: dict[str, Any], direction: str) -> list[str]:
-    """Returns what is to say of the table of tuned plans."""
+    """Returns the notes about the table of tuned plans."""
     table, tuned = entry["tuned_table"], entry[direction]["tuned"]
     if table["error"]:
         return [f"{table['error']}. No tuned plans are used."]
@@ -207,7 +210,7 @@ def _tuned_notes(entry: dict[str, Any], direction: str) -> list[str]:
     if tuned["stale"]:
         return [
             f"{table['path']} has a plan for {direction} on {entry['device']} that "
-            f"there no longer is, and that is not used: {tuned['plan']} "
+            f"no longer exists and is not used: {tuned['plan']} "
             f"({tuned['measured']}). `fusednorm tune` measures again."
         ]
     return [
@@ -217,7 +220,7 @@ def _tuned_notes(entry: dict[str, Any], direction: str) -> list[str]:
 
 
 def _note(measured: dict[str, Any]) -> str:
-    """Returns where a measurement comes from, and whether it is of these kernels."""
+    """Returns a note: where a measurement comes from, and if of the same kernels."""
     note = (
         f"Measured at commit {measured['commit']} on {measured['date'][:10]} "
         f"({measured['device']})."
@@ -232,7 +235,7 @@ def _note(measured: dict[str, Any]) -> str:
 
 
 def _plans(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Returns the directions that have a plan, each with it."""
+    """Returns the directions that have a plan, each with its plan."""
     return [(each, entry[each]) for each in DIRECTIONS if each in entry]
 
 
@@ -286,17 +289,17 @@ def _launch(launch: dict[str, Any], multiprocessors: int) -> list[str]:
 
 
 def in_flight(launch: dict[str, Any], multiprocessors: int) -> int:
-    """Returns the threads of a launch that a multiprocessor has at a time, or 0.
+    """Returns how many threads of a launch a multiprocessor runs at a time.
 
-    As many as are sure to find registers, or all where there are not so many; 0 where
-    the plan does not know.
+    That is as many as have enough registers in any case, or all of them if they are
+    fewer. It is 0 if the plan does not know.
     """
     blocks = -(-launch["blocks"] // multiprocessors)
     return min(launch["threads_resident"], blocks * launch["threads"])
 
 
 def _traffic_table(plan: dict[str, Any]) -> list[str]:
-    """Returns the bytes of each launch, in MB, and how far from the least they are."""
+    """Returns a table of the MB of each launch, and their ratio to the least."""
     rows = [("MB, as modelled", "from DRAM", "to DRAM", "through L2")]
     amounts = [
         (each["kernel"], *(each[name] for name in _traffic.AMOUNTS))

@@ -6,14 +6,14 @@ y, s = fusednorm.rms_norm(x, scale, residual=skip)
 y, mean, rstd = fusednorm.layer_norm(x, gamma, beta, return_stats=True)
 ```
 
-A scale and an offset that come from elsewhere in the model are given for each sample,
-as in AdaIN, FiLM and adaptive layer norm: `gamma` and `beta` with the batch axis in
-front. Or for each position, as in SPADE: of the shape of `x`. With as many axes as `x`,
-those of size 1 are broadcast, so that `[N, 1, C]` for `x` of `[N, T, C]` is for each
-sample. What is for one sample, `[1, C]`, is for all.
+`gamma` and `beta` may come from elsewhere in the model. With the batch axis in front
+they are given for each sample, as in AdaIN, FiLM and adaptive layer norm. With the
+shape of `x` they are given for each position, as in SPADE. If they have as many axes as
+`x`, axes of size 1 are broadcast: `[N, 1, C]` for `x` of `[N, T, C]` is for each
+sample. If they are given for one sample, `[1, C]`, they are for all samples.
 
-All of them compute in float32 whatever the data (float64 for float64 data), so
-float16 data neither overflows nor vanishes, and all outputs are differentiable.
+All norms compute in float32, and in float64 for float64 data. So float16 data neither
+overflows nor vanishes. All outputs are differentiable.
 """
 
 from __future__ import annotations
@@ -21,15 +21,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from fusednorm import _checks
-from fusednorm._activations import activation_name
-from fusednorm._checks import ParametersOf
-from fusednorm._portable import op_wrappers
-
-Outputs = tf.Tensor | tuple[tf.Tensor, ...]
+from fusednorm import _checks, _norm
+from fusednorm._norm import Norm, Outputs
 
 
 def group_norm(
@@ -57,8 +52,7 @@ def group_norm(
 
     Args:
         x: Floating-point tensor of rank 2 or more, `[N, ...]`, float16, bfloat16,
-            float32 or float64. With the channels last or first it is read as it
-            lies; so it is with the channel axis anywhere between.
+            float32 or float64. It is not transposed, wherever the channel axis is.
         gamma: Optional scale per channel, of shape `[C]`; per sample and channel,
             `[N, C]` or `[N, 1, ..., C]`; or per position, of the shape of `x` or
             broadcast to it. float32 or the dtype of `x`.
@@ -76,8 +70,8 @@ def group_norm(
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
         mask: Optional boolean tensor of the shape of `x` without the channel axis, or
-            of its first axes: the statistics are of the positions where it is true.
-            All positions are normalized by them. A sample without any has mean 0 and
+            of its first axes. Only positions where it is true count in the statistics;
+            all positions are normalized. A sample in which none counts has mean 0 and
             variance 0.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each group.
@@ -101,31 +95,18 @@ def group_norm(
 
     - [Yuxin Wu & Kaiming He, 2018](https://arxiv.org/abs/1803.08494)
     """
-    x = _checks.data(x)
-    groups = _checks.groups(groups)
-    axis = _checks.integer_axis(axis)
-    shape = _checks.static_shape(x)
-    parameters = {"gamma": gamma, "beta": beta}
-    channels = None
-    if shape is not None:
-        channels = [_checks.channels(groups, axis, shape)]
-        channel_axis = _checks.channel_axis(axis, shape)
-        parameters = _checks.broadcast(parameters, x, [channel_axis])
-    return _fused(
-        "group_norm",
-        x,
-        parameters,
-        channels,
-        epsilon,
-        activation,
-        residual,
-        return_stats,
-        zero_centered=bool(zero_centered),
-        parameters_of=_checks.parameters_of(parameters, 1, x.shape.rank),
+    x = _checks.tensors.data(x)
+    norm = _norm.group_norm(
+        _checks.shapes.static(x),
         groups=groups,
         axis=axis,
-        mask=[] if mask is None else [_checks.mask(mask, x, axis)],
+        epsilon=epsilon,
+        activation=activation,
+        zero_centered=zero_centered,
     )
+    if mask is not None:
+        mask = _checks.masks.of_positions(mask, x, axis)
+    return _called(norm, x, gamma, beta, residual, mask, return_stats)
 
 
 def instance_norm(
@@ -160,7 +141,7 @@ def instance_norm(
         activation: Applied to the result; see `fusednorm.group_norm`.
         residual: Optional tensor of the shape and dtype of `x`, added to `x` before
             the norm.
-        mask: Optional boolean tensor of the positions that the statistics are of; see
+        mask: Optional boolean tensor of the positions that count in the statistics; see
             `fusednorm.group_norm`.
         return_stats: Whether to return also the mean and the reciprocal standard
             deviation of each channel.
@@ -221,9 +202,9 @@ def layer_norm(
     y = activation((x - mean) * rsqrt(variance + epsilon) * gamma + beta)
     ```
 
-    One contiguous run of axes, trailing or in the middle, is read as it lies. Any
-    other choice, such as `axis=[1, 3]` of rank 4, is transposed in and out: that
-    works, and is the slow way.
+    One contiguous run of axes, trailing or in the middle, is fast. For any other
+    choice, such as `axis=[1, 3]` of rank 4, the input and the result are transposed,
+    which is slow.
 
     Args:
         x: Floating-point tensor: float16, bfloat16, float32 or float64.
@@ -264,17 +245,16 @@ def layer_norm(
 
     - [Lei Ba et al., 2016](https://arxiv.org/abs/1607.06450)
     """
-    return _over_axes(
+    x = _checks.tensors.data(x)
+    norm = _norm.over_axes(
         "layer_norm",
-        x,
-        {"gamma": gamma, "beta": beta},
-        axis,
-        epsilon,
-        activation,
-        residual,
-        return_stats,
-        zero_centered=bool(zero_centered),
+        _checks.shapes.static(x),
+        axis=axis,
+        epsilon=epsilon,
+        activation=activation,
+        zero_centered=zero_centered,
     )
+    return _called(norm, x, gamma, beta, residual, None, return_stats)
 
 
 def rms_norm(
@@ -334,153 +314,29 @@ def rms_norm(
 
     - [Biao Zhang & Rico Sennrich, 2019](https://arxiv.org/abs/1910.07467)
     """
-    return _over_axes(
+    x = _checks.tensors.data(x)
+    norm = _norm.over_axes(
         "rms_norm",
-        x,
-        {"gamma": gamma},
-        axis,
-        epsilon,
-        activation,
-        residual,
-        return_stats,
-        zero_centered=bool(zero_centered),
+        _checks.shapes.static(x),
+        axis=axis,
+        epsilon=epsilon,
+        activation=activation,
+        zero_centered=zero_centered,
     )
+    return _called(norm, x, gamma, None, residual, None, return_stats)
 
 
-def _over_axes(
-    kind: str,
-    x: Any,
-    parameters: dict[str, Any],
-    axis: int | Sequence[int],
-    epsilon: float,
-    activation: Any,
-    residual: Any,
-    return_stats: bool,
-    **attributes: Any,
-) -> Outputs:
-    """Calls `layer_norm` or `rms_norm` over any set of axes."""
-    x = _checks.data(x)
-    axis = _checks.integer_axes(axis)
-    shape = _checks.static_shape(x)
-    rank = None if shape is None else len(shape)
-    axes, contiguous = _checks.normalized_axes(axis, rank)
-    parameters = _checks.broadcast(parameters, x, axes)
-    parameters_of = _checks.parameters_of(parameters, len(axes), rank)
-    if parameters_of is ParametersOf.SAMPLE:
-        _checks.batch_left_out(axis, axes)
-    order = None
-    parameter_shape = None if shape is None else [shape[each] for each in axes]
-    if not contiguous:
-        order = [each for each in range(rank) if each not in axes] + list(axes)
-        axes = range(rank - len(axes), rank)
-    return _fused(
-        kind,
-        x,
-        parameters,
-        parameter_shape,
-        epsilon,
-        activation,
-        residual,
-        return_stats,
-        parameters_of=parameters_of,
-        order=order,
-        axes=list(axes),
-        **attributes,
-    )
-
-
-def _fused(
-    kind: str,
+def _called(
+    norm: Norm,
     x: tf.Tensor,
-    parameters: dict[str, Any],
-    parameter_shape: list[int | None] | None,
-    epsilon: float,
-    activation: Any,
+    gamma: Any,
+    beta: Any,
     residual: Any,
+    mask: tf.Tensor | None,
     return_stats: bool,
-    *,
-    parameters_of: ParametersOf,
-    order: list[int] | None = None,
-    **attributes: Any,
 ) -> Outputs:
-    """Calls one of the ops and picks the outputs that were asked for.
-
-    Args:
-        kind: "group_norm", "layer_norm" or "rms_norm".
-        x: The checked data.
-        parameters: Name -> gamma or beta, or `None`.
-        parameter_shape: What their shape must be, as far as it is known, where they
-            are the same for all samples.
-        epsilon: As the user gave it; so are the next three.
-        activation: See `epsilon`.
-        residual: See `epsilon`.
-        return_stats: See `epsilon`.
-        parameters_of: What the parameters are given for.
-        order: Permutation of the axes to call the op under, if any.
-        **attributes: The attributes, and the inputs, that only this op has.
-
-    Returns:
-        `y`, or a tuple of it with the sum and the statistics.
-    """
-    epsilon = _checks.epsilon(epsilon)
-    # Attributes are float32. The second carries the rest of the double, so that
-    # float64 data meets the epsilon the user wrote and not its float32 rounding.
-    epsilon_high = float(np.float32(epsilon))
-    residuals = [] if residual is None else [_checks.residual(residual, x)]
-    per_position = parameters_of is ParametersOf.POSITION
-    if per_position:
-        parameter_shape = _checks.static_shape(x)
-    elif parameters_of is ParametersOf.SAMPLE and parameter_shape is not None:
-        parameter_shape = [x.shape[0], *parameter_shape]
-    inputs = _parameter_lists(parameters, x, parameter_shape, parameters_of)
-    if order is not None:
-        x = tf.transpose(x, order)
-        residuals = [tf.transpose(each, order) for each in residuals]
-        if per_position:
-            inputs = {
-                name: [tf.transpose(each, order) for each in values]
-                for name, values in inputs.items()
-            }
-    y, sums, *statistics = getattr(op_wrappers(), "fusednorm_" + kind)(
-        x=x,
-        residual=residuals,
-        epsilon=epsilon_high,
-        epsilon_low=epsilon - epsilon_high,
-        activation=activation_name(activation),
-        per_sample=parameters_of is ParametersOf.SAMPLE,
-        per_position=per_position,
-        S=tf.float64 if x.dtype is tf.float64 else tf.float32,
-        name=kind,
-        **inputs,
-        **attributes,
-    )
-    if order is not None:
-        inverse = np.argsort(order)
-        y = tf.transpose(y, inverse)
-        sums = [tf.transpose(each, inverse) for each in sums]
-    if return_stats:
-        return (y, *sums, *statistics)
-    return (y, *sums) if sums else y
-
-
-def _parameter_lists(
-    parameters: dict[str, Any],
-    x: tf.Tensor,
-    shape: list[int | None] | None,
-    parameters_of: ParametersOf,
-) -> dict[str, list[tf.Tensor]]:
-    """Returns gamma and beta as lists of at most one tensor, of one dtype."""
-    lists = {
-        name: [_checks.parameter(name, value, x, shape, parameters_of)]
-        if value is not None
-        else []
-        for name, value in parameters.items()
-    }
-    dtypes = {each.dtype for values in lists.values() for each in values}
-    if x.dtype is tf.float64:
-        dtype = tf.float64
-    elif len(dtypes) > 1:
-        dtype = tf.float32
-    else:
-        return lists
-    return {name: [tf.cast(v, dtype) for v in values] for name, values in lists.items()}
+    """Calls a norm on tensors of which only `x` and `mask` have been checked."""
+    parameters = norm.parameters(x, gamma, beta)
+    if residual is not None:
+        residual = _checks.tensors.residual(residual, x)
+    return norm(x, parameters, residual, mask, return_stats=return_stats)

@@ -6,58 +6,81 @@ every iteration. Where gamma and beta are the same, one fused op serves all iter
 the new axis is one more that is not normalized. Parameters of each iteration or each
 sample, and their gradients for each iteration, go through the composition, whose ops
 `pfor` knows.
-
-Imported when the library is loaded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 
 from fusednorm import _composition
-from fusednorm._library import load_op_library
 from fusednorm._signatures import (
-    KINDS,
+    are_parameters,
     attributes,
     input_names,
     kind_of,
     named_inputs,
+    op_types,
 )
 
 # Of inputs and attributes by name.
 Function = Callable[[dict[str, Any], dict[str, Any]], list[tf.Tensor]]
 
-_PARAMETERS = ("gamma", "beta", "ddgamma", "ddbeta")
+
+def register(library: ModuleType) -> None:
+    """Tells TensorFlow's `pfor` how to run the ops for all iterations at once.
+
+    Args:
+        library: The module of generated op wrappers.
+    """
+    # Private, for want of a public way to register. Without it TensorFlow loops over
+    # the iterations, and says so.
+    try:
+        from tensorflow.python.ops.parallel_for.pfor import RegisterPFor, wrap
+    except ImportError:
+        return
+
+    def convert(
+        converter: Callable[[ModuleType, Any], list[tf.Tensor]], loop: Any
+    ) -> list[Any]:
+        return [wrap(each, True) for each in converter(library, loop)]
+
+    for which, converter in (
+        ("forward", _convert_norm),
+        ("backward", _convert_gradient),
+        ("second_order", _convert_second_order),
+    ):
+        for op_type in op_types(which):
+            RegisterPFor(op_type)(functools.partial(convert, converter))
 
 
-def _convert_norm(loop: Any) -> list[tf.Tensor]:
+def _convert_norm(library: ModuleType, loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a forward op for all iterations."""
     kind = kind_of(loop.op)
-    norms = _composition if _has_many_parameters(loop) else load_op_library()
+    norms = _composition.norms if _has_many_parameters(loop) else library
     norm = getattr(norms, f"fusednorm_{kind}")
 
     def outputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
         return tf.nest.flatten(tuple(norm(**inputs, **given, S=loop.get_attr("S"))))
 
-    if norms is _composition:
+    if norms is _composition.norms:
         return _composed(loop, outputs)
     return _fused(loop, outputs)
 
 
-def _convert_gradient(loop: Any) -> list[tf.Tensor]:
+def _convert_gradient(library: ModuleType, loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a gradient op for all iterations."""
     kind = kind_of(loop.op)
-    gradient = functools.partial(_composition.gradient, kind)
+    gradient = functools.partial(_composition.gradients.first_order, kind)
     if _has_many_parameters(loop):
         return _composed(loop, gradient)
 
     def dx(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
-        op = getattr(load_op_library(), f"fusednorm_{kind}_grad")
+        op = getattr(library, f"fusednorm_{kind}_grad")
         return [op(**inputs, **given).dx]
 
     # The fused op sums dgamma and dbeta over the iterations. Where nothing uses what is
@@ -68,15 +91,15 @@ def _convert_gradient(loop: Any) -> list[tf.Tensor]:
     return [*_fused(loop, dx), *of_parameters]
 
 
-def _convert_second_order(loop: Any) -> list[tf.Tensor]:
+def _convert_second_order(library: ModuleType, loop: Any) -> list[tf.Tensor]:
     """Returns the outputs of a second-order op for all iterations."""
     kind = kind_of(loop.op)
-    composed = functools.partial(_composition.second_order, kind)
+    composed = functools.partial(_composition.gradients.second_order, kind)
     if _has_many_parameters(loop):
         return _composed(loop, composed)
 
     def but_of_gamma(inputs: dict[str, Any], given: dict[str, Any]) -> list[tf.Tensor]:
-        op = getattr(load_op_library(), f"fusednorm_{kind}_grad_grad")
+        op = getattr(library, f"fusednorm_{kind}_grad_grad")
         outputs = op(**inputs, **given)._asdict()
         return [value for name, value in outputs.items() if name != "d_gamma"]
 
@@ -93,8 +116,10 @@ def _has_many_parameters(loop: Any) -> bool:
     if given["per_sample"] or given.get("per_position"):
         return True
     return any(
-        value.is_stacked and name in _PARAMETERS
-        for name, value in zip(input_names(loop.op), loop.inputs, strict=True)
+        value.is_stacked and is_parameter
+        for is_parameter, value in zip(
+            are_parameters(loop.op), loop.inputs, strict=True
+        )
     )
 
 
@@ -117,7 +142,7 @@ def _fused(loop: Any, function: Function) -> list[tf.Tensor]:
 
     All its inputs but the parameters, and all its outputs, have that axis.
     """
-    has_batch = [name not in _PARAMETERS for name in input_names(loop.op)]
+    has_batch = [not is_parameter for is_parameter in are_parameters(loop.op)]
     loop.stack_inputs([index for index, each in enumerate(has_batch) if each])
     values = [value.t for value in loop.inputs]
     given = attributes(loop.op)
@@ -140,17 +165,3 @@ def _fused(loop: Any, function: Function) -> list[tf.Tensor]:
 def _with_first_axes(x: tf.Tensor, count: int, sizes: tf.Tensor) -> tf.Tensor:
     """Replaces the first `count` axes of `x` by axes of the given sizes."""
     return tf.reshape(x, tf.concat([sizes, tf.shape(x)[count:]], 0))
-
-
-# Private, for want of a public way to register. Without it TensorFlow loops over the
-# iterations, and says so.
-with contextlib.suppress(ImportError):
-    from tensorflow.python.ops.parallel_for.pfor import RegisterPFor, wrap
-
-    def _register(op_type: str, converter: Callable[[Any], list[tf.Tensor]]) -> None:
-        RegisterPFor(op_type)(lambda loop: [wrap(t, True) for t in converter(loop)])
-
-    for _type in KINDS:
-        _register(_type, _convert_norm)
-        _register(f"{_type}Grad", _convert_gradient)
-        _register(f"{_type}GradGrad", _convert_second_order)

@@ -199,10 +199,23 @@ def test_short_calls_are_repeated():
     assert next(count) == 10 + 2 * (1 + 10)  # warming up; a call that wakes, ten timed
 
 
-@pytest.mark.parametrize("set_bytes", [1, 10**4, 10**7, 10**9])
-def test_past_the_cache_or_not(set_bytes):
-    count = timing.number_of_sets(set_bytes, 2**25)
-    assert timing.past_the_cache(set_bytes, 2**25) == (count * set_bytes >= 2**26)
+@pytest.mark.parametrize(
+    ("set_bytes", "sets", "past"),
+    [
+        (0, timing.MOST_SETS, False),
+        (2**26 // timing.MOST_SETS - 1, timing.MOST_SETS, False),
+        (2**26 // timing.MOST_SETS, timing.MOST_SETS, True),
+        (2**24, 4, True),
+        (2**24 + 1, 4, True),
+        (2**24 - 1, 5, True),
+        (2**27, 2, True),
+        (2**28 - 1, 2, True),
+        (2**28, 1, True),
+    ],
+)
+def test_sets_are_past_a_cache_of_32_mib_or_not(set_bytes, sets, past):
+    assert timing.number_of_sets(set_bytes, 2**25) == sets
+    assert timing.past_the_cache(set_bytes, 2**25) is past
 
 
 def test_geometric_mean():

@@ -250,7 +250,9 @@ def test_the_page_of_a_folder_is_drawn_from_its_json(folder, tmp_path, monkeypat
 
 
 def test_reports_say_what_they_are_of():
-    for path in sorted(RESULTS.glob("*/*.json")):
+    reports = sorted(RESULTS.glob("*/*.json"))
+    assert {path.parent for path in reports} == set(FOLDERS)
+    for path in reports:
         report = records.read(path)
         assert report["kind"] == "bench"
         assert report["environment"]["device"]

@@ -522,7 +522,7 @@ def test_explain_says_what_is_tuned(tune, file, here, capsys):
     _native.reload_tuned_table()
     cli.main(explain)
     out = capsys.readouterr().out
-    assert "has a plan for forward on NVIDIA fake that there no longer is" in out
+    assert "has a plan for forward on NVIDIA fake that no longer exists" in out
     assert "by the rule" not in out
 
     file.write_text("rubbish\n")

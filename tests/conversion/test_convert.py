@@ -297,10 +297,8 @@ def test_another_model_of_the_same_layers_goes_on(x):
 
 
 @pytest.mark.parametrize("fuse", [False, True])
-@every_model
+@pytest.mark.parametrize("make", [sequential, functional, nested])
 def test_converted_model_saves_and_loads(make, fuse, x, tmp_path):
-    if make is subclassed:
-        pytest.skip("its class is not one that loads")
     model = convert(make(), fuse=fuse)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

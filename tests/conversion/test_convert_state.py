@@ -307,7 +307,7 @@ def test_preprocessing_is_no_norm():
 def test_unconvert_takes_activity_regularizers_along(kind, x):
     name = f"{kind}Normalization"
     if not hasattr(layers, name):
-        pytest.skip("this Keras has none")
+        pytest.skip(f"tf_keras has no {name}")
     options = {"groups": 4} if kind == "Group" else {}
     norm = getattr(fusednorm, name)(activity_regularizer="l2", **options)
     model = model_of(norm)

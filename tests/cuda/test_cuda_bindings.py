@@ -10,7 +10,7 @@ import fusednorm
 import numpy as np
 import pytest
 from fusednorm import _build_info, _native
-from tensorflow.python.framework import dtypes, kernels
+from tensorflow.python.framework import kernels
 
 WITH_CUDA = _build_info.CUDA_VERSION is not None
 OPTIONS = {"axes": [-1], "epsilon": 1e-3}
@@ -68,25 +68,15 @@ X = np.zeros((3, 8), np.float32)
 
 @pytest.mark.parametrize("suffix", ["", "Grad", "GradGrad"])
 @pytest.mark.parametrize("op", ["GroupNorm", "LayerNorm", "RMSNorm"])
-def test_ops_have_kernels_for_every_device_and_type(op, suffix):
+def test_ops_have_kernels_for_every_device(op, suffix):
     fusednorm.load_op_library()
-    registered = [
-        (
-            kernel.device_type,
-            *(each.allowed_values.list.type[0] for each in kernel.constraint),
-        )
-        for kernel in kernels.get_registered_kernels_for_op(
-            f"Fusednorm>{op}{suffix}"
-        ).kernel
-    ]
+    registered = kernels.get_registered_kernels_for_op(f"Fusednorm>{op}{suffix}").kernel
     devices = ["CPU", "GPU"] if WITH_CUDA else ["CPU"]
-    types = (dtypes.float32, dtypes.float16, dtypes.bfloat16, dtypes.float64)
-    assert sorted(registered) == sorted(
-        [
-            *((device, each.as_datatype_enum) for device in devices for each in types),
-            *((f"XLA_{device}_JIT",) for device in devices),  # one for all types
-        ]
+    assert sorted(kernel.device_type for kernel in registered) == sorted(
+        [*devices, *(f"XLA_{device}_JIT" for device in devices)]
     )
+    # For all types that the op has.
+    assert not any(kernel.constraint for kernel in registered)
 
 
 @pytest.mark.parametrize("name", ["x", "gamma", "beta", "residual", "mask"])

@@ -11,7 +11,7 @@ from support.emulation import compiling, emulator
 def started(patterns):
     """Yields an emulator of a library, which is built if it has to be."""
     if shutil.which(compiling.COMPILER) is None:
-        pytest.skip(f"no compiler {compiling.COMPILER}")
+        pytest.skip(f"no compiler {compiling.COMPILER}: install g++ or set CXX")
     # mutate.py hands over libraries that it has built.
     given = os.environ.get("FUSEDNORM_EMULATION_LIBRARY")
     made = Path(given) if given else compiling.library(patterns)

@@ -1,5 +1,5 @@
-// The CUDA branch of cuda/kernels/common/device.cuh and cuda/kernels/common/launch.cuh
-// for the CPU: the same functions on threads that are fibers (grid.h).
+// The functions of cuda/kernels/common/device.cuh and cuda/kernels/common/launch.cuh
+// for the CPU, where threads are fibers (grid.h).
 #pragma once
 
 #include <cmath>

@@ -4,11 +4,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "core/signature.h"
 #include "cuda/api/enqueue.h"
 #include "cuda/api/norm.h"
 #include "cuda/instances.h"
@@ -57,11 +59,13 @@ struct Answer {
 
 namespace {
 
-// Buffers of exactly the arrays' sizes, `offset` elements past a 16-byte boundary.
-class Buffers {
+// Memory of exactly the arrays' sizes, `offset` elements past a 16-byte boundary.
+template <class Buffers>
+class Memory {
  public:
-  Buffers(const Array* arrays, int count, int64_t offset)
-      : arrays_(arrays, arrays + count) {
+  // `arrays`: one for each input and each output of the pass, in order.
+  Memory(const Array* arrays, int64_t offset)
+      : arrays_(arrays, arrays + kNumInputs + kNumOutputs) {
     for (const Array& array : arrays_) {
       char* memory = nullptr;
       char* data = nullptr;
@@ -80,22 +84,32 @@ class Buffers {
       memory_.push_back(memory);
       data_.push_back(data);
     }
+    for (size_t i = 0; i < kNumInputs; ++i) {
+      buffers_.*Signature<Buffers>::kInputs[i].buffer = data_[i];
+    }
+    for (size_t i = 0; i < kNumOutputs; ++i) {
+      buffers_.*Signature<Buffers>::kOutputs[i].buffer = data_[kNumInputs + i];
+    }
   }
-  ~Buffers() {
+  ~Memory() {
     for (size_t i = 0; i < arrays_.size(); ++i) {
       if (data_[i] == nullptr) continue;
       std::memcpy(arrays_[i].data, data_[i], static_cast<size_t>(arrays_[i].bytes));
     }
     for (char* memory : memory_) std::free(memory);
   }
-  Buffers(const Buffers&) = delete;
-  Buffers& operator=(const Buffers&) = delete;
-  void* operator[](size_t i) const { return data_[i]; }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  const Buffers& buffers() const { return buffers_; }
 
  private:
+  static constexpr size_t kNumInputs = std::size(Signature<Buffers>::kInputs);
+  static constexpr size_t kNumOutputs = std::size(Signature<Buffers>::kOutputs);
+
   const std::vector<Array> arrays_;
   std::vector<char*> memory_;
   std::vector<char*> data_;
+  Buffers buffers_;
 };
 
 // What the device would refuse to launch. The scratch memory of a tile that is split
@@ -174,8 +188,8 @@ void Copy(const std::string& from, char* to, size_t size) {
 
 }  // namespace
 
-// Arrays in the order of the pass's Buffers; null: only the plan is made, for buffers
-// at `offset`. Returns 0, or 1 with an error.
+// Arrays in the order of the pass's Signature, inputs first; null: only the plan is
+// made, for buffers at `offset`. Returns 0, or 1 with an error.
 extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
                                  Answer* answer) {
   const NormProblem problem = ProblemOf(*request);
@@ -227,56 +241,20 @@ extern "C" int fusednorm_emulate(const Request* request, const Array* arrays,
              [&] { return ChooseForward(problem, device, aligned); });
     }
   } else if (request->pass == 2) {
-    const Buffers data(arrays, 14, request->offset);
-    SecondOrderBuffers buffers;
-    buffers.dy = data[0];
-    buffers.x = data[1];
-    buffers.mean = data[2];
-    buffers.rstd = data[3];
-    buffers.gamma = data[4];
-    buffers.drstd = data[5];
-    buffers.ddx = data[6];
-    buffers.ddgamma = data[7];
-    buffers.ddbeta = data[8];
-    buffers.d_dy = data[9];
-    buffers.d_x = data[10];
-    buffers.d_gamma = data[11];
-    buffers.d_dmean = data[12];
-    buffers.d_drstd = data[13];
+    const Memory<SecondOrderBuffers> memory(arrays, request->offset);
+    const SecondOrderBuffers& buffers = memory.buffers();
     plan =
         PlanSecondOrder(problem, device, Aligned(buffers), buffers.d_gamma != nullptr);
     run(buffers, SecondOrder);
   } else if (request->pass == 1) {
-    const Buffers data(arrays, 13, request->offset);
-    BackwardBuffers buffers;
-    buffers.dy = data[0];
-    buffers.x = data[1];
-    buffers.mean = data[2];
-    buffers.rstd = data[3];
-    buffers.gamma = data[4];
-    buffers.beta = data[5];
-    buffers.dsum = data[6];
-    buffers.dmean = data[7];
-    buffers.drstd = data[8];
-    buffers.mask = data[9];
-    buffers.dx = data[10];
-    buffers.dgamma = data[11];
-    buffers.dbeta = data[12];
+    const Memory<BackwardBuffers> memory(arrays, request->offset);
+    const BackwardBuffers& buffers = memory.buffers();
     choose(BackwardCandidates(problem, device, Aligned(buffers), HasParams(buffers)),
            [&] { return launched(buffers); });
     run(buffers, Backward);
   } else {
-    const Buffers data(arrays, 9, request->offset);
-    ForwardBuffers buffers;
-    buffers.x = data[0];
-    buffers.residual = data[1];
-    buffers.gamma = data[2];
-    buffers.beta = data[3];
-    buffers.mask = data[4];
-    buffers.y = data[5];
-    buffers.sum = data[6];
-    buffers.mean = data[7];
-    buffers.rstd = data[8];
+    const Memory<ForwardBuffers> memory(arrays, request->offset);
+    const ForwardBuffers& buffers = memory.buffers();
     choose(ForwardCandidates(problem, device, Aligned(buffers)),
            [&] { return launched(buffers); });
     run(buffers, Forward);

@@ -19,13 +19,15 @@ namespace cuda {
 namespace emulation {
 namespace {
 
-// Debug frames under AddressSanitizer are large.
+// So large because debug frames under AddressSanitizer are large.
 constexpr size_t kStackBytes = 256 << 10;
-// More than the frames that a thread does not return from: Main, and what calls it.
+// More than is taken by the frames from which a thread does not return: Main and its
+// callers.
 constexpr size_t kMainBytes = 4 << 10;
 
 #if defined(__x86_64__)
-// Pushes what the ABI wants preserved, swaps *saved with the stack pointer, pops.
+// Pushes the registers that the ABI preserves, swaps *saved with the stack pointer,
+// pops.
 asm(R"(
 .text
 .type fusednorm_switch_stack, @function
@@ -95,12 +97,13 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   fake_stack_ = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
   // The previous thread on this stack has returned from its kernel, but not from Main
-  // and what calls it. The shadow of all stacks together would not fit into a cache.
+  // and its callers. Only this part is cleared: the shadow of all stacks would not fit
+  // a cache.
   __asan_unpoison_memory_region(stack_ + kStackBytes - kMainBytes, kMainBytes);
 #endif
 #if defined(__x86_64__)
-  // What the first switch pops: six registers and where to go, the stack 16-byte
-  // aligned as after a call.
+  // What the first switch pops: six registers and the address to go to. The stack is
+  // 16-byte aligned as it is after a call.
   uint64_t* top = reinterpret_cast<uint64_t*>(stack_ + kStackBytes) - 1;
   *--top = reinterpret_cast<uint64_t>(&Trampoline);
   for (int i = 0; i < 6; ++i) *--top = 0;
@@ -156,7 +159,7 @@ void Fiber::Main(Fiber* fiber) {
   fiber->entry_(fiber->argument_);
   fiber->done_ = true;
   fiber->Suspend();
-  std::abort();  // a fiber that is done is not resumed
+  std::abort();  // a fiber that is done must not be resumed
 }
 
 }  // namespace emulation

@@ -1,4 +1,4 @@
-// A stack to run on, and the switch to and from it.
+// A stack to run code on, and the switch to it and back.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +14,11 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Prepares the fiber to call entry(argument) when it is next resumed.
+  // Prepares the fiber to call entry(argument) when it is resumed for the first time.
   void Start(void (*entry)(void*), void* argument);
   // Runs the fiber until it calls Suspend or its entry returns.
   void Resume();
-  // Back to who resumed the running fiber.
+  // Goes back to the code that resumed the running fiber.
   void Suspend();
   bool done() const { return done_; }
 
@@ -27,11 +27,11 @@ class Fiber {
   friend void FiberMain(void* fiber);
 
   char* stack_;
-  void* context_ = nullptr;  // stack pointer of the fiber, of its resumer while it runs
+  void* context_ = nullptr;  // stack pointer of the fiber; of its resumer while it runs
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
   bool done_ = true;
-  void* fake_stack_ = nullptr;  // of AddressSanitizer
+  void* fake_stack_ = nullptr;  // AddressSanitizer's
   const void* resumer_stack_ = nullptr;
   size_t resumer_size_ = 0;
 };

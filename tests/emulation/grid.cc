@@ -23,25 +23,26 @@ constexpr int kWarp = 32;
 constexpr int kWordBytes = 4;
 constexpr int kNobody = -1;
 constexpr int kSeveral = -2;
-// Turns in a row in which all that ran has only looked whether it may go on. Far fewer
-// would do; they take a fraction of a second.
+// The process ends after so many turns in a row in which blocks have only looked
+// whether they may go on. Far fewer would be enough; these take a fraction of a second.
 constexpr int kIdleTurns = 20000;
-// Loads of one address in a row by a thread that does not back off in between.
+// The process ends after so many loads of one address in a row by a thread that does
+// not back off in between.
 constexpr int kPolls = 100000;
-// Turns that a thread is held up before some accesses of counters.
+// The turns for which a thread is held up before some accesses to counters.
 constexpr int kPause = 20;
 
 // What is known of a word of shared memory.
 struct Shadow {
   int writer = kNobody;  // thread
-  int reader = kNobody;  // since the last barrier; kSeveral: more than one
-  int64_t written = -1;  // block epoch
+  int reader = kNobody;  // since the last barrier; kSeveral: several threads
+  int64_t written = -1;  // epoch of the block
   int64_t read = -1;
-  int64_t written_cluster = -1;  // cluster epoch
+  int64_t written_cluster = -1;  // epoch of the cluster
   int64_t read_remotely = -1;
 };
 
-constexpr int kFromLane = 32;  // no mask of a warp
+constexpr int kFromLane = 32;  // cannot be the mask of a shuffle
 
 struct Thread {
   ThreadContext context;
@@ -49,9 +50,9 @@ struct Thread {
   Barrier waits = Barrier::kNone;
   bool done = false;
   const void* polled = nullptr;  // the last address that it fetched or acquired
-  int polls = 0;                 // in a row
-  uint64_t bits = 0;             // of a shuffle
-  int mask = 0;                  // of a shuffle; kFromLane: it names the lane instead
+  int polls = 0;                 // times in a row
+  uint64_t bits = 0;             // exchanged in a shuffle
+  int mask = 0;                  // mask of a shuffle; kFromLane: use `lane` instead
   int lane = 0;
 };
 
@@ -62,21 +63,21 @@ struct BlockState {
   std::vector<Shadow> shadow;
   int64_t epoch = 0;  // barriers that all threads have passed
   int done = 0;
-  int64_t read_by_others = -1;  // cluster epoch
+  int64_t read_by_others = -1;  // epoch of the cluster
   Mind mind;
   bool slow = false;  // gets fewer turns than others
 };
 
-// Everything of the grid that runs; one at a time.
+// The state of the grid that runs. Only one runs at a time.
 struct Grid {
   std::string kernel;
   std::vector<BlockState> blocks;  // of the cluster, or those that are resident
   int64_t cluster_epoch = 0;
-  // Of blocks that wait for others:
+  // Only for blocks that wait for others:
   Messages messages;
   std::mt19937 random;
   bool progress = false;  // in this turn
-  int idle = 0;           // turns without
+  int idle = 0;           // turns without progress
   void (*entry)(void*) = nullptr;
   void* argument = nullptr;
 };
@@ -104,7 +105,7 @@ const char* Name(Barrier barrier) {
   return "";
 }
 
-// As in device.cuh.
+// The names are those of device.cuh.
 const char* Name(Atomic atomic) {
   switch (atomic) {
     case Atomic::kTicket:
@@ -133,7 +134,7 @@ void ThreadMain(void* thread) {
   static_cast<Thread*>(thread)->done = true;
 }
 
-// Needs nobody to go on.
+// Whether a thread can run without waiting for others.
 bool CanRun(const Thread& thread) {
   return !thread.done && thread.waits <= Barrier::kBackOff;
 }
@@ -153,7 +154,7 @@ void ResumeThread(BlockState* block, Thread* thread) {
   thread_now = nullptr;
 }
 
-// Runs each thread of a warp that can to where it waits next.
+// Runs each thread of a warp that can run, until it waits.
 void RunLanes(BlockState* block, int first, const std::vector<int>& lanes) {
   for (const int lane : lanes) {
     Thread& thread = block->threads[first + lane];
@@ -171,7 +172,8 @@ void CheckShuffle(Thread* thread, const Thread& lane0) {
                  " while others of its warp shuffle");
 }
 
-// Lets a warp go on whose lanes all shuffle. False: they do not, or not yet.
+// If all lanes of a warp wait in a shuffle, does it and lets them go on. Otherwise
+// returns false.
 bool Shuffle(BlockState* block, int first) {
   Thread* const warp = &block->threads[first];
   int shuffling = 0, running = 0;
@@ -211,7 +213,7 @@ void Release(BlockState* block) {
   for (Thread& thread : block->threads) thread.waits = Barrier::kNone;
 }
 
-// Some of the block wait at a barrier that not all can reach any more.
+// Ends the process if threads of the block wait at a barrier that some can never reach.
 void CheckBarrier(BlockState* block, Barrier barrier) {
   for (Thread& thread : block->threads) {
     if (thread.waits == barrier || thread.waits == Barrier::kShuffle ||
@@ -225,7 +227,7 @@ void CheckBarrier(BlockState* block, Barrier barrier) {
   }
 }
 
-// Lets those go on who have all arrived. False: nobody waits.
+// Lets threads go on whose barrier all have reached. Returns false if no thread waits.
 bool ReleaseBarriers() {
   bool released = false, waits = false;
   size_t at_cluster = 0;
@@ -256,7 +258,7 @@ bool ReleaseBarriers() {
   return waits;
 }
 
-// The numbers of what runs, in the order in which it does.
+// The numbers of threads or blocks in the order in which they run.
 struct Turns {
   explicit Turns(const Launch& launch)
       : ranks(launch.cluster), warps(launch.threads / kWarp), lanes(kWarp) {
@@ -267,7 +269,7 @@ struct Turns {
   std::vector<int> ranks, warps, lanes;
 };
 
-// In the slot-th of grid.blocks.
+// Starts a block in place `slot` of grid.blocks.
 void StartBlock(int slot, int64_t index, int rank, const Launch& launch) {
   BlockState& block = grid.blocks[slot];
   block = BlockState();
@@ -304,7 +306,8 @@ void RunCluster(int64_t first_block, const Launch& launch) {
   for (BlockState& block : grid.blocks) std::free(block.shared);
 }
 
-// True in one of `times` cases; never where blocks take turns one after the other.
+// Returns true in one of `times` cases. Always false if blocks take turns one after the
+// other.
 bool Chance(uint32_t times) { return order_seed != 0 && grid.random() % times == 0; }
 
 void StartResident(int slot, int64_t index, const Launch& launch) {
@@ -313,7 +316,7 @@ void StartResident(int slot, int64_t index, const Launch& launch) {
   grid.blocks[slot].slow = Chance(4);
 }
 
-// Runs warps of a block, each to where it waits next, all or some of them.
+// Runs all or some warps of a block, each until it waits.
 void TakeTurn(BlockState* block, Turns* turns) {
   if (order_seed != 0) {
     std::shuffle(turns->warps.begin(), turns->warps.end(), grid.random);
@@ -337,7 +340,7 @@ void TakeTurn(BlockState* block, Turns* turns) {
   }
 }
 
-// Of what is resident: the one that has the next turn.
+// Chooses the resident block that has the next turn.
 size_t NextTurn(const std::vector<int>& slots, size_t last) {
   if (order_seed == 0) return (last + 1) % slots.size();
   for (;;) {
@@ -346,7 +349,7 @@ size_t NextTurn(const std::vector<int>& slots, size_t last) {
   }
 }
 
-// After a turn: ends the process if nobody can go on.
+// To be called after a turn. Ends the process if no thread can go on.
 void CheckProgress(const std::vector<int>& slots, int64_t left) {
   grid.idle = grid.progress ? 0 : grid.idle + 1;
   if (grid.idle < kIdleTurns) return;
@@ -360,7 +363,8 @@ void CheckProgress(const std::vector<int>& slots, int64_t left) {
        std::to_string(left) + " cannot start before one of them ends");
 }
 
-// Runs blocks that wait for others: some have started at a time, and take turns.
+// Runs blocks that wait for others. Some of them have started at a time, and take
+// turns.
 void RunResident(const std::vector<int64_t>& blocks, const Launch& launch) {
   grid.cluster_epoch = 0;
   grid.messages.Start(launch.blocks);
@@ -394,7 +398,7 @@ void NeedWaits(const char* what) {
        " in a launch that does not say that its blocks wait for others");
 }
 
-// A thread that looks at the same address for ever would never let others go on.
+// Ends the process if a thread looks at one address for ever and lets no other go on.
 void Poll(const char* what, const void* address) {
   Thread* thread = thread_now;
   thread->polls = thread->polled == address ? thread->polls + 1 : 0;
@@ -537,8 +541,8 @@ void CheckAligned(const void* address) {
 
 void BeforeAtomic(Atomic atomic, const void* counter) {
   NeedWaits(Name(atomic));
-  // Others may come between any two of these, sometimes far: each block would else
-  // have as many turns as the next.
+  // Other threads may run between any two of these accesses, sometimes for long.
+  // Otherwise all blocks would have equally many turns.
   for (int turns = Chance(4) ? kPause : Chance(2); turns > 0; --turns) {
     Wait(Barrier::kTurn);
   }

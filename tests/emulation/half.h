@@ -1,4 +1,4 @@
-// float16 and bfloat16 in plain C++, rounding to nearest even.
+// float16 and bfloat16 in plain C++, rounded to nearest with ties to even.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,7 @@ void Join(const Knowledge& from, Knowledge* to) {
   }
 }
 
-// Calls use(address) for each word, also for one of which this is a part.
+// Calls use(address) for each word of which the bytes are a part.
 template <class Use>
 void ForWords(const void* address, int bytes, const Use& use) {
   const char* const begin = static_cast<const char*>(address);
@@ -80,7 +80,7 @@ void Messages::Load(const Actor& actor, const void* from, int bytes, bool consta
 }
 
 void Messages::CheckRead(const Actor& actor, const Word& word) {
-  if (word.writer == kNobody) return;  // it was there before the launch
+  if (word.writer == kNobody) return;  // written before the launch
   if (word.writer == actor.block) {
     if (word.writing_thread == actor.thread || word.written < actor.epoch) return;
     Fail("reads what thread " + std::to_string(word.writing_thread) +
@@ -117,7 +117,7 @@ void Messages::PublishWord(const Actor& actor, Word* word) {
     Fail("publishes a word that thread " + std::to_string(word->writing_thread) +
          " published since the last barrier");
   }
-  // Even if something orders the two: no kernel has a use for that.
+  // This fails even if something orders the two, since no kernel needs it.
   if (word->reader != kNobody && word->reader != actor.block) {
     Fail("publishes a word that another block has fetched already");
   }

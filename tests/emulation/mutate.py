@@ -97,10 +97,13 @@ SECOND_RUNS, SECOND_TILES, SECOND_TILE_SUMS = (
     "kernels/second_order/tiles.cuh",
     "kernels/second_order/tile_sums.cuh",
 )
-FORMULA = "../csrc/core/second_order.h"
+FIRST_ORDER = "../csrc/core/first_order.h"
+SECOND_ORDER = "../csrc/core/second_order.h"
 PLAN_ROWS, PLAN_COLUMNS = "plan/rows.cc", "plan/columns.cc"
 PLAN_LINES, PLAN_TILE, PLAN_STREAM = "plan/lines.cc", "plan/tile.cc", "plan/stream.cc"
 PLANNING, NORM = "plan/planning.h", "api/norm.cu"
+# Files that are compiled again for each data type, in which one type is enough.
+PER_TYPE = ("kernels/", "../csrc/core/")
 CLUSTER_END = "if (geometry.cluster_bits > 0) device::SyncCluster();"
 # Files of tests.
 TILES, KERNELS, POSITIONS = (
@@ -285,7 +288,7 @@ MUTANTS = [
     Mutant(LONG, "of_sample * geometry.samples + sample", "sample"),
     Mutant(LONG, "FirstParam(args.rows, row)", "0"),
     Mutant(LONG, "constants.mean(row - begin)", "constants.mean(0)"),
-    Mutant(LONG, "constants.added(row - begin)", "constants.added(0)"),
+    Mutant(LONG, "constants.shares(row - begin)", "constants.shares(0)"),
     Mutant(LONG, "BeforeActivation(args.activation, gamma, beta, xhat, dz);", ""),
     Mutant(LONG, "(first + r) * args.rows.length + i", "first * args.rows.length + i"),
     Mutant(SECOND, "group * geometry.slices.divisor() + slice", "group"),
@@ -313,33 +316,34 @@ MUTANTS = [
     Mutant(FORWARD, "mean[r] += deviations[r] * inverse_count;", ""),
     Mutant(FORWARD, "if (Features::Activated(args)) Activate", "if (false) Activate"),
     Mutant(BACKWARD, "constant ? dz[e] : dz[e] * gamma[e]", "dz[e] * gamma[e]"),
-    Mutant(BACKWARD, "sums[1] += term * xhat[e];", ""),
-    Mutant(BACKWARD, "sums[0] *= of_row;", ""),
-    Mutant(BACKWARD, "sums[1] *= of_row;", ""),
-    Mutant(BACKWARD, "by.offset - rstd * by.plain", "by.offset"),
-    Mutant(BACKWARD, "by.offset - rstd * by.plain", "-rstd * by.plain"),
-    Mutant(BACKWARD, "- xhat[e] * by.with_xhat", ""),
+    Mutant(BACKWARD, "sums[1] += terms.with_xhat;", ""),
+    Mutant(BACKWARD, "sums[0] = plain;", ""),
+    Mutant(BACKWARD, "sums[1] = with_xhat;", ""),
     Mutant(BACKWARD, "dz[e] += other[e];", ";"),
-    Mutant(COLUMNS, "gamma[j][e] += dz * xhat;", ""),
-    Mutant(COLUMNS, "beta[j][e] += dz;", ";"),
-    Mutant(LONG, "with_xhat += term * xhat[e];", ""),
-    Mutant(LONG, "by.offset - rstd * by.plain", "by.offset"),
-    Mutant(LONG, "by.offset - rstd * by.plain", "-rstd * by.plain"),
-    Mutant(LONG, "dgamma[e] += dz[e] * xhat[e];", "dgamma[e] = dz[e] * xhat[e];"),
-    Mutant(LONG, "dbeta[e] += dz[e];", "dbeta[e] = dz[e];"),
-    Mutant(LONG, "- xhat[e] * by_xhat", ""),
+    Mutant(COLUMNS, "gamma[j][e] += terms.with_xhat;", ""),
+    Mutant(COLUMNS, "beta[j][e] += terms.plain;", ";"),
+    Mutant(LONG, "with_xhat += terms.with_xhat;", ""),
+    Mutant(LONG, "dgamma[e] += terms.with_xhat;", "dgamma[e] = terms.with_xhat;"),
+    Mutant(LONG, "dbeta[e] += terms.plain;", "dbeta[e] = terms.plain;"),
     Mutant(LONG, "dz[e] += other[e];", ";"),
     Mutant(AFFINE, "+ Compute(affine.zero_centered)", ""),
     Mutant(AFFINE, "gamma[e] += Compute(affine.zero_centered)", ""),
-    Mutant(AFFINE, "with_xhat += device::Load", "with_xhat -= device::Load"),
+    Mutant(AFFINE, "if (drstd != nullptr)", "if (false)"),
+    Mutant(FIRST_ORDER, "+ drstd * rstd;", "- drstd * rstd;"),
     Mutant(
-        AFFINE, "args.centred ? plain * inverse_count : C(0)", "plain * inverse_count"
+        FIRST_ORDER,
+        "centred ? sums.plain * inverse_count : V{}",
+        "sums.plain * inverse_count",
     ),
-    Mutant(AFFINE, "offset * inverse_count}", "offset}"),
+    Mutant(FIRST_ORDER, "dmean * inverse_count}", "dmean}"),
+    Mutant(FIRST_ORDER, "{gamma * sums.plain, gamma", "{sums.plain, gamma"),
+    Mutant(FIRST_ORDER, "shares.offset - rstd * shares.plain", "shares.offset"),
+    Mutant(FIRST_ORDER, "shares.offset - rstd * shares.plain", "-rstd * shares.plain"),
+    Mutant(FIRST_ORDER, "gamma - xhat * shares.with_xhat", "gamma"),
     Mutant(MOMENTS, "part.squares + part.count * away * away", "part.squares"),
-    Mutant(FORMULA, "C(2) * slope", "slope"),
-    Mutant(FORMULA, "- u * a -", "-"),
-    Mutant(FORMULA, "dy * (ddgamma - group.of_a * gamma)", "dy * ddgamma"),
+    Mutant(SECOND_ORDER, "C(2) * slope", "slope"),
+    Mutant(SECOND_ORDER, "- u * a -", "-"),
+    Mutant(SECOND_ORDER, "dy * (ddgamma - group.of_a * gamma)", "dy * ddgamma"),
     Mutant(SECOND, "-rstd * rstd * shares", "rstd * rstd * shares"),
     Mutant(SECOND_ROWS, "columns[j][e] += terms[e];", "columns[j][e] = terms[e];"),
     Mutant(SECOND_RUNS, "Add(Weighted<C>(of_run, by.gamma, by.ddgamma), &sums)", ""),
@@ -418,7 +422,7 @@ MUTANTS = [
     Mutant(TILE_BACK, "own_.GetFrom(rank, 2 * group)", "own_.Get(2 * group)", 0, TILES),
     Mutant(TILE_BACK, "1 << cluster_bits_, rank_)", "1 << cluster_bits_, 0)", 0, TILES),
     Mutant(TILE_BACK, "copy < g_.copies; ++copy", "copy < 1; ++copy", 0, TILES),
-    Mutant(TILE_BACK, "lane, terms.added)", "lane, C(0))", 0, TILES),
+    Mutant(TILE_BACK, "lane, shares.added)", "lane, C(0))", 0, TILES),
     Mutant(
         TILE_BACK,
         "g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane)",
@@ -482,9 +486,13 @@ MUTANTS = [
     ),
     Mutant(LINES_SHARED, "e * pitch + row", "e + row", 0, TILES),
     Mutant(LINES_SHARED, "row * columns + column", "row + column", 0, TILES),
-    Mutant(LINES_APPLY, "- xhat[e] * by_xhat[e]", "", 0, TILES),
+    Mutant(LINES_APPLY, "{by_xhat[e], added[e]}", "{C(0), added[e]}", 0, TILES),
     Mutant(
-        LINES_PARAMS, "dgamma[e] = dz[e] * xhat[e];", "dgamma[e] = dz[e];", 0, POSITIONS
+        LINES_PARAMS,
+        "FirstOrderTerms(dz[e], xhat[e]).with_xhat",
+        "dz[e]",
+        0,
+        POSITIONS,
     ),
     Mutant(
         LINES_PARAMS,
@@ -673,8 +681,8 @@ def main():
             for data, flags in itertools.product(
                 ("float", None), ((), compiling.SANITIZE)
             ):
-                if data is not None and not mutant.file.startswith("kernels/"):
-                    continue  # compiled once for all types
+                if data is not None and not mutant.file.startswith(PER_TYPE):
+                    continue  # the file is compiled once for all types
                 caught = verdict(mutant, root, folder, flags, data)
                 if caught:
                     break

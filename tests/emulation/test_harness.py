@@ -1,7 +1,5 @@
 """The emulation finds what is wrong with kernels, and nothing with right ones."""
 
-import time
-
 import numpy as np
 import pytest
 from support.emulation.emulator import EmulationError
@@ -100,8 +98,10 @@ def test_right_kernels_run(toys, kernel, number, order):
     assert toys.ask("toy", kernel, order) == number
 
 
-@pytest.mark.parametrize("order", ORDERS[:3])
-@pytest.mark.parametrize("kernel", WRONG)
+@pytest.mark.parametrize(
+    ("kernel", "order"),
+    [(k, order) for i, k in enumerate(WRONG) for order in (0, ORDERS[1 + i % 3])],
+)
 def test_wrong_kernels_are_found(toys, kernel, order):
     with pytest.raises(EmulationError, match=WRONG[kernel]) as error:
         toys.ask("toy", kernel, order)
@@ -109,12 +109,18 @@ def test_wrong_kernels_are_found(toys, kernel, order):
         assert f"emulation: kernel {kernel}" in str(error.value)
 
 
-@pytest.mark.parametrize("resident", [1, 2, 4, 9])
-@pytest.mark.parametrize("kernel", WAITING)
+@pytest.mark.parametrize(
+    ("kernel", "resident"),
+    # Some blocks need one another at the same time.
+    [
+        (kernel, resident)
+        for kernel, (_, fewest) in WAITING.items()
+        for resident in (1, 2, 4, 9)
+        if resident >= fewest
+    ],
+)
 def test_blocks_wait_for_others(toys, kernel, resident):
-    number, fewest = WAITING[kernel]
-    if resident < fewest:
-        pytest.skip("these blocks need one another at the same time")
+    number, _ = WAITING[kernel]
     for order in (*range(30), 12345):
         assert toys.ask("toy", kernel, order, resident) == number
 
@@ -122,11 +128,9 @@ def test_blocks_wait_for_others(toys, kernel, resident):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kernel", STUCK)
 def test_a_wait_without_end_is_reported(toys, kernel, order):
-    start = time.monotonic()
     with pytest.raises(EmulationError, match=STUCK[kernel]) as error:
         toys.ask("toy", kernel, order, 2)
     assert f"emulation: kernel {kernel}, block " in str(error.value)
-    assert time.monotonic() - start < 5
 
 
 def test_two_blocks_that_both_come_last_are_found_in_some_order(toys):

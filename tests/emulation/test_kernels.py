@@ -151,9 +151,15 @@ def test_no_type_misses_what_only_other_cases_reach(emulated, dtype):
     assert missed(of_case, TYPED_CASES, dtype) == {}
 
 
-@pytest.mark.parametrize("dtype", DTYPES[:3], ids=name_of)
-@pytest.mark.parametrize("norm", [layer(), rms()], ids=name_of)
-@pytest.mark.parametrize("shape", ROWS, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape", "dtype"),
+    # In float32 and in a type of half the size: with a mean and without in turn.
+    [
+        ((layer(), rms())[(i + j) % 2], shape, (DTYPES[0], DTYPES[1 + i % 2])[j])
+        for (i, shape), j in itertools.product(enumerate(ROWS), (0, 1))
+    ],
+    ids=name_of,
+)
 def test_every_candidate_computes_the_same_norm(emulated, norm, shape, dtype, rng):
     """The best is tested above; `tune` may choose any other."""
     many = max(
@@ -171,28 +177,42 @@ def test_every_candidate_computes_the_same_norm(emulated, norm, shape, dtype, rn
         check(emulated, norm, shape, dtype, rng, options=options)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS[1:])
-@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
+@pytest.mark.parametrize(
+    ("norm", "shape", "device", "activation"),
+    # All schemes call the same functions: each calls three of them.
+    [
+        (*case, ACTIVATIONS[1 + (i + j) % (len(ACTIVATIONS) - 1)])
+        for (i, case), j in itertools.product(enumerate(SCHEMES), range(3))
+    ],
+    ids=name_of,
+)
 def test_activations(emulated, norm, shape, device, activation, rng):
     norm = Norm(**{**vars(norm), "activation": activation})
     dtype = DTYPES[ACTIVATIONS.index(activation) % len(DTYPES)]
     check(emulated, norm, shape, dtype, rng, device)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, DTYPES[2]], ids=name_of)
+OPTIONS = [
+    Options(gamma=False, beta=False),
+    Options(gamma=False),
+    Options(beta=False, residual=True),
+    Options(narrow=True, residual=True, statistics=True),
+    Options(offset=1, residual=True),
+    Options(offset=3, narrow=True),
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("norm", "shape", "device", "options", "dtype"),
+    # The types in turn, over the schemes and over the options.
     [
-        Options(gamma=False, beta=False),
-        Options(gamma=False),
-        Options(beta=False, residual=True),
-        Options(narrow=True, residual=True, statistics=True),
-        Options(offset=1, residual=True),
-        Options(offset=3, narrow=True),
+        (*case, options, (DTYPES[0], DTYPES[2])[(i + j) % 2])
+        for (i, case), (j, options) in itertools.product(
+            enumerate(SCHEMES), enumerate(OPTIONS)
+        )
     ],
-    ids=str,
+    ids=name_of,
 )
-@pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_options(emulated, norm, shape, device, options, dtype, rng):
     check(emulated, norm, shape, dtype, rng, device, options)
 
@@ -235,14 +255,16 @@ SAMPLES = [
 ]
 
 
+ALL_SAMPLES = [(norm, (3, *shape[1:]), device) for norm, shape, device in SCHEMES]
+ALL_SAMPLES += SAMPLES
+
+
 @pytest.mark.parametrize(
-    "options", [Options(), Options(narrow=True, offset=1)], ids=str
-)
-@pytest.mark.parametrize(
-    ("norm", "shape", "device"),
+    ("norm", "shape", "device", "options"),
+    # In turn with wide accesses, and with single ones and parameters of x's type.
     [
-        *((norm, (3, *shape[1:]), device) for norm, shape, device in SCHEMES),
-        *SAMPLES,
+        (*case, (Options(), Options(narrow=True, offset=1))[i % 2])
+        for i, case in enumerate(ALL_SAMPLES)
     ],
     ids=name_of,
 )
@@ -251,17 +273,23 @@ def test_parameters_of_each_sample(emulated, norm, shape, device, options, rng):
     check(emulated, norm, shape, np.float16, rng, device, options)
 
 
+SAMPLE_OPTIONS = [
+    (np.float32, "silu", Options(residual=True, statistics=True, order=11)),
+    (DTYPES[2], "gelu", Options(beta=False, order=12)),
+    (np.float64, "none", Options(gamma=False, residual=True)),
+    (np.float32, "tanh", Options(params=False)),
+]
+
+
 @pytest.mark.parametrize(
-    ("dtype", "activation", "options"),
+    ("norm", "shape", "device", "dtype", "activation", "options"),
+    # Two of the options for each problem.
     [
-        (np.float32, "silu", Options(residual=True, statistics=True, order=11)),
-        (DTYPES[2], "gelu", Options(beta=False, order=12)),
-        (np.float64, "none", Options(gamma=False, residual=True)),
-        (np.float32, "tanh", Options(params=False)),
+        (*case, *SAMPLE_OPTIONS[(i + j) % 4])
+        for (i, case), j in itertools.product(enumerate(SAMPLES), (0, 1))
     ],
-    ids=str,
+    ids=name_of,
 )
-@pytest.mark.parametrize(("norm", "shape", "device"), SAMPLES, ids=name_of)
 def test_options_with_parameters_of_each_sample(
     emulated, norm, shape, device, dtype, activation, options, rng
 ):
@@ -325,8 +353,7 @@ def test_the_order_of_threads_leaves_the_bits_as_they_are(
     assert all(result == results[0] for result in results)
 
 
-@pytest.mark.parametrize("order", [0, 1, 11])
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("residual", "order"), [(False, 1), (True, 0), (True, 11)])
 @pytest.mark.parametrize(("norm", "shape", "device"), SCHEMES, ids=name_of)
 def test_outputs_may_take_the_place_of_inputs(
     emulated, norm, shape, device, residual, order, rng

@@ -1,5 +1,5 @@
-// Small kernels, most of them wrong in one way: test_harness.py holds the emulation to
-// finding each.
+// Small kernels, most of which are wrong in one way. test_harness.py checks that the
+// emulation finds each fault.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,8 +20,8 @@ struct ToyArgs {
   float* out;  // kThreads numbers, aligned
   // Zeros before the launch.
   uint32_t* counters;  // 3
-  float* words;        // kThreads of each block
-  uint32_t* seen;      // of each ticket
+  float* words;        // kThreads for each block
+  uint32_t* seen;      // one for each ticket
 };
 
 device::Shared<float> Numbers() { return device::Shared<float>(0); }
@@ -51,14 +51,14 @@ FUSEDNORM_KERNEL(kThreads, 1) ClusterSum(const ToyArgs args) {
   if (device::ClusterRank() == 0) SetOut(args, sum);
   device::SyncCluster();
 }
-// Halves of one word: the shadow knows whole words only, so that what stands in for a
-// number that nobody wrote has to show.
+// Writes and reads halves of one word. The shadow only knows whole words, so the poison
+// in the half that was not written has to show.
 FUSEDNORM_KERNEL(kThreads, 1) OtherHalf(const ToyArgs args) {
   const device::Shared<uint16_t> halves(0);
   halves.Set(2 * device::Thread(), 0);
   SetOut(args, static_cast<float>(halves.Get(2 * device::Thread() + 1)));
 }
-// A number that depends on which block comes first.
+// Leaves a number that depends on which block comes first.
 FUSEDNORM_KERNEL(kThreads, 1) BlocksRace(const ToyArgs args) {
   if (device::Thread() != 0) return;
   *args.out = 2 * *args.out + static_cast<float>(device::Block());
@@ -70,7 +70,7 @@ FUSEDNORM_KERNEL(kThreads, 1) NoBarrier(const ToyArgs args) {
 }
 FUSEDNORM_KERNEL(kThreads, 1) NoBarrierInWarp(const ToyArgs args) {
   SetOwn();
-  device::ShuffleXor(0.f, 1);  // orders nothing
+  device::ShuffleXor(0.f, 1);  // does not order other accesses
   SetOut(args, Numbers().Get(device::Thread() ^ 1));
 }
 FUSEDNORM_KERNEL(kThreads, 1) WriteAfterRead(const ToyArgs args) {
@@ -184,10 +184,10 @@ FUSEDNORM_KERNEL(kThreads, 1) ClusterBlockEnds(const ToyArgs) {
 }
 FUSEDNORM_KERNEL(kThreads, 1) Nothing(const ToyArgs) {}
 
-// ---------- blocks that tell one another
+// ---------- blocks that exchange data
 
 int64_t PlaceOf(int64_t block) { return block * kThreads + device::Thread(); }
-// Numbers whose sum depends on the order in which it is taken.
+// The sum of these numbers depends on the order in which it is taken.
 void PublishOwn(const ToyArgs& args) {
   device::Publish(args.words + PlaceOf(device::Block()),
                   1.f / static_cast<float>(3 + PlaceOf(device::Block())));
@@ -199,7 +199,7 @@ void FetchAll(const ToyArgs& args, int64_t blocks) {
   }
   SetOut(args, sum);
 }
-// What thread 0 makes of it, for all threads of the block.
+// Returns to all threads of the block what thread 0 makes.
 template <class Make>
 uint32_t ForAll(const Make& make) {
   const device::Shared<uint32_t> shared(0);
@@ -208,7 +208,7 @@ uint32_t ForAll(const Make& make) {
   device::SyncBlock();
   return shared.Get(0);
 }
-// The first two counters are that of tickets.
+// The ticket takes the first two counters.
 uint32_t TakeTicket(const ToyArgs& args) {
   return static_cast<uint32_t>(
       device::TakeTicket(reinterpret_cast<uint64_t*>(args.counters)));
@@ -231,7 +231,7 @@ FUSEDNORM_KERNEL(kThreads, 1) LastAddsUp(const ToyArgs args) {
   PublishOwn(args);
   if (ComesLast(args.counters)) FetchAll(args, device::Blocks());
 }
-// Leaves how many tickets were given to one block.
+// Leaves the number of tickets that one block got.
 FUSEDNORM_KERNEL(kThreads, 1) Tickets(const ToyArgs args) {
   for (;;) {
     const uint32_t ticket = ForAll([&] { return TakeTicket(args); });
@@ -244,8 +244,8 @@ FUSEDNORM_KERNEL(kThreads, 1) Tickets(const ToyArgs args) {
   if (!ComesLast(args.counters + 2) || device::Thread() > 0) return;
   for (int i = 0; i < kTickets; ++i) *args.out += device::Fetch(args.seen + i) == 1;
 }
-// As the blocks of a kernel with a queue: the first tickets bring numbers, each of the
-// next waits for all of them.
+// Works like the blocks of a kernel with a queue. The first tickets bring numbers; each
+// later ticket waits for all of these.
 FUSEDNORM_KERNEL(kThreads, 1) Queue(const ToyArgs args) {
   const uint32_t numbers = kMostBlocks;
   for (;;) {
@@ -284,7 +284,7 @@ FUSEDNORM_KERNEL(kThreads, 1) LastLoads(const ToyArgs args) {
   SetOut(args,
          device::Load(args.words + PlaceOf(0)) + device::Load(args.words + PlaceOf(1)));
 }
-// Block 0 tells block 1, which tells block 2, what is so known to it, too.
+// Block 0 tells block 1, which tells block 2. So block 2 knows what block 0 wrote, too.
 FUSEDNORM_KERNEL(kThreads, 1) Chain(const ToyArgs args) {
   const int64_t block = device::Block();
   if (block > 0) AwaitForAll(args.counters + block - 1, 1);
@@ -354,7 +354,7 @@ FUSEDNORM_KERNEL(kThreads, 1) NoBarrierAfterAcquire(const ToyArgs args) {
     device::AddRelease(args.counters);
     Await(args.counters, static_cast<uint32_t>(device::Blocks()));
   }
-  device::ShuffleXor(0.f, 1);  // orders nothing
+  device::ShuffleXor(0.f, 1);  // does not order other accesses
   if (device::Thread() < 32) FetchAll(args, device::Blocks());
 }
 FUSEDNORM_KERNEL(kThreads, 1) PublishAfterRelease(const ToyArgs args) {
@@ -403,7 +403,7 @@ FUSEDNORM_KERNEL(kThreads, 1) OtherThreadReleases(const ToyArgs args) {
 FUSEDNORM_KERNEL(kThreads, 1) OtherThreadAcquires(const ToyArgs args) {
   if (device::Thread() == 32) device::LoadAcquire(args.counters);
 }
-// Between the addition and the load another block may add: then two come last.
+// Another block may add between the addition and the load. Then two blocks come last.
 FUSEDNORM_KERNEL(kThreads, 1) TwoComeLast(const ToyArgs args) {
   const uint32_t seen = ForAll([&] {
     device::AddRelease(args.counters);
@@ -517,7 +517,7 @@ T* Zeros(int64_t count) {
   return static_cast<T*>(std::calloc(static_cast<size_t>(count), sizeof(T)));
 }
 
-// Runs the kernel and returns the first number that it has left.
+// Runs the kernel and returns the first number that it leaves.
 double Run(const Toy& toy) {
   const ToyArgs args = {Zeros<float>(kThreads), Zeros<uint32_t>(3),
                         Zeros<float>(kMostBlocks * kThreads),

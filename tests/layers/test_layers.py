@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm import _library
-from fusednorm._keras import LEGACY, keras
+from fusednorm._keras import keras
 from support.layer_cases import (
     AGREE,
     BFLOAT16,
@@ -32,6 +32,7 @@ from support.layer_cases import (
     keras_3_only,
     name_of,
     share_of_bound,
+    tf_keras_only,
 )
 
 # What replaces what: name -> (layer's name, arguments, input shape).
@@ -648,9 +649,7 @@ def x(rng):
     [
         "model.keras",
         "model.h5",
-        pytest.param(
-            "model", marks=pytest.mark.skipif(not LEGACY, reason="not with Keras 3")
-        ),
+        pytest.param("model", marks=tf_keras_only),
     ],
 )
 def test_keras_file_loads_back(file, model, x, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm._keras import LEGACY, keras
-from support.layer_cases import AGREE, built, data, keras_3_only
+from support.layer_cases import AGREE, built, data, keras_3_only, tf_keras_only
 
 # name -> (the shape of x, the channel axis, groups)
 VIEWS = {
@@ -323,7 +323,7 @@ class TestLayers:
         layer = fusednorm.GroupNormalization.from_config(config)
         assert layer.use_mask is LEGACY
 
-    @pytest.mark.skipif(not LEGACY, reason="Keras 3's layer knows no masks")
+    @tf_keras_only
     def test_as_tf_keras_computes_it(self, rng):
         x, mask = data(rng, (3, 6, 8)), rng.random((3, 6, 1)) > 0.4
         mask[:, 0] = True  # Where nothing counts it divides by zero.

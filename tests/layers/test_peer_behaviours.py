@@ -25,6 +25,7 @@ from support.layer_cases import (
     every_layer,
     keras_3_only,
     name_of,
+    tf_keras_only,
 )
 
 ALL = {
@@ -42,8 +43,8 @@ SHAPE = (2, 3, 4, 8)
 
 @pytest.fixture
 def keras_testing():
-    """Returns Keras's own test cases, where they are installed with it."""
-    testing = pytest.importorskip("keras.src.testing")
+    """Returns Keras's own test cases, which are installed with it."""
+    testing = importlib.import_module("keras.src.testing")
     filtering = keras.config.is_traceback_filtering_enabled()
     yield testing
     if filtering:
@@ -72,7 +73,7 @@ def test_suite_of_keras_3(name, in_other_words, keras_testing, monkeypatch):
     """Runs Keras's tests of a layer on ours; only messages may differ, not errors."""
     words = name.replace("Normalization", "").lower()
     module = f"keras.src.layers.normalization.{words}_normalization_test"
-    suite = pytest.importorskip(module)
+    suite = importlib.import_module(module)
     monkeypatch.setattr(
         importlib.import_module("keras.src.layers"), name, getattr(fusednorm, name)
     )
@@ -125,10 +126,10 @@ def test_contract_of_keras_3(name, arguments, losses, keras_testing):
     )
 
 
-@pytest.mark.skipif(not LEGACY, reason="of tf_keras")
+@tf_keras_only
 @contracts
 def test_contract_of_tf_keras(name, arguments, losses):
-    utils = pytest.importorskip("tf_keras.src.testing_infra.test_utils")
+    utils = importlib.import_module("tf_keras.src.testing_infra.test_utils")
     utils.layer_test(
         getattr(fusednorm, name),
         kwargs=arguments,
@@ -211,7 +212,7 @@ def like_torchs(name, module, axes, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", TORCH)
 def test_values_and_gradients_of_pytorch(name, dtype, rng):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
     shape, make, axes = TORCH[name]
     module = make(torch).to(getattr(torch, dtype))
     layer = like_torchs(name, module, axes, dtype)
@@ -338,21 +339,21 @@ def test_an_empty_batch_goes_through_with_gradients_of_zero(kind, rng):
 
 
 @every_one
-@pytest.mark.parametrize("how", [{"run_eagerly": True}, {"jit_compile": True}])
-def test_trains_alike_however_it_runs(kind, how, rng):
+def test_trains_alike_however_it_runs(kind, rng):
     x = data(rng, (4, *SHAPE[1:]))
     weights = None
     results = []
-    for each in ({}, how):
+    for how in ({}, {"run_eagerly": True}, {"jit_compile": True}):
         layer = ALL[kind]()
         model = keras.Sequential([keras.Input(SHAPE[1:]), layer])
         weights = weights or built(layer, SHAPE, rng).get_weights()
         layer.set_weights(weights)
-        model.compile(keras.optimizers.SGD(0.1), "mse", **each)
+        model.compile(keras.optimizers.SGD(0.1), "mse", **how)
         model.fit(x, np.tanh(x), batch_size=2, shuffle=False, verbose=0)
         results.append(layer.get_weights())
-    for one, other, start in zip(*results, weights, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=AGREE)
+    for one, *others, start in zip(*results, weights, strict=True):
+        for other in others:
+            np.testing.assert_allclose(one, other, rtol=0, atol=AGREE)
         assert np.any(one != start)
 
 

@@ -289,7 +289,7 @@ def test_update_rate_is_a_share(rate):
 
 @channel_axis
 def test_is_pytorchs(axis, shape, rng):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
     theirs = torch.nn.InstanceNorm2d(
         8, eps=1e-5, momentum=0.3, affine=True, track_running_stats=True
     )

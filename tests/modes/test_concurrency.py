@@ -116,11 +116,11 @@ def test_input_pipeline_with_its_own_threads(rng):
 
 # ---------------------------------------------------------------- very often
 
-CALLS = 10_000
+CALLS = 3000
 WARM_UP = 500
 # What memory may grow by; it grew by up to 64 KiB. The workspaces of the calls below
-# have 512 bytes and more, and a third of the calls would leave 1.6 MiB of even those.
-GROWTH = 2**20
+# have 512 bytes and more, and a third of the calls would leave 500 KiB of even those.
+GROWTH = 2**18
 
 
 def resident_bytes():

@@ -279,8 +279,9 @@ def test_our_ops_without_fusednorm_are_a_clear_error(errors_without_fusednorm):
 
 
 def test_onnx_runs(model, x, tmp_path):
-    pytest.importorskip("tf2onnx")
-    runtime = pytest.importorskip("onnxruntime")
+    why = 'needs {}: pip install "fusednorm[test]"'
+    pytest.importorskip("tf2onnx", reason=why.format("tf2onnx"))
+    runtime = pytest.importorskip("onnxruntime", reason=why.format("onnxruntime"))
     file = str(tmp_path / "model.onnx")
     with fusednorm.portable():
         model.export(file, format="onnx", verbose=False)

@@ -189,7 +189,9 @@ def test_large_data_do_not_train_in_keras(rng):
 
 def test_large_data_vanish_in_tf_keras(rng):
     """The same for Keras 2, whose variance of float16 data is a float16."""
-    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras = pytest.importorskip(
+        "tf_keras", reason='needs tf_keras: pip install "fusednorm[test]"'
+    )
     x = np.float16(1e3 * rng.normal(size=(2, 6, 6, 8)))
     theirs, ours = (
         np.asarray(module.GroupNormalization(4, dtype="mixed_float16")(x), np.float32)

@@ -7,10 +7,7 @@ with that, here.
 # Messages stay on one line, so that they can be searched for.
 # ruff: noqa: E501
 
-import os
 import re
-import subprocess
-import sys
 
 import fusednorm
 import ml_dtypes
@@ -19,6 +16,7 @@ import pytest
 import tensorflow as tf
 from fusednorm import _native
 from support import bounds, reference
+from support.commands import WITHOUT_TENSORFLOW, output
 from support.epilogue import activate
 from support.native_norms import (
     DTYPES,
@@ -26,7 +24,7 @@ from support.native_norms import (
     affine_arrays,
     arrays,
     assert_same_bits,
-    every_affine,
+    every_path_and_affine,
 )
 from support.reference import Norm
 
@@ -74,8 +72,10 @@ def test_instruction_sets_do_not_change_a_bit(path, dtype, rng):
 
 
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("path", ["rows", "columns"])
+@pytest.mark.parametrize(
+    ("path", "dtype"),
+    list(zip(("rows", "columns") * 2, DTYPES, strict=True)),
+)
 def test_nor_do_they_in_activations(path, dtype, activation, rng):
     data = arrays(path, dtype, rng)
     expected = run(path, data, activation, isa="baseline")
@@ -83,8 +83,7 @@ def test_nor_do_they_in_activations(path, dtype, activation, rng):
         assert_same_bits(run(path, data, activation, isa=isa), expected)
 
 
-@every_affine
-@pytest.mark.parametrize("path", PATHS)
+@every_path_and_affine
 def test_nor_do_they_together_with_any_parameters(path, affine, dtype, rng):
     data, option = affine_arrays(path, affine, dtype, rng)
     expected = run(path, data, "silu", isa="baseline", **option)
@@ -93,8 +92,7 @@ def test_nor_do_they_together_with_any_parameters(path, affine, dtype, rng):
         assert_same_bits(got, expected)
 
 
-@every_affine
-@pytest.mark.parametrize("path", PATHS)
+@every_path_and_affine
 def test_gradients_through_every_output(path, affine, dtype, rng):
     """Through y, the sum, mean and rstd at once; above, all processors agree on them."""
     op, _, axes, groups = PATHS[path]
@@ -351,11 +349,31 @@ def test_bad_input_of_backward(changes, message):
     [*((isa, isa) for isa in _native.isas()), ("avx3", _native.isas()[-1])],
 )
 def test_environment_chooses_the_instruction_set(isa, chosen_isa):
-    chosen = subprocess.run(
-        [sys.executable, "-c", "from fusednorm import _native; print(_native.isa())"],
-        env={**os.environ, "FUSEDNORM_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert chosen.stdout.split()[-1] == chosen_isa
+    code = WITHOUT_TENSORFLOW + "from fusednorm import _native; print(_native.isa())"
+    assert output("-c", code, FUSEDNORM_ISA=isa).split()[-1] == chosen_isa
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (("layer_norm",), {}, "forward() is missing the argument x"),
+        (
+            ("layer_norm", X, None, None, None, [-1]),
+            {},
+            "forward() takes at most 5 positional arguments, got 6",
+        ),
+        (("layer_norm", X), {"x": X}, "forward() got two values for the argument x"),
+        (("layer_norm", X), {"axis": -1}, "forward() got an unexpected argument axis"),
+        (("layer_norm", [1.0]), {}, "x must be numpy.ndarray, got [1.0]"),
+        (
+            ("layer_norm", X),
+            {"axes": 3},
+            "axes must be collections.abc.Sequence[int], got 3",
+        ),
+        (("layer_norm", X), {"groups": 2.5}, "groups must be int, got 2.5"),
+    ],
+)
+def test_arguments_are_taken_as_by_functions_of_python(arguments, changes, message):
+    options = {"axes": [-1], "epsilon": 1e-3, **changes}
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        _native.forward(*arguments, **options)

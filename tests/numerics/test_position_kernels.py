@@ -193,11 +193,16 @@ def check(path, data, dy, activation="silu", **options):
     assert max(ratios.values()) <= 1
 
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+def with_types(paths):
+    """Returns each path in float32 and, in turn, in another type."""
+    return [
+        (path, dtype)
+        for i, path in enumerate(paths)
+        for dtype in (DTYPES[0], DTYPES[1 + i % 3])
+    ]
 
 
-@every_dtype
-@pytest.mark.parametrize("path", MASKED | SLICED)
+@pytest.mark.parametrize(("path", "dtype"), with_types(MASKED | SLICED))
 def test_masks(path, dtype, rng):
     check(path, *arrays(path, dtype, rng, "random"))
 
@@ -208,16 +213,21 @@ def test_kinds_of_masks(path, kind, rng):
     check(path, *arrays(path, np.float32, rng, kind))
 
 
-@every_dtype
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("path", "dtype"), with_types(PATHS))
 def test_parameters_of_each_element(path, dtype, rng):
     data, dy = arrays(path, dtype, rng, per_position=True)
     check(path, data, dy, per_position=True)
 
 
-@pytest.mark.parametrize("option", ["per_position", "per_sample"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize("path", MASKED | SLICED)
+@pytest.mark.parametrize(
+    ("path", "option", "dtype"),
+    # The types in turn, over the paths and the options.
+    [
+        (path, option, (np.float32, np.float16)[(i + j) % 2])
+        for i, path in enumerate(MASKED | SLICED)
+        for j, option in enumerate(("per_position", "per_sample"))
+    ],
+)
 def test_masks_with_parameters(path, dtype, option, rng):
     data, dy = arrays(path, dtype, rng, "random", **{option: True})
     check(path, data, dy, **{option: True})
@@ -229,8 +239,9 @@ ONE_OF_EACH = ["lanes", "chunks", "inner positions"]
 @pytest.mark.parametrize(
     "absent", [[], ["gamma"], ["beta"], ["gamma", "beta"], ["residual"]]
 )
-@pytest.mark.parametrize("zero_centered", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    ("zero_centered", "dtype"), [(False, np.float32), (True, ml_dtypes.bfloat16)]
+)
 @pytest.mark.parametrize("path", [*ONE_OF_EACH, "columns"])
 def test_parameters_in_the_type_of_x(path, dtype, zero_centered, absent, rng):
     options = {"per_position": True, "zero_centered": zero_centered}
@@ -245,16 +256,24 @@ def test_parameters_in_the_type_of_x(path, dtype, zero_centered, absent, rng):
 
 
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize("path", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    ("path", "dtype"),
+    [("lanes", np.float32), ("chunks", np.float16), ("inner positions", np.float64)],
+)
 def test_activations(path, dtype, activation, rng):
     data, dy = arrays(path, dtype, rng, "random", per_position=True)
     check(path, data, dy, activation, per_position=True)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-@pytest.mark.parametrize("kind", MASKS)
-@pytest.mark.parametrize("path", MASKED | SLICED)
+@pytest.mark.parametrize(
+    ("path", "kind", "value"),
+    # Each path with each kind, and both with each value.
+    [
+        (path, kind, (np.nan, np.inf, 1e30)[(i + j) % 3])
+        for i, path in enumerate(MASKED | SLICED)
+        for j, kind in enumerate(MASKS)
+    ],
+)
 def test_what_is_hidden_reaches_nothing_else(path, kind, value, rng):
     """Not a bit of the statistics, nor of y elsewhere."""
     op, _, axes, _ = PATHS[path]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fusednorm import _native
 from support import bounds, reference
-from support.native_norms import PATHS, assert_same_bits, every_affine
+from support.native_norms import PATHS, assert_same_bits, every_path_and_affine
 from support.native_second_order import second_order, second_order_arrays
 from support.reference import WIDE, Norm
 
@@ -95,8 +95,7 @@ def ratios(norm, arguments, got):
     return shares
 
 
-@every_affine
-@pytest.mark.parametrize("path", PATHS)
+@every_path_and_affine
 def test_values(path, affine, dtype, rng):
     norm, options, arguments = second_order_arrays(path, affine, dtype, rng)
     got = second_order(norm, options, arguments)
@@ -108,8 +107,7 @@ def test_values(path, affine, dtype, rng):
     assert max(shares.values()) <= 1
 
 
-@every_affine
-@pytest.mark.parametrize("path", PATHS)
+@every_path_and_affine
 def test_neither_instruction_set_nor_threads_change_a_bit(path, affine, dtype, rng):
     norm, options, arguments = second_order_arrays(path, affine, dtype, rng)
 

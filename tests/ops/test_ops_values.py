@@ -5,6 +5,7 @@ bounds of bounds.py.
 """
 
 import dataclasses
+import itertools
 
 import ml_dtypes
 import numpy as np
@@ -14,56 +15,59 @@ from support.op_cases import (
     AXES_VIEWS,
     DTYPES,
     GROUP_VIEWS,
+    LARGE_SAMPLES,
     PER_SAMPLE,
     WALKS,
     check,
     with_options,
+    with_types,
 )
 from support.reference import Norm
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis", "groups"), GROUP_VIEWS)
+@pytest.mark.parametrize(("shape", "axis", "groups", "dtype"), with_types(GROUP_VIEWS))
 def test_group_norm(shape, axis, groups, dtype, rng):
     check(Norm("group_norm", (axis,), groups), shape, rng, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis", "groups"), GROUP_VIEWS)
+@pytest.mark.parametrize(("shape", "axis", "groups", "dtype"), with_types(GROUP_VIEWS))
 def test_instance_norm(shape, axis, groups, dtype, rng):
     check(Norm("group_norm", (axis,)), shape, rng, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axes"), AXES_VIEWS)
+@pytest.mark.parametrize(("shape", "axes", "dtype"), with_types(AXES_VIEWS))
 def test_layer_norm(shape, axes, dtype, rng):
     check(Norm("layer_norm", axes), shape, rng, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axes"), AXES_VIEWS)
+@pytest.mark.parametrize(("shape", "axes", "dtype"), with_types(AXES_VIEWS))
 def test_rms_norm(shape, axes, dtype, rng):
     check(Norm("rms_norm", axes, epsilon=1e-6), shape, rng, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize(
+    ("walk", "activation", "dtype"),
+    # Of walk, activation and type, any two are together in some case.
+    [
+        (walk, activation, DTYPES[(i + j) % len(DTYPES)])
+        for (i, walk), (j, activation) in itertools.product(
+            enumerate(WALKS), enumerate(ACTIVATIONS)
+        )
+    ],
+)
 def test_activations(walk, activation, dtype, rng):
     norm, shape = with_options(walk, activation=activation)
     check(norm, shape, rng, dtype)
 
 
-@pytest.mark.parametrize("activation", ["none", "silu"])
 @pytest.mark.parametrize("affine", ["none", "scale", "shift"])
 @pytest.mark.parametrize("walk", WALKS)
-def test_affine_modes(walk, affine, activation, rng):
-    norm, shape = with_options(walk, activation=activation)
+def test_affine_modes(walk, affine, rng):
+    norm, shape = with_options(walk, activation="silu")
     check(norm, shape, rng, affine=affine)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize(("walk", "dtype"), with_types((walk,) for walk in WALKS))
 def test_residual(walk, dtype, rng):
     norm, shape = with_options(walk, activation="gelu")
     check(norm, shape, rng, dtype, residual=True)
@@ -73,15 +77,18 @@ def test_residual_over_transposed_axes(rng):
     check(Norm("layer_norm", (1, 3)), (2, 3, 4, 5), rng, residual=True)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("norm", "shape"), PER_SAMPLE)
+@pytest.mark.parametrize(
+    ("norm", "shape", "dtype"), with_types([*PER_SAMPLE, LARGE_SAMPLES])
+)
 def test_parameters_of_each_sample(norm, shape, dtype, rng):
     norm = dataclasses.replace(norm, activation="silu")
     check(norm, shape, rng, dtype, residual=True)
 
 
-@pytest.mark.parametrize("affine", ["scale", "shift"])
-@pytest.mark.parametrize(("norm", "shape"), PER_SAMPLE)
+@pytest.mark.parametrize(
+    ("norm", "shape", "affine"),
+    [(*case, ("scale", "shift")[i % 2]) for i, case in enumerate(PER_SAMPLE)],
+)
 def test_one_parameter_of_each_sample(norm, shape, affine, rng):
     norm = dataclasses.replace(norm, zero_centered=True)
     check(norm, shape, rng, affine=affine, param_dtype=np.float32)
@@ -155,8 +162,9 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("activation", ["none", "silu"])
+@pytest.mark.parametrize(
+    ("activation", "dtype"), [("none", np.float32), ("silu", ml_dtypes.bfloat16)]
+)
 @pytest.mark.parametrize("name", LARGE)
 def test_large(name, activation, dtype, rng):
     norm, shape = LARGE[name]

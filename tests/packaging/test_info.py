@@ -8,7 +8,7 @@ import fusednorm
 import keras
 import pytest
 import tensorflow as tf
-from fusednorm import _build_info, _native, info
+from fusednorm import _build_info, _native, cli, info
 from support.commands import WITHOUT_TENSORFLOW, output, python
 
 PACKAGE = Path(fusednorm.__file__).parent
@@ -28,14 +28,14 @@ def last_error(code, **environment):
 def doctored(tmp_path):
     """Returns how to make a copy of the package, changed, and to run Python with it."""
 
-    def make(*ignored, **constants):
-        copied = tmp_path / "fusednorm"
+    def make(*ignored, inside=".", **constants):
+        copied = tmp_path / inside / "fusednorm"
         shutil.copytree(
             PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__", *ignored)
         )
         with (copied / "_build_info.py").open("a") as build_info:
             build_info.writelines(f"{k} = {v!r}\n" for k, v in constants.items())
-        return {"PYTHONPATH": str(tmp_path)}
+        return {"PYTHONPATH": str(copied.parent)}
 
     return make
 
@@ -51,19 +51,24 @@ def doctored(tmp_path):
         (["--version"], f"fusednorm {fusednorm.__version__}\n"),
     ],
 )
-def test_command_line(arguments, printed):
-    assert output("-m", "fusednorm", *arguments).startswith(printed)
+def test_command_line(arguments, printed, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(printed)
 
 
 @pytest.mark.parametrize("arguments", [[], ["inform"], ["info", "--xml"]])
-def test_wrong_command_line(arguments):
-    done = python("-m", "fusednorm", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: fusednorm ")
+def test_wrong_command_line(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: fusednorm ")
 
 
-def test_info_as_json():
-    report = json.loads(output("-m", "fusednorm", "info", "--json"))
+def test_info_as_json(capsys):
+    assert cli.main(["info", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
     assert report["fusednorm"]["version"] == fusednorm.__version__
     assert report["fusednorm"]["compiler"] == _build_info.COMPILER
     tensorflow = report["tensorflow"]
@@ -174,11 +179,21 @@ def test_info_reports_a_tensorflow_that_does_not_fit(doctored):
     assert report["cpu"]["available"] == list(_native.isas())
 
 
-def test_another_patch_release_fits(doctored):
+def test_import_loads_the_op_library_also_of_another_patch_release(doctored):
     minor = _build_info.TENSORFLOW_VERSION.rpartition(".")[0]
     environment = doctored(TENSORFLOW_VERSION=f"{minor}.99")
-    code = "import fusednorm; print(fusednorm.rms_norm([[0.0]]).numpy())"
-    assert output("-c", code, **environment) == "[[0.]]\n"
+    # What is loaded into a process is in its memory map.
+    code = (
+        "import sys, numpy, tensorflow\n"
+        f"loaded = lambda: {OPS!r} in open('/proc/self/maps').read()\n"
+        "before = loaded()\n"
+        "import fusednorm\n"
+        "print(before, loaded(), fusednorm.rms_norm([[0.0]]).numpy())\n"
+        # Weights of PyTorch need no PyTorch.
+        "fusednorm.torch_weights({'weight': numpy.ones(2)})\n"
+        "print('torch' in sys.modules)"
+    )
+    assert output("-c", code, **environment) == "False True [[0.]]\nFalse\n"
 
 
 # ---------------------------------------------------------------- missing parts
@@ -202,6 +217,19 @@ def test_missing_op_library_is_a_readable_error(doctored, tmp_path):
     )
 
 
+def test_missing_module_is_a_readable_error(doctored):
+    environment = doctored("_native*.so")
+    assert last_error(
+        "import fusednorm; fusednorm.load_op_library()", **environment
+    ) == (
+        "fusednorm's module fusednorm._native is missing or does not load. Reinstall "
+        "the package; in a source checkout:\n"
+        "    pip install --force-reinstall --no-deps .\n"
+        "Python says: cannot import name '_native' from 'fusednorm' "
+        f"({environment['PYTHONPATH']}/fusednorm/__init__.py)\n"
+    )
+
+
 def test_unbuilt_package_is_a_readable_error(doctored, tmp_path):
     environment = doctored("*.so")
     (tmp_path / "fusednorm" / "_build_info.py").unlink()
@@ -212,56 +240,63 @@ def test_unbuilt_package_is_a_readable_error(doctored, tmp_path):
     )
 
 
-def test_import_loads_the_op_library():
-    # What is loaded into a process is in its memory map.
-    code = (
-        "import tensorflow\n"
-        f"loaded = lambda: {OPS!r} in open('/proc/self/maps').read()\n"
-        "before = loaded()\n"
-        "import fusednorm\n"
-        "print(before, loaded())"
-    )
-    assert output("-c", code) == "False True\n"
-
-
 DISABLED = (
     "fusednorm's op library is switched off by FUSEDNORM_DISABLE in the environment; "
     "its functions and layers run as plain TensorFlow ops."
 )
 
 
-@pytest.mark.parametrize(
-    ("ignored", "built_against"),
-    [
-        ((), _build_info.TENSORFLOW_VERSION),  # nothing is wrong
-        (("*.so",), OTHER),  # no library, and one for another TensorFlow
-        (("*.so",), None),  # a build without TensorFlow
-    ],
-)
-def test_disabled_ops_are_not_loaded_and_not_missed(ignored, built_against, doctored):
-    code = (
-        "import json, fusednorm, numpy as np\n"
-        "from fusednorm import info\n"
-        "x = np.array([[1, 3], [5, 5]], np.float32)\n"
-        "y = fusednorm.layer_norm(x, epsilon=0.0)\n"
-        "z = fusednorm.LayerNormalization(epsilon=0.0)(x)\n"
-        "try:\n"
-        "    fusednorm.load_op_library()\n"
-        "except ImportError as error:\n"
-        "    message = str(error)\n"
-        f"loaded = {OPS!r} in open('/proc/self/maps').read()\n"
-        "library = info.collect()['libraries']['op_library']['error']\n"
-        "print(json.dumps([y.numpy().tolist(), z.numpy().tolist(), message, loaded, "
-        "library]))"
-    )
-    environment = doctored(*ignored, TENSORFLOW_VERSION=built_against)
-    y, z, message, loaded, library = json.loads(
-        output("-c", code, FUSEDNORM_DISABLE="1", **environment)
-    )
-    assert y == z == [[-1, 1], [0, 0]]
-    assert message == DISABLED
-    assert not loaded
-    assert library == f"ImportError: {DISABLED}"
+# One process imports each copy of the package in turn.
+DISABLED_PROGRAM = f"""
+import json, sys, numpy as np
+
+for folder in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.startswith("fusednorm")]:
+        del sys.modules[name]
+    sys.path.insert(0, folder)
+    import fusednorm
+    from fusednorm import info
+
+    x = np.array([[1, 3], [5, 5]], np.float32)
+    y = fusednorm.layer_norm(x, epsilon=0.0)
+    z = fusednorm.LayerNormalization(epsilon=0.0)(x)
+    try:
+        fusednorm.load_op_library()
+    except ImportError as error:
+        message = str(error)
+    print(json.dumps({{
+        "package": fusednorm.__path__[0],
+        "y": y.numpy().tolist(),
+        "z": z.numpy().tolist(),
+        "message": message,
+        "loaded": {OPS!r} in open("/proc/self/maps").read(),
+        "library": info.collect()["libraries"]["op_library"]["error"],
+    }}))
+"""
+
+
+def test_disabled_ops_are_not_loaded_and_not_missed(doctored, tmp_path):
+    copies = {
+        "whole": ((), _build_info.TENSORFLOW_VERSION),  # nothing is wrong
+        "other": (("*.so",), OTHER),  # no library, and one for another TensorFlow
+        "without": (("*.so",), None),  # a build without TensorFlow
+    }
+    for name, (ignored, built_against) in copies.items():
+        doctored(*ignored, inside=name, TENSORFLOW_VERSION=built_against)
+    folders = [tmp_path / name for name in copies]
+    printed = output("-c", DISABLED_PROGRAM, *folders, FUSEDNORM_DISABLE="1")
+    reports = [json.loads(line) for line in printed.splitlines()]
+    assert reports == [
+        {
+            "package": str(folder / "fusednorm"),
+            "y": [[-1, 1], [0, 0]],
+            "z": [[-1, 1], [0, 0]],
+            "message": DISABLED,
+            "loaded": False,
+            "library": f"ImportError: {DISABLED}",
+        }
+        for folder in folders
+    ]
 
 
 @pytest.mark.parametrize("value", ["", "0"])

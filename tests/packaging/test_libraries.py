@@ -43,16 +43,29 @@ def needed(library: Path) -> set[str]:
     return {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"}
 
 
+def dynamic_symbols(library: Path) -> list:
+    """Returns the symbols that a library has from others or for others."""
+    with library.open("rb") as file:
+        return list(ELFFile(file).get_section_by_name(".dynsym").iter_symbols())
+
+
 def exported(library: Path) -> set[str]:
     """Returns the names of the symbols that a library defines for others."""
-    with library.open("rb") as file:
-        symbols = list(ELFFile(file).get_section_by_name(".dynsym").iter_symbols())
     return {
         symbol.name
-        for symbol in symbols
+        for symbol in dynamic_symbols(library)
         if symbol.name
         and symbol.entry.st_shndx != "SHN_UNDEF"
         and symbol.entry.st_info.bind != "STB_LOCAL"
+    }
+
+
+def imported(library: Path) -> set[str]:
+    """Returns the names of the symbols that a library needs from others."""
+    return {
+        symbol.name
+        for symbol in dynamic_symbols(library)
+        if symbol.entry.st_shndx == "SHN_UNDEF"
     }
 
 
@@ -106,6 +119,23 @@ def test_native_module_exports_its_entry_point_only():
 def test_ops_export_nothing():
     # Loading the library registers the ops; nobody looks for a symbol in it.
     assert exported(OPS) == set()
+
+
+@pytest.mark.parametrize(
+    "library", [OPS, pytest.param(CUDA, marks=needs_cuda)], ids=["ops", "cuda"]
+)
+def test_only_the_module_depends_on_python(library):
+    """A build for another Python takes the other libraries, cmake/libraries.cmake."""
+    assert not [name for name in imported(library) if re.match("_?Py", name)]
+    assert [name for name in imported(NATIVE) if re.match("_?Py", name)]
+
+
+@pytest.mark.parametrize("library", [NATIVE, OPS], ids=["native", "ops"])
+def test_waiting_takes_no_symbol_that_rhel_9_lacks(library):
+    """See Await in csrc/core/shared_work.h."""
+    names = imported(library)
+    assert any("condition_variable" in name for name in names)
+    assert "_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE" not in names
 
 
 def test_build_info():

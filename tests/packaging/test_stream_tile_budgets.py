@@ -30,6 +30,7 @@ def limits_of(budget):
 @SCHEMES
 def test_budgets_are_complete_and_differ(scheme):
     budgets = scheme.load_budgets()
+    assert budgets
     assert len({each.instance for each in budgets}) == len(budgets)
     for budget in budgets:
         for limit in limits_of(budget):
@@ -39,7 +40,9 @@ def test_budgets_are_complete_and_differ(scheme):
 
 
 def test_stream_has_a_budget_for_silu_where_there_are_activations():
-    for budget in stream_budgets.load_budgets():
+    budgets = stream_budgets.load_budgets()
+    assert budgets
+    for budget in budgets:
         for item, limits in budget.items.items():
             several = budget.instance.loops(item) > 1
             assert (limits.silu is not None) == several, (budget, item)

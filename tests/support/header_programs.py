@@ -19,7 +19,7 @@ def compiled(name, folder):
     that it prints. Skips where there is no compiler.
     """
     if shutil.which(COMPILER) is None:
-        pytest.skip(f"no compiler {COMPILER}")
+        pytest.skip(f"no compiler {COMPILER}: install g++ or set CXX")
     program = folder / name
     includes = [f"-I{ROOT}", f"-I{ROOT / 'csrc'}"]
     subprocess.run(

@@ -27,6 +27,9 @@ AFFINE = [kind for kind in LAYERS if kind != "rms"]
 every_layer = pytest.mark.parametrize("kind", LAYERS)
 every_affine_layer = pytest.mark.parametrize("kind", AFFINE)
 keras_3_only = pytest.mark.skipif(LEGACY, reason="tf_keras has nothing like it")
+tf_keras_only = pytest.mark.skipif(
+    not LEGACY, reason="of tf_keras, with which modes/test_legacy_keras.py runs it"
+)
 
 
 def data(rng, shape, dtype=np.float32):

@@ -12,6 +12,15 @@ DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 ACTIVATIONS = list(reference.ACTIVATIONS)
 
 
+def with_types(cases):
+    """Returns each case in float32 and, in turn, in another type."""
+    return [
+        (*case, dtype)
+        for i, case in enumerate(cases)
+        for dtype in (DTYPES[0], DTYPES[1 + i % 3])
+    ]
+
+
 def wide_parameters(dtype):
     return np.float64 if dtype == np.float64 else np.float32
 
@@ -174,8 +183,6 @@ PER_SAMPLE = [
     (Norm("group_norm", (1,), 3, per_sample=True), (3, 6, 5, 11)),
     (Norm("group_norm", (2,), per_sample=True), (2, 3, 4, 5)),
     (Norm("group_norm", (-1,), 3, per_sample=True), (5, 12)),
-    # Samples so large that each takes all threads.
-    (Norm("group_norm", (-1,), 8, per_sample=True), (2, 4100, 256)),
     (Norm("layer_norm", per_sample=True), (3, 17, 70)),
     (Norm("layer_norm", per_sample=True), (5, 10)),
     (Norm("layer_norm", (1, 2), per_sample=True), (3, 4, 6)),
@@ -184,3 +191,5 @@ PER_SAMPLE = [
     (Norm("rms_norm", per_sample=True), (3, 17, 70)),
     (Norm("layer_norm", per_sample=True), (1, 7)),
 ]
+# Samples so large that the kernels give each to all threads.
+LARGE_SAMPLES = (Norm("group_norm", (-1,), 8, per_sample=True), (2, 4100, 256))

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fusednorm._doctor import cases
+from fusednorm.bench.competitors.base import Competitor
 
 from support import bounds, reference
 from support.layer_cases import (
@@ -177,6 +179,13 @@ def test_fit_predict_and_save(strategy, rng, tmp_path):
     # Matrix products of 2 rows may round otherwise than those of 4: sums of up to 36
     # terms in seven layers, on numbers below 4.
     np.testing.assert_allclose(predicted, expected, rtol=0, atol=7 * 36 * 4 * UNIT)
+
+
+def test_the_doctor_checks_ops_in_their_place():
+    """Also where TensorFlow would choose another device, as it does with a GPU."""
+    made = Competitor("", None, lambda i: tf.zeros([2]) + 1, outputs=lambda y: y.device)
+    for place in ("/CPU:0", "/CPU:1"):
+        assert cases.outputs_of(made, place).endswith(place[1:])
 
 
 def test_ops_on_a_device_by_name(rng):

@@ -1,5 +1,5 @@
-// The second stage of dgamma and dbeta: adds partial sums in a fixed order. A kernel of
-// its own, or the tail of the second kernel of a split.
+// The second stage of dgamma and dbeta, which adds up partial sums in a fixed order. It
+// is a kernel of its own, or the end of a scheme's last kernel.
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
@@ -13,8 +13,8 @@ namespace cuda {
 // Neighbouring lanes take neighbouring parameters; warps share the sets.
 constexpr int kParamsOfBlock = device::kWarp;
 
-// The part of `block` of `blocks`. Uses shared memory of Threads() numbers, from
-// `shared_offset` on. The partial sums may have been published in this launch.
+// Does the part of one of `blocks` blocks. Uses shared memory of Threads() numbers,
+// from `shared_offset` on. The partial sums may have been published in this launch.
 template <class T>
 FUSEDNORM_DEVICE void SumParam(const ParamSums& params, const void* partial, void* to,
                                int64_t block, int64_t blocks,
@@ -45,7 +45,7 @@ FUSEDNORM_DEVICE void SumParam(const ParamSums& params, const void* partial, voi
         }
       }
     }
-    device::SyncBlock();  // the shared memory may be in use
+    device::SyncBlock();  // the shared memory may still be in use
     shared.Set(device::Thread(), sum);
     device::SyncBlock();
     if (warp != 0 || param >= params.params) continue;
@@ -64,7 +64,8 @@ FUSEDNORM_DEVICE void SumParams(const ParamSums& params) {
   SumParam<T>(params, params.beta, params.dbeta, device::Block(), device::Blocks());
 }
 
-// A kernel of its own: where there are two sums, half of the blocks take each.
+// The second stage as a kernel. Where both dgamma and dbeta are wanted, half of the
+// blocks take each.
 template <class T>
 FUSEDNORM_KERNEL(kColumnSumsThreads, 2)
 ColumnSums(const ParamSums params) {

@@ -1,8 +1,8 @@
-// The `columns` scheme: backward of rows that fit no block's registers, with one gamma
-// for each element. One kernel sums pieces of rows; in a second one a block has some
-// columns of a chunk of the rows. Few long rows are one chunk: dgamma and dbeta need no
-// further stage. Else each chunk leaves partial sums of them. Where samples have gamma
-// and beta of their own, a chunk has rows of one sample.
+// The `columns` scheme: backward of rows with one gamma for each element that do not
+// fit the registers of a block. A first kernel sums pieces of rows. In a second kernel,
+// each block takes some columns of a chunk of rows. Few long rows form one chunk, and
+// dgamma and dbeta are then complete. Several chunks leave partial sums. Where samples
+// have gamma and beta of their own, all rows of a chunk are of one sample.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@ namespace fusednorm {
 namespace cuda {
 
 constexpr int kColumnsThreads = 256;
-// Rows that a thread of the second kernel has in flight: the general instance needs
-// its registers for other things.
+// The number of rows that a thread of the second kernel has in flight. The general
+// instance needs its registers for other things.
 template <bool general>
 constexpr int kColumnsRowsAtOnce = general ? 1 : 4;
-// Blocks of the second kernel that find registers on a multiprocessor.
+// Blocks of the second kernel that must fit the registers of a multiprocessor.
 constexpr int kColumnsBlocks = 2;
-// Of a block that adds up partial sums of dgamma and dbeta.
+// Threads of a block that adds up partial sums of dgamma and dbeta.
 constexpr int kColumnSumsThreads = 512;
 // Numbers of each row that the second kernel keeps in shared memory.
 constexpr int kRowConstants = 4;
@@ -29,14 +29,14 @@ struct ColumnsGeometry {
 
   int width = 1;  // elements of an access
   bool general = false;
-  Divider pieces;          // of a row, in the first kernel
-  int64_t piece = 0;       // accesses of one
+  Divider pieces;          // pieces of a row, in the first kernel
+  int64_t piece = 0;       // accesses of a piece
   int join_bits = 0;       // 1 << join_bits lanes add up the pieces of a row
-  Divider column_blocks;   // of a chunk, in the second kernel
-  int64_t chunk_rows = 0;  // of one, at most
-  Divider chunks;          // of the rows that share gamma and beta: `sample_rows`
+  Divider column_blocks;   // blocks of a chunk, in the second kernel
+  int64_t chunk_rows = 0;  // most rows of a chunk
+  Divider chunks;          // chunks of the `sample_rows` rows that share gamma and beta
   int64_t sample_rows = 0;
-  int64_t samples = 1;  // with gamma and beta of their own
+  int64_t samples = 1;  // samples with gamma and beta of their own
 
   template <class Visit>
   void ForEach(Visit&& visit) const {

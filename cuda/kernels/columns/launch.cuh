@@ -1,5 +1,5 @@
-// From a plan of the `columns` scheme to its kernels, and the second stage of dgamma
-// and dbeta, which other schemes end with.
+// From a plan of the `columns` scheme to its kernels. Also starts the second stage of
+// dgamma and dbeta, with which other schemes end.
 #pragma once
 
 #include "cuda/kernels/columns/column_sums.cuh"
@@ -17,13 +17,14 @@ Status Start(const ParamSums& params, const Plan& plan, Stream stream) {
                         params);
 }
 
-// For ParamSums there are objects of their own: no others have this kernel, too.
+// The kernel of ParamSums is compiled in objects of its own. This keeps the others from
+// compiling it, too.
 extern template Status Start<float>(const ParamSums&, const Plan&, Stream);
 extern template Status Start<Half>(const ParamSums&, const Plan&, Stream);
 extern template Status Start<Bfloat16>(const ParamSums&, const Plan&, Stream);
 extern template Status Start<double>(const ParamSums&, const Plan&, Stream);
 
-// The features of the two kernels: the first one has no use for a residual.
+// Starts the two kernels. The first one has no use for a residual.
 template <class T, class OfSums, class OfGradient>
 Status StartLongRows(const BackwardArgs& args, const Plan& plan, Stream stream) {
   const ColumnsGeometry& geometry = std::get<ColumnsGeometry>(plan.geometry);
@@ -44,7 +45,7 @@ Status StartPlain(const BackwardArgs& args, const Plan& plan, Stream stream) {
 template <class T>
 Status Start(const BackwardArgs& args, const Plan& plan, Stream stream) {
   const ColumnsGeometry& geometry = std::get<ColumnsGeometry>(plan.geometry);
-  if constexpr (!std::is_same_v<T, double>) {  // which has no plain instance
+  if constexpr (!std::is_same_v<T, double>) {  // double has no plain instance
     if (!geometry.general) {
       return args.centred ? StartPlain<T, true>(args, plan, stream)
                           : StartPlain<T, false>(args, plan, stream);

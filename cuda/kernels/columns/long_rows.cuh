@@ -1,7 +1,7 @@
-// Backward of rows with one gamma for each element that fit no block's registers: the
-// first kernel sums pieces of rows; in the second one a thread has the columns of one
-// access in all rows of a chunk, and writes dx and the chunk's sums for dgamma and
-// dbeta.
+// Backward of rows with one gamma for each element that do not fit the registers of a
+// block. The first kernel sums pieces of rows. In the second one, each thread takes the
+// columns of one access in all rows of a chunk; it writes dx and the chunk's sums of
+// dgamma and dbeta.
 #pragma once
 
 #include "cuda/kernels/columns/geometry.h"
@@ -13,8 +13,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// gamma and beta of an access at element `i` of a row. beta counts only before an
-// activation.
+// gamma and beta of an access at element `i` of a row. beta matters only where there is
+// an activation.
 template <class T, class Features, int kWidth>
 FUSEDNORM_DEVICE void AffineOfColumns(const NormArgs& args, int64_t row, int64_t i,
                                       typename Number<T>::Compute (&gamma)[kWidth],
@@ -27,7 +27,7 @@ FUSEDNORM_DEVICE void AffineOfColumns(const NormArgs& args, int64_t row, int64_t
   }
 }
 
-// xhat and dz: x and dy on entry.
+// xhat and dz are x and dy on entry.
 template <class Features, class C, int kWidth>
 FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
                                            const C (&gamma)[kWidth],
@@ -39,7 +39,8 @@ FUSEDNORM_DEVICE void DifferentiateColumns(const NormArgs& args, C mean, C rstd,
   }
 }
 
-// A block's piece of a row leaves two sums: of dz * gamma, and of that times xhat.
+// A block leaves two sums for its piece of a row: of dz * gamma, and of
+// dz * gamma * xhat.
 template <class T, class Features>
 FUSEDNORM_KERNEL(kColumnsThreads, Features::kGeneral ? 2 : 4)
 LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
@@ -67,9 +68,9 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
     DifferentiateColumns<Features>(args, mean, rstd, gamma, beta, xhat, dz);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
-      const C term = dz[e] * gamma[e];
-      plain += term;
-      with_xhat += term * xhat[e];
+      const FirstOrderSums<C> terms = FirstOrderTerms(dz[e] * gamma[e], xhat[e]);
+      plain += terms.plain;
+      with_xhat += terms.with_xhat;
     }
   }
   SumBlock(&plain, &with_xhat);
@@ -78,17 +79,18 @@ LongRowSums(const BackwardArgs args, const ColumnsGeometry geometry) {
   }
 }
 
-// What the elements of a row need, in shared memory.
+// The numbers that the elements of a row need, in shared memory.
 template <class C>
 class RowConstants {
  public:
   FUSEDNORM_DEVICE explicit RowConstants() : shared_(0) {}
 
-  FUSEDNORM_DEVICE void Set(int64_t row, C mean, C rstd, C with_xhat, C added) const {
+  FUSEDNORM_DEVICE void Set(int64_t row, C mean, C rstd,
+                            const JoinedShares<C>& shares) const {
     shared_.Set(kRowConstants * row, mean);
     shared_.Set(kRowConstants * row + 1, rstd);
-    shared_.Set(kRowConstants * row + 2, with_xhat);
-    shared_.Set(kRowConstants * row + 3, added);
+    shared_.Set(kRowConstants * row + 2, shares.with_xhat);
+    shared_.Set(kRowConstants * row + 3, shares.added);
   }
   FUSEDNORM_DEVICE C mean(int64_t row) const {
     return shared_.Get(kRowConstants * row);
@@ -96,18 +98,15 @@ class RowConstants {
   FUSEDNORM_DEVICE C rstd(int64_t row) const {
     return shared_.Get(kRowConstants * row + 1);
   }
-  FUSEDNORM_DEVICE C with_xhat(int64_t row) const {
-    return shared_.Get(kRowConstants * row + 2);
-  }
-  FUSEDNORM_DEVICE C added(int64_t row) const {
-    return shared_.Get(kRowConstants * row + 3);
+  FUSEDNORM_DEVICE JoinedShares<C> shares(int64_t row) const {
+    return {shared_.Get(kRowConstants * row + 2), shared_.Get(kRowConstants * row + 3)};
   }
 
  private:
   const device::Shared<C> shared_;
 };
 
-// Puts together what the pieces of the rows [begin, end) have left.
+// Adds up the sums of all pieces of the rows [begin, end).
 template <class Features, class C>
 FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
                                  const ColumnsGeometry& geometry, int64_t begin,
@@ -121,7 +120,7 @@ FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
     C plain = 0, with_xhat = 0;
     if (row < end) {
       for (int64_t i = member; i < pieces; i += team) {
-        const SumPair<C> sums = LoadSums<C>(args.partial, row * pieces + i);
+        const FirstOrderSums<C> sums = LoadSums<C>(args.partial, row * pieces + i);
         plain += sums.plain;
         with_xhat += sums.with_xhat;
       }
@@ -130,14 +129,15 @@ FUSEDNORM_DEVICE void JoinPieces(const BackwardArgs& args,
     with_xhat = LaneSum(with_xhat, team);
     if (row >= end || member != 0) continue;
     const C rstd = device::Load(static_cast<const C*>(args.rstd) + row);
-    const Correction<C> by =
-        CorrectionOf<C>(args, Features::Centred(args) ? plain : C(0), with_xhat, rstd,
-                        Features::Centred(args) ? args.dmean : nullptr, args.drstd, row,
-                        static_cast<C>(args.inverse_count));
+    const FirstOrderSums<C> of_row = {Features::Centred(args) ? plain : C(0),
+                                      with_xhat};
+    const FirstOrderShares<C> shares = SharesOfGroup(
+        args, of_row, rstd, Features::Centred(args) ? args.dmean : nullptr, args.drstd,
+        row, static_cast<C>(args.inverse_count));
     const C mean = Features::Centred(args)
                        ? device::Load(static_cast<const C*>(args.mean) + row)
                        : C(0);
-    constants.Set(row - begin, mean, rstd, by.with_xhat, by.offset - rstd * by.plain);
+    constants.Set(row - begin, mean, rstd, Joined(shares, rstd));
   }
 }
 
@@ -149,7 +149,8 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
   constexpr int kRows = kColumnsRowsAtOnce<Features::kGeneral>;
   typedef Pack<T, kWidth> P;
   const RowConstants<C> constants;
-  // From the end, where the first kernel's last reads are still in L2.
+  // Blocks begin at the end of the tensor, whose elements are still in L2 from the
+  // first kernel.
   const int64_t block = device::Blocks() - 1 - device::Block();
   const int64_t chunk = geometry.column_blocks.Divide(block);
   const int64_t sample = geometry.chunks.Divide(chunk);
@@ -188,15 +189,15 @@ LongRowGradient(const BackwardArgs args, const ColumnsGeometry geometry) {
       x[r].Get(xhat);
       dy[r].Get(dz);
       const C rstd = constants.rstd(row - begin);
-      const C by_xhat = constants.with_xhat(row - begin);
-      const C added = constants.added(row - begin);
+      const JoinedShares<C> shares = constants.shares(row - begin);
       DifferentiateColumns<Features>(args, constants.mean(row - begin), rstd, gamma,
                                      beta, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
-        dgamma[e] += dz[e] * xhat[e];
-        dbeta[e] += dz[e];
-        dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by_xhat) + added;
+        const FirstOrderSums<C> terms = FirstOrderTerms(dz[e], xhat[e]);
+        dgamma[e] += terms.with_xhat;
+        dbeta[e] += terms.plain;
+        dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd, shares);
       }
       if (Features::Residual(args.dsum)) {
         C other[kWidth];

@@ -1,5 +1,6 @@
-// Which activations a loop over memory has inlined: the commonest ones after a norm. A
-// call inside of the loop would have to save the registers that hold the tensors.
+// The activations that are inlined into a loop over memory: the most common ones after
+// a norm. A call inside the loop would have to save the registers that hold the
+// tensors.
 #pragma once
 
 #include "core/activation.h"

@@ -1,6 +1,7 @@
-// gamma, beta and the activation on the elements of one access.
+// gamma, beta and the activation, applied to the elements of one access.
 #pragma once
 
+#include "core/first_order.h"
 #include "cuda/kernels/common/args.h"
 #include "cuda/kernels/common/math.cuh"
 #include "cuda/kernels/common/number.cuh"
@@ -54,7 +55,7 @@ FUSEDNORM_DEVICE void LoadParams(const void* params, bool narrow, int64_t i,
   }
 }
 
-// kWidth numbers in accesses of 16 bytes, of what no kernel writes at the time.
+// Loads kWidth numbers in accesses of 16 bytes. No kernel may write them meanwhile.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void LoadConstants(const C* from, C (&values)[kWidth]) {
   constexpr int kStep = kFullWidth<C>;
@@ -104,7 +105,8 @@ struct AffineValues {
   C beta[kWidth];
 };
 
-// gamma and beta of an access that may lie across runs. A call, like Activated below.
+// gamma and beta of an access that may cross from one run to the next. This is a call
+// for the reason given at Activated below.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE_CALL AffineValues<typename Number<T>::Compute, kWidth> AffineOfRuns(
     const Affine affine, const Divider q, bool whole_runs, int64_t first, int64_t i) {
@@ -152,7 +154,7 @@ FUSEDNORM_DEVICE void AffineOfRow(const Affine& affine, const Rows& rows, int64_
     }
     return;
   }
-  // A constant is one run.
+  // Where the whole row has one gamma and beta, it is a single run.
   const AffineValues<Compute, kWidth> values =
       AffineOfRuns<T, kWidth>(affine, rows.q, rows.whole_runs, first, i);
 #pragma unroll
@@ -162,7 +164,8 @@ FUSEDNORM_DEVICE void AffineOfRow(const Affine& affine, const Rows& rows, int64_
   }
 }
 
-// The elements of an access, as a function takes and returns them in registers.
+// The elements of one access in the form in which a function takes and returns them in
+// registers.
 template <class C, int kWidth>
 struct Values {
   C at[kWidth];
@@ -191,12 +194,13 @@ struct DerivativeVisitor {
   }
 };
 
-// Elements that a call takes: few, since registers hold all that lives across it.
+// The number of elements that one call takes. It is small, because everything that is
+// alive across the call stays in registers.
 template <int kWidth>
 constexpr int kCallWidth = kWidth < 4 ? kWidth : 4;
 
-// Functions that are called, not inlined: eight activations in every unrolled step
-// would be a third to a half of the code. A call is nothing against an access to
+// These two functions are called, not inlined: eight activations in every unrolled step
+// would be a third to a half of the code. A call takes little time beside an access to
 // memory.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE_CALL Values<C, kWidth> Activated(Activation activation,
@@ -211,7 +215,7 @@ FUSEDNORM_DEVICE_CALL Values<C, kWidth> Derivatives(Activation activation,
   return z;
 }
 
-// An activation that a loop knows when it is compiled, so that it is inlined, ...
+// An activation that is known when the loop is compiled, and is inlined into it.
 template <class Function>
 struct Inlined {
   template <class C, int n>
@@ -219,17 +223,18 @@ struct Inlined {
 #pragma unroll
     for (int e = 0; e < n; ++e) z[e] = Function::template Forward<Math<C>>(z[e]);
   }
-  // dz: dy on entry, the gradient before the activation on return.
+  // dz is dy on entry and the gradient before the activation on return.
   template <class C, int n>
   FUSEDNORM_DEVICE void Backward(const C (&z)[n], C (&dz)[n]) const {
 #pragma unroll
     for (int e = 0; e < n; ++e) {
-      dz[e] *= Function::template Derivative<Math<C>>(z[e]);
+      const C slope = Function::template Derivative<Math<C>>(z[e]);
+      dz[e] = DzOf(dz[e], slope);
     }
   }
   static constexpr bool kIsIdentity = Function::kIsIdentity;
 };
-// ... or one that it calls.
+// An activation that is known at run time only, and is called.
 struct Called {
   static constexpr bool kIsIdentity = false;
   Activation activation;
@@ -250,11 +255,12 @@ struct Called {
     for (int e = 0; e < n; ++e) values.at[e] = z[e];
     values = Derivatives(activation, values);
 #pragma unroll
-    for (int e = 0; e < n; ++e) dz[e] *= values.at[e];
+    for (int e = 0; e < n; ++e) dz[e] = DzOf(dz[e], values.at[e]);
   }
 };
-// Calls loop(activation) once: the commonest are asked for outside of the loop. kAny:
-// others than IsInlined too.
+// Calls loop(activation) once. The most common activations are told apart outside the
+// loop, which is compiled for each of them. kAny: other activations than those of
+// IsInlined may come, too.
 template <bool kAny, class Loop>
 FUSEDNORM_DEVICE void WithActivation(Activation activation, const Loop& loop) {
   switch (activation) {
@@ -271,7 +277,7 @@ FUSEDNORM_DEVICE void WithActivation(Activation activation, const Loop& loop) {
   }
 }
 
-// One of several numbers, or the only one.
+// The value for element `e`, from one number for all elements or from one for each.
 FUSEDNORM_DEVICE float At(float value, int) { return value; }
 FUSEDNORM_DEVICE double At(double value, int) { return value; }
 template <class C, int kWidth>
@@ -279,18 +285,20 @@ FUSEDNORM_DEVICE C At(const C (&values)[kWidth], int e) {
   return values[e];
 }
 
-// mean and rstd are numbers or arrays of kWidth.
+// Normalizes the values and applies gamma and beta. mean and rstd are numbers or arrays
+// of kWidth.
 template <class C, int kWidth, class Stat>
 FUSEDNORM_DEVICE void Normalize(const Stat& mean, const Stat& rstd,
                                 const C (&gamma)[kWidth], const C (&beta)[kWidth],
                                 C (&values)[kWidth]) {
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
-    values[e] = (values[e] - At(mean, e)) * At(rstd, e) * gamma[e] + beta[e];
+    const C xhat = XhatOf(values[e], At(mean, e), At(rstd, e));
+    values[e] = ZOf(xhat, gamma[e], beta[e]);
   }
 }
 
-// values: before the activation on entry, after it on return.
+// `values` are z on entry and activation(z) on return.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void Activate(Activation activation, C (&values)[kWidth]) {
   if (activation == Activation::kNone) return;
@@ -306,14 +314,16 @@ FUSEDNORM_DEVICE void Activate(Activation activation, C (&values)[kWidth]) {
   }
 }
 
-// xhat: x on entry, the normalized x on return.
+// xhat is x on entry and the normalized x on return.
 template <class C, int kWidth, class Stat>
 FUSEDNORM_DEVICE void Center(const Stat& mean, const Stat& rstd, C (&xhat)[kWidth]) {
 #pragma unroll
-  for (int e = 0; e < kWidth; ++e) xhat[e] = (xhat[e] - At(mean, e)) * At(rstd, e);
+  for (int e = 0; e < kWidth; ++e) {
+    xhat[e] = XhatOf(xhat[e], At(mean, e), At(rstd, e));
+  }
 }
 
-// dz: dy on entry, the gradient before the activation on return.
+// dz is dy on entry and the gradient before the activation on return.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void BeforeActivation(Activation activation, const C (&gamma)[kWidth],
                                        const C (&beta)[kWidth], const C (&xhat)[kWidth],
@@ -325,15 +335,15 @@ FUSEDNORM_DEVICE void BeforeActivation(Activation activation, const C (&gamma)[k
     Values<C, kCall> z;
 #pragma unroll
     for (int e = 0; e < kCall; ++e) {
-      z.at[e] = xhat[part + e] * gamma[part + e] + beta[part + e];
+      z.at[e] = ZOf(xhat[part + e], gamma[part + e], beta[part + e]);
     }
     z = Derivatives(activation, z);
 #pragma unroll
-    for (int e = 0; e < kCall; ++e) dz[part + e] *= z.at[e];
+    for (int e = 0; e < kCall; ++e) dz[part + e] = DzOf(dz[part + e], z.at[e]);
   }
 }
 
-// Both: what the schemes do that take any activation.
+// Center and BeforeActivation in one: for the instances that take any activation.
 template <class C, int kWidth, class Stat>
 FUSEDNORM_DEVICE void Differentiate(const NormArgs& args, const Stat& mean,
                                     const Stat& rstd, const C (&gamma)[kWidth],
@@ -343,25 +353,20 @@ FUSEDNORM_DEVICE void Differentiate(const NormArgs& args, const Stat& mean,
   BeforeActivation(args.activation, gamma, beta, xhat, dz);
 }
 
-// What a group's sums of dz * gamma and dz * gamma * xhat contribute to dx:
-// dx = rstd * (dz * gamma - plain - xhat * with_xhat) + offset
+// The shares of a group's elements in dx, from the group's sums. dmean and drstd are
+// arrays with one number for each group, or null.
 template <class C>
-struct Correction {
-  C plain, with_xhat, offset;
-};
-
-template <class C>
-FUSEDNORM_DEVICE Correction<C> CorrectionOf(const NormArgs& args, C plain, C with_xhat,
-                                            C rstd, const void* dmean,
-                                            const void* drstd, int64_t group,
-                                            C inverse_count) {
+FUSEDNORM_DEVICE FirstOrderShares<C> SharesOfGroup(const NormArgs& args,
+                                                   FirstOrderSums<C> sums, C rstd,
+                                                   const void* dmean, const void* drstd,
+                                                   int64_t group, C inverse_count) {
   if (drstd != nullptr) {
-    with_xhat += device::Load(static_cast<const C*>(drstd) + group) * rstd;
+    const C of_group = device::Load(static_cast<const C*>(drstd) + group);
+    sums.with_xhat = WithDrstd(sums.with_xhat, of_group, rstd);
   }
-  const C offset =
+  const C of_mean =
       dmean == nullptr ? C(0) : device::Load(static_cast<const C*>(dmean) + group);
-  return {args.centred ? plain * inverse_count : C(0), with_xhat * inverse_count,
-          offset * inverse_count};
+  return SharesOf(sums, of_mean, inverse_count, args.centred);
 }
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-// What kernels are called with.
+// The arguments of kernels.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// Which gamma and beta belong to an element of a row.
+// How gamma and beta vary along a row.
 enum class ParamMode {
   kAlong,     // one for each element
   kConstant,  // one for the whole row
@@ -20,7 +20,7 @@ enum class ParamMode {
 struct Affine {
   const void* gamma = nullptr;
   const void* beta = nullptr;
-  bool narrow = false;  // of the data's type, not the compute type
+  bool narrow = false;  // stored in the data's type, not in the compute type
   bool zero_centered = false;
 };
 
@@ -29,31 +29,32 @@ struct Rows {
   int64_t count = 0;  // N * G
   int64_t length = 0;
   int64_t k = 1;
-  Divider g;  // a row's group is row % G
-  // A row's gamma and beta are those of its group, row % sets; or, where each sample
-  // has its own, of its sample, row / sets. G and Q are 1 then.
+  Divider g;  // row r belongs to group r % G
+  // Row r has the gamma and beta of its group, number r % sets. Where each sample has
+  // its own, it has those of its sample, number r / sets, and G and Q are 1.
   Divider sets;
   bool by_sample = false;
-  Divider samples;          // their number, or 1
-  Divider q;                // an element's channel is i / Q
+  Divider samples;          // number of samples with parameters of their own, or 1
+  Divider q;                // element i of a row belongs to channel i / Q
   bool whole_runs = false;  // an access never crosses from one run to the next
   ParamMode mode = ParamMode::kAlong;
 };
 
-// Which positions the statistics are of: bool [samples, P, Q]. See mask.cuh.
+// The positions that the statistics are of: bool [samples, P, Q]. See mask.cuh.
 struct Mask {
-  const uint8_t* positions = nullptr;  // null: of all
-  Divider groups;                      // of a sample
+  const uint8_t* positions = nullptr;  // null: no position is hidden
+  Divider groups;                      // number of groups of one sample
   Divider q;
-  int64_t sample = 1;    // positions of one
-  int64_t channels = 1;  // elements that a group has at each
-  // In backward: how many of each piece of a sample, compute type [samples, pieces].
+  int64_t sample = 1;    // number of positions of one sample
+  int64_t channels = 1;  // elements that one group has at each position
+  // Only in backward: the number of visible positions of each piece of a sample, in the
+  // compute type, [samples, pieces].
   void* counts = nullptr;
   Divider pieces;
 };
 
-// A number that kernels take in their compute type: converting it there would cost each
-// thread a slow instruction.
+// A number that kernels take in their compute type. Both types are passed, because the
+// conversion in the kernel would cost each thread a slow instruction.
 class Real {
  public:
   Real(double value) : double_(value), float_(static_cast<float>(value)) {}
@@ -65,14 +66,14 @@ class Real {
   float float_;
 };
 
-// Common to all passes.
+// The arguments of all passes.
 struct NormArgs {
   Affine affine;
   Activation activation = Activation::kNone;
   bool centred = true;
-  bool stream = false;  // outputs are written past L2
+  bool stream = false;  // written past L2
   Real epsilon = 0;
-  Real inverse_count = 1;  // of a group's elements
+  Real inverse_count = 1;  // 1 / the number of elements of a group
   Rows rows;
 };
 
@@ -83,15 +84,15 @@ struct ForwardArgs : NormArgs {
   void* sum = nullptr;
   void* mean = nullptr;
   void* rstd = nullptr;
-  void* partial = nullptr;  // moments of slices, where a second kernel joins them
-  Mask mask;                // where a second kernel reads x again
+  void* partial = nullptr;  // `stream`: counters, and moments of slabs
+  Mask mask;                // only `stream` takes one
 };
 
-// The second stage of dgamma and dbeta: `sets` partial sums of each, in which `q`
-// neighbouring numbers belong to one parameter.
+// The second stage of dgamma and dbeta adds up `sets` partial sums of each. In every
+// set, `q` neighbouring numbers belong to one parameter.
 struct ParamSums {
-  // Partial sums, compute type [sets, params, q]; null: not wanted; dgamma and dbeta
-  // themselves where there is nothing to add up.
+  // The partial sums in the compute type, [sets, params, q]; null if the gradient is
+  // not wanted. They are dgamma and dbeta themselves where there is nothing to add up.
   void* gamma = nullptr;
   void* beta = nullptr;
   void* dgamma = nullptr;
@@ -102,14 +103,14 @@ struct ParamSums {
   bool narrow = false;  // dgamma and dbeta have the data's type
 };
 
-// What the passes on gradients read, and where they leave sums.
+// What the backward pass and the second order both read, and where they leave sums.
 struct GradientArgs : NormArgs {
   const void* dy = nullptr;
   const void* x = nullptr;
   const void* mean = nullptr;
   const void* rstd = nullptr;
   const void* drstd = nullptr;
-  void* partial = nullptr;  // sums of slices, where a second kernel adds them up
+  void* partial = nullptr;  // sums of parts of groups; `stream`: counters, too
   ParamSums params;
 };
 
@@ -117,10 +118,10 @@ struct BackwardArgs : GradientArgs {
   const void* dsum = nullptr;
   const void* dmean = nullptr;
   void* dx = nullptr;
-  Mask mask;  // where a second kernel reads x and dy again
+  Mask mask;  // only `stream` takes one
 };
 
-// d_gamma has the place of dgamma in `params`.
+// In `params`, d_gamma takes the place of dgamma.
 struct SecondOrderArgs : GradientArgs {
   const void* ddx = nullptr;
   const void* ddgamma = nullptr;

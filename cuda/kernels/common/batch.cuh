@@ -1,4 +1,4 @@
-// The loads and stores that a thread has in flight.
+// Loads and stores of several accesses at a time, so that a thread has many in flight.
 #pragma once
 
 #include "cuda/kernels/common/number.cuh"
@@ -6,9 +6,10 @@
 namespace fusednorm {
 namespace cuda {
 
-// Accesses from number `first` on of those that `place` says: `count` of them, `step`
-// elements apart. Addresses are counted on in bytes: of an index each access would make
-// a new one, at the cost of some instructions.
+// Loads accesses first, first + 1, ... of the thread's place, which has `count`
+// accesses that are `step` elements apart. Accesses past `count` are zero. The address
+// is advanced in bytes, because an address made from an index takes some instructions
+// for each access.
 template <class T, int kWidth, int kVectors, class Place>
 FUSEDNORM_DEVICE void LoadBatch(const T* from, int first, const Place& place,
                                 Pack<T, kWidth> (&packs)[kVectors]) {

@@ -1,6 +1,6 @@
-// What kernels use of CUDA beyond C++: thread indices, barriers, shuffles, shared
-// memory, 16-byte accesses, what blocks tell one another. Kernels call nothing else, so
-// that the same source also runs on the CPU, under the thread model of
+// Everything that kernels use of CUDA beyond C++: thread indices, barriers, shuffles,
+// shared memory, 16-byte accesses, and messages between blocks. Kernels call nothing
+// else, so that the same source also runs on the CPU, under the thread model of
 // tests/emulation/.
 #pragma once
 
@@ -12,12 +12,12 @@
 
 #include <cstdint>
 
-// A kernel, by the most threads that its blocks have and the number of those blocks
-// that find registers on a multiprocessor.
+// Declares a kernel. `threads` is the most threads of a block, and `blocks` the number
+// of blocks that must fit the registers of one multiprocessor.
 #define FUSEDNORM_KERNEL(threads, blocks) \
   __global__ void __launch_bounds__(threads, blocks)
 #define FUSEDNORM_DEVICE __device__ __forceinline__
-// A function that is not inlined.
+// Declares a function that is not inlined.
 #define FUSEDNORM_DEVICE_CALL __device__ __noinline__
 
 namespace fusednorm {
@@ -32,7 +32,8 @@ FUSEDNORM_DEVICE int Threads() { return blockDim.x; }
 FUSEDNORM_DEVICE int64_t Block() { return blockIdx.x; }
 FUSEDNORM_DEVICE int64_t Blocks() { return gridDim.x; }
 
-// The block's place in its cluster: consecutive blocks; 0 of 1 without clusters.
+// The block's number in its cluster, which consists of consecutive blocks. It is 0
+// where there are no clusters.
 FUSEDNORM_DEVICE int ClusterRank() {
 #if __CUDA_ARCH__ >= 900
   uint32_t rank;
@@ -43,8 +44,8 @@ FUSEDNORM_DEVICE int ClusterRank() {
 #endif
 }
 
-// Barriers of all threads of a block or a cluster; what was written to shared memory
-// before is seen after.
+// Barriers of all threads of a block or of a cluster. After the barrier, every thread
+// sees what others wrote to shared memory before it.
 FUSEDNORM_DEVICE void SyncBlock() { __syncthreads(); }
 FUSEDNORM_DEVICE void SyncCluster() {
 #if __CUDA_ARCH__ >= 900
@@ -57,20 +58,22 @@ FUSEDNORM_DEVICE void SyncCluster() {
 #endif
 }
 
-// The value of the lane whose number differs in the bits of `mask`. All 32 lanes call.
+// The value of the lane whose number differs from this lane's in the bits of `mask`.
+// All 32 lanes must call.
 template <class T>
 FUSEDNORM_DEVICE T ShuffleXor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-// The value of a lane of the warp. All 32 lanes call.
+// The value of one lane of the warp. All 32 lanes must call.
 template <class T>
 FUSEDNORM_DEVICE T ShuffleFrom(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
 
-// The same value, of which the compiler now knows that all lanes of the warp have it:
-// it may keep it once for the warp, and branch on it as one. All 32 lanes call.
+// Returns the same value. The compiler now knows that all lanes of the warp have it, so
+// it may keep the value once for the warp and branch on it without divergence. All 32
+// lanes must call.
 FUSEDNORM_DEVICE int Uniform(int value) { return ShuffleFrom(value, 0); }
 FUSEDNORM_DEVICE int64_t Uniform(int64_t value) {
   const int low = Uniform(static_cast<int>(value));
@@ -78,8 +81,9 @@ FUSEDNORM_DEVICE int64_t Uniform(int64_t value) {
   return int64_t{high} << 32 | static_cast<uint32_t>(low);
 }
 
-// The same value, from where the compiler does not know: it computes again what is made
-// of it, where it would otherwise keep that in registers over a loop.
+// Returns the same value, but hides from the compiler where it comes from. The compiler
+// then computes again what depends on it, where it would otherwise keep the results in
+// registers throughout a loop.
 FUSEDNORM_DEVICE int Opaque(int value) {
   asm volatile("" : "+r"(value));
   return value;
@@ -94,7 +98,7 @@ FUSEDNORM_DEVICE char* DynamicSharedMemory() {
   return fusednorm_dynamic_shared_memory;
 }
 
-// Loads of shared memory that stay where the source has them, and are made each time.
+// Loads of shared memory that the compiler neither moves nor merges.
 FUSEDNORM_DEVICE uint32_t SharedAddress(const void* from) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(from));
 }
@@ -141,12 +145,14 @@ class Shared {
 
   FUSEDNORM_DEVICE T Get(int64_t i) const { return data_[i]; }
   FUSEDNORM_DEVICE void Set(int64_t i, T value) const { data_[i] = value; }
-  // A load that the compiler neither moves nor merges with others: it takes no
-  // registers over a loop, where it would otherwise be moved out of it.
+  // A load that the compiler neither moves nor merges with others. A plain load would
+  // be moved out of a loop, and its value would then take a register throughout the
+  // loop.
   FUSEDNORM_DEVICE T GetAgain(int64_t i) const { return LoadSharedAgain(data_ + i); }
 
-  // The element of another block of the cluster: after a SyncCluster that follows its
-  // Set, and before one that the other block waits for before it goes on or ends.
+  // Element `i` of the block `rank` of the cluster. The call must come after a
+  // SyncCluster that follows that block's Set, and before a SyncCluster that keeps that
+  // block from changing the element or ending.
   FUSEDNORM_DEVICE T GetFrom(int rank, int64_t i) const {
 #if __CUDA_ARCH__ >= 900
     return *static_cast<const T*>(__cluster_map_shared_rank(data_ + i, rank));
@@ -159,15 +165,17 @@ class Shared {
   T* data_;
 };
 
-// The same pointer, kept as one: the compiler would otherwise add up the offsets of
-// each access before it adds the pointer, in four instructions instead of one.
+// Returns the same pointer and makes the compiler keep it in a register. Otherwise the
+// compiler adds up the offsets of each access before it adds the pointer, in four
+// instructions instead of one.
 template <class T>
 FUSEDNORM_DEVICE T* Pinned(T* pointer) {
   asm("" : "+l"(pointer));
   return pointer;
 }
 
-// Accesses to global memory. `stream`: nobody reads this soon, let it leave L2 first.
+// Accesses to global memory. `stream`: nobody reads this soon, so L2 may evict it
+// first.
 template <class T>
 FUSEDNORM_DEVICE T Load(const T* from) {
   return *from;
@@ -180,8 +188,9 @@ FUSEDNORM_DEVICE Words LoadWords(const void* from) {
   const uint4 v = *static_cast<const uint4*>(from);
   return {{v.x, v.y, v.z, v.w}};
 }
-// Of a tensor that this kernel reads once: L1 is left to what is read again. Loads of
-// this kind stay where the source has them, before what uses the values.
+// Loads a part of a tensor that this kernel reads once, and leaves L1 to what is read
+// again. The load stays where it is in the source, ahead of the code that uses the
+// values.
 FUSEDNORM_DEVICE Words LoadWordsOnce(const void* from) {
   Words words;
   asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -190,8 +199,8 @@ FUSEDNORM_DEVICE Words LoadWordsOnce(const void* from) {
                : "l"(from));
   return words;
 }
-// Of what no thread writes while the kernel runs: it may be read early, before a
-// barrier.
+// Loads what no thread writes while the kernel runs. The compiler may therefore move
+// the load up, even above a barrier.
 FUSEDNORM_DEVICE Words LoadConstantWords(const void* from) {
   const uint4 v = __ldg(static_cast<const uint4*>(from));
   return {{v.x, v.y, v.z, v.w}};
@@ -200,7 +209,8 @@ FUSEDNORM_DEVICE void StoreWords(void* to, const Words& words, bool stream) {
   const uint4 v =
       make_uint4(words.word[0], words.word[1], words.word[2], words.word[3]);
   uint4* at = static_cast<uint4*>(to);
-  // Not *at = v, which the compiler takes apart where it stands behind branches.
+  // Not *at = v: where that is inside branches, the compiler splits it into several
+  // stores.
   if (stream) {
     __stcs(at, v);
   } else {
@@ -208,13 +218,14 @@ FUSEDNORM_DEVICE void StoreWords(void* to, const Words& words, bool stream) {
   }
 }
 
-// What blocks of a launch tell one another, under `Launch::waits`: one publishes,
-// others fetch, through L2, which all of them see. T is float, double or uint32_t. A
-// counter says when: Publish, barrier, AddRelease by thread 0 on one side; LoadAcquire
-// by thread 0, barrier, Fetch on the other.
+// How blocks of one launch exchange data (`Launch::waits`): one block publishes and
+// others fetch, through L2, which all blocks see. T is float, double or uint32_t. A
+// counter says when the data is there. The writing block calls Publish, a barrier, and
+// AddRelease by thread 0. The reading block calls LoadAcquire by thread 0, a barrier,
+// and Fetch.
 FUSEDNORM_DEVICE float FetchWord(const float* from) {
   float value;
-  // Not __ldcg, which not every toolkit keeps behind what it has to wait for.
+  // Not __ldcg: some toolkits move it ahead of the loads that it has to wait for.
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from));
   return value;
 }
@@ -237,11 +248,13 @@ FUSEDNORM_DEVICE void Publish(T* to, T value) {
   __stcg(to, value);
 }
 
-// Counters that blocks of a launch share, zero before it. Only a block's thread 0 may
-// acquire and release, for all of its block.
-// A number that nobody else gets; orders nothing. Thread 0 alone calls, so it adds 1.
-// Of a constant the compiler would make one addition for the whole warp and a shuffle,
-// which waits for it.
+// Counters that the blocks of a launch share. They are zero before the launch. Only
+// thread 0 of a block may acquire and release, on behalf of its block.
+
+// Returns a number that no other caller gets. This does not order other accesses. Only
+// thread 0 may call, so that the addend, its number plus 1, is 1. The compiler must not
+// know that: from a constant it would make one addition for the whole warp, and a
+// shuffle that waits for it.
 FUSEDNORM_DEVICE uint64_t TakeTicket(uint64_t* counter) {
   uint32_t thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -252,7 +265,7 @@ FUSEDNORM_DEVICE uint64_t TakeTicket(uint64_t* counter) {
                : "memory");
   return ticket;
 }
-// Who sees the additions of others here may fetch what they published before those.
+// A block that sees the additions of others here may fetch what they published before.
 FUSEDNORM_DEVICE uint32_t LoadAcquire(const uint32_t* from) {
   uint32_t value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
@@ -261,12 +274,13 @@ FUSEDNORM_DEVICE uint32_t LoadAcquire(const uint32_t* from) {
                : "memory");
   return value;
 }
-// Adds 1: what this thread published, and its block before the last barrier, is ready.
+// Adds 1 to tell others that the data is ready which this thread published, and which
+// its block published before the last barrier.
 FUSEDNORM_DEVICE void AddRelease(uint32_t* to) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
 }
-// Both, and returns the number before: who comes last may fetch what all have
-// published.
+// Does what LoadAcquire and AddRelease do, and returns the number before the addition.
+// The block that comes last may fetch what all others have published.
 FUSEDNORM_DEVICE uint32_t AddAcquireRelease(uint32_t* to) {
   uint32_t value;
   asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
@@ -276,11 +290,12 @@ FUSEDNORM_DEVICE uint32_t AddAcquireRelease(uint32_t* to) {
   return value;
 }
 
-// Between two looks at a counter: leaves the multiprocessor and L2 to those who work.
+// A pause between two looks at a counter. It leaves the multiprocessor and L2 to the
+// blocks that work.
 FUSEDNORM_DEVICE void BackOff() { __nanosleep(40); }
 
-// Ends the launch, and with it the process's use of the device: for what cannot be, and
-// would otherwise hang or go unnoticed.
+// Ends the launch, and with it the process's use of the device. For states that cannot
+// occur, and would otherwise hang or go unnoticed.
 FUSEDNORM_DEVICE void Trap() { asm volatile("trap;"); }
 
 }  // namespace device

@@ -1,5 +1,5 @@
-// Division by a number that the host knows, by multiplication: a 64-bit division is a
-// hundred instructions on a GPU.
+// Division by a number that the host knows, done as a multiplication: a 64-bit division
+// takes about a hundred instructions on a GPU.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// Granlund and Montgomery, "Division by invariant integers using multiplication", 1994;
-// for dividends in [0, 2^63).
+// The method of Granlund and Montgomery, "Division by invariant integers using
+// multiplication", 1994, for dividends in [0, 2^63).
 class Divider {
  public:
   Divider() : Divider(1) {}
@@ -45,7 +45,8 @@ class Divider {
   uint32_t shift_ = 0;
 };
 
-// The same for numbers below 2^31, in two instructions: for what every thread divides.
+// The same for numbers below 2^31, in two instructions, for divisions that every thread
+// makes.
 class SmallDivider {
  public:
   SmallDivider() : SmallDivider(1) {}

@@ -1,4 +1,4 @@
-// A thread's part of a row, kept in registers between the passes over it.
+// The part of a row that a thread keeps in registers between the passes over the row.
 #pragma once
 
 #include "cuda/kernels/common/number.cuh"
@@ -6,7 +6,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// function(j) for each of a thread's accesses to a row.
+// Calls function(j) for each of a thread's accesses to a row.
 template <int kVectors, class Function>
 FUSEDNORM_DEVICE void ForEachAccess(const Function& function) {
 #pragma unroll
@@ -26,20 +26,20 @@ class RegisterRow {
   P packs_[kVectors];
 };
 
-// Where a thread's accesses to a row lie.
+// The place of a thread's accesses in a row.
 template <int kWidth>
 struct RowAccess {
-  int index;   // of the thread in its team
-  int size;    // of the team
-  int length;  // of the row, 0 if the team has none
+  int index;   // number of the thread in its team
+  int size;    // number of threads of the team
+  int length;  // the row's elements; 0 if the team has no row
   FUSEDNORM_DEVICE int At(int j) const { return (j * size + index) * kWidth; }
-  // From the thread's first access.
+  // The offset of access `j` from the thread's first access.
   FUSEDNORM_DEVICE int Step(int j) const { return j * size * kWidth; }
   FUSEDNORM_DEVICE bool Has(int j) const { return At(j) < length; }
 };
 
-// The first element of a row, around which its sums are taken: of a constant row all
-// deviations are then exactly zero.
+// The first element of a row, around which its sums are taken. All deviations of a
+// constant row are then exactly zero.
 template <class T>
 FUSEDNORM_DEVICE typename Number<T>::Compute FirstElement(const void* x,
                                                           const void* residual,

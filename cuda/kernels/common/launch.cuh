@@ -1,5 +1,5 @@
-// How host code starts kernels and fills memory: on a device here, under emulation in
-// emulation/device.h.
+// How host code starts kernels and fills memory: on a device in this file, under
+// emulation in emulation/device.h.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -20,7 +20,7 @@ namespace device {
 
 inline Status ToStatus(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return Status();
-  cudaGetLastError();  // or the next launch reports this one
+  cudaGetLastError();  // clears the error, which the next launch would report otherwise
   const std::string message = what + ": " + cudaGetErrorString(error);
   return error == cudaErrorMemoryAllocation ? Status::OutOfMemory(message)
                                             : Status::Internal(message);
@@ -37,7 +37,7 @@ inline std::string Describe(const cuda::Launch& launch) {
 template <class... Args>
 Status Launch(void (*kernel)(Args...), const cuda::Launch& launch, Stream stream,
               const Args&... args) {
-  // What a kernel gets without asking.
+  // What a kernel may use without asking for it.
   constexpr int64_t kFreeSharedBytes = 48 << 10;
   constexpr int kFreeCluster = 8;
   if (launch.blocks > kMaxGrid) {
@@ -69,11 +69,10 @@ Status Launch(void (*kernel)(Args...), const cuda::Launch& launch, Stream stream
   }
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, Args(args)...);
   if (error == cudaSuccess) return Status();
-  cudaGetLastError();  // reported here, not by whoever asks next
+  cudaGetLastError();  // clears the error, which is reported here
   return ToStatus(error, Describe(launch));
 }
 
-// Enqueues the filling of `count` bytes.
 inline Status FillBytes(void* to, int byte, int64_t count, Stream stream) {
   return ToStatus(cudaMemsetAsync(to, byte, static_cast<size_t>(count), stream),
                   "filling " + std::to_string(count) + " bytes");

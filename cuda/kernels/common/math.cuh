@@ -1,4 +1,4 @@
-// Arithmetic of the compute type: what activation.h asks for, and rstd.
+// Arithmetic in the compute type: the functions that activation.h asks for, and rstd.
 #pragma once
 
 #include <cmath>
@@ -15,7 +15,7 @@ struct Math {
   FUSEDNORM_INLINE static C Select(bool condition, C yes, C no) {
     return condition ? yes : no;
   }
-  // To [-bound, bound]; NaN stays.
+  // Limits z to [-bound, bound]; NaN stays NaN.
   FUSEDNORM_INLINE static C Clamp(C z, double bound) {
     z = z > Splat(bound) ? Splat(bound) : z;
     return z < Splat(-bound) ? Splat(-bound) : z;
@@ -49,11 +49,13 @@ struct Math<float> {
   FUSEDNORM_INLINE static float Exp(float x) { return ::expf(x); }
   FUSEDNORM_INLINE static float Tanh(float x) { return ::tanhf(x); }
   FUSEDNORM_INLINE static float Erf(float x) { return ::erff(x); }
-  // Four instructions for each element, where expf and a division are sixteen. The
-  // power is off by 2 ulp and by the rounding of its exponent, about |x| / 2 ulp. It
-  // counts for little in 1 + power where it is small, and in x * Sigmoid(x) where it is
-  // large: simulated, that is off by less than 4 (1 + |x|) half-ulps, most of which is
-  // the reciprocal's one ulp. Where the power overflows the result is 0.
+  // This takes four instructions for each element, where expf and a division take
+  // sixteen. The power of 2 has an error of 2 ulp, and of about |x| / 2 ulp from the
+  // rounding of its exponent. Where the power is small, the error counts for little in
+  // 1 + power; where it is large, it counts for little in x * Sigmoid(x). In a
+  // simulation, x * Sigmoid(x) had an error below 4 (1 + |x|) half-ulps, most of it
+  // from the reciprocal, whose error is 1 ulp. Where the power overflows, the result is
+  // 0.
   FUSEDNORM_INLINE static float Sigmoid(float x) {
 #if defined(__CUDA_ARCH__)
     constexpr float kLog2OfE = 1.44269504f;
@@ -73,9 +75,10 @@ FUSEDNORM_INLINE C ReciprocalRoot(C value) {
   return C(1) / Math<C>::Sqrt(value);
 }
 #if defined(__CUDA_ARCH__)
-// A division and a square root that round correctly are 40 instructions with calls,
-// once a row. This is off by one unit in the last place: the instruction's result and
-// one step of Newton's. Of infinity the step would make NaN.
+// A correctly rounded division and square root take 40 instructions with calls, once
+// for each row. This function makes one Newton step from the approximate instruction,
+// and its error is one unit in the last place. The step makes NaN of infinity, hence
+// the last line.
 template <>
 __device__ __forceinline__ float ReciprocalRoot<float>(float value) {
   const float root = rsqrtf(value);
@@ -84,7 +87,8 @@ __device__ __forceinline__ float ReciprocalRoot<float>(float value) {
 }
 #endif
 
-// Zero only where epsilon is 0 and the group constant: its result is then beta.
+// `value` is zero only for a constant group with epsilon = 0. The result of the norm is
+// then beta.
 template <class C>
 FUSEDNORM_INLINE C InverseSqrt(C value) {
   return value == C(0) ? C(0) : ReciprocalRoot(value);
@@ -97,11 +101,12 @@ FUSEDNORM_INLINE C Median(C a, C b, C c) {
   return low < upper ? upper : low;
 }
 
-// The variance from the sums of d and d^2, d the deviations from a value near the mean.
+// The variance from the sums of d and of d^2, where d is the deviation from a value
+// near the mean.
 template <class C>
 FUSEDNORM_INLINE C Variance(C sum, C squares, C inverse_count) {
   const C variance = (squares - sum * (sum * inverse_count)) * inverse_count;
-  return variance < C(0) ? C(0) : variance;  // rounding; NaN stays
+  return variance < C(0) ? C(0) : variance;  // below 0 by rounding; NaN stays
 }
 
 }  // namespace cuda

@@ -1,8 +1,9 @@
-// What kernels leave behind of parts of a group: mean and sum of squared deviations,
-// and how they join (Chan, Golub and LeVeque, "Updating formulae and a pairwise
-// algorithm for computing sample variances", 1979).
+// What kernels store for a part of a group: its mean and its sum of squared deviations,
+// and how those of several parts are joined (Chan, Golub and LeVeque, "Updating
+// formulae and a pairwise algorithm for computing sample variances", 1979).
 #pragma once
 
+#include "core/first_order.h"
 #include "cuda/kernels/common/math.cuh"
 #include "cuda/kernels/common/number.cuh"
 #include "cuda/kernels/common/team.cuh"
@@ -10,17 +11,18 @@
 namespace fusednorm {
 namespace cuda {
 
-// A mean is kept as its distance from an element near it, so that neither rounding nor
-// subtracting means costs more than the standard deviation is worth.
+// The mean is kept as its distance from an element near it. Otherwise the rounding of
+// the mean, and the difference of two means, could be large beside the standard
+// deviation.
 template <class C>
 struct Moments {
   C near;
-  C mean;     // less near
-  C squares;  // sum of squared deviations from the mean; of squares, where not centred
+  C mean;     // the mean minus `near`
+  C squares;  // sum of squared deviations, or of squares if not centred
   C count;
 };
 
-// In shared memory, `pitch` numbers apart.
+// Moments in shared memory, whose numbers are `pitch` apart.
 template <class C>
 FUSEDNORM_DEVICE Moments<C> GetMoments(const device::Shared<C>& from, int at,
                                        int pitch = 1) {
@@ -35,7 +37,7 @@ FUSEDNORM_DEVICE void SetMoments(const device::Shared<C>& to, int at,
   to.Set(at + 2 * pitch, moments.squares);
   to.Set(at + 3 * pitch, moments.count);
 }
-// In that of another block of the cluster.
+// Moments in the shared memory of another block of the cluster.
 template <class C>
 FUSEDNORM_DEVICE Moments<C> GetMomentsFrom(const device::Shared<C>& from, int rank,
                                            int at) {
@@ -43,7 +45,7 @@ FUSEDNORM_DEVICE Moments<C> GetMomentsFrom(const device::Shared<C>& from, int ra
           from.GetFrom(rank, at + 2), from.GetFrom(rank, at + 3)};
 }
 
-// In the workspace, between blocks of one launch.
+// Moments in the workspace, which blocks of one launch exchange.
 template <class C>
 FUSEDNORM_DEVICE Moments<C> FetchMoments(const void* partial, int64_t i) {
   const C* at = static_cast<const C*>(partial) + kMomentsNumbers * i;
@@ -60,9 +62,9 @@ FUSEDNORM_DEVICE void PublishMoments(void* partial, int64_t i,
   device::Publish(at + 3, moments.count);
 }
 
-// A sum that carries along what rounding it has lost (Kahan, "Further remarks on
-// reducing truncation errors", 1965): a long chain of additions loses no more than a
-// short one.
+// A sum that also keeps what rounding has lost, and adds it back (Kahan, "Further
+// remarks on reducing truncation errors", 1965). A long chain of additions then loses
+// no more than a short one.
 template <class C>
 struct LongSum {
   C sum = 0;
@@ -77,13 +79,14 @@ struct LongSum {
   }
 };
 
-// Joins the parts that `team` neighbouring lanes have: for_each(visit) visits those of
-// the calling lane, each time the same. Every lane gets the same bits, in an order that
-// depends on the sizes alone. All lanes of the warp call.
+// Joins the parts that `team` neighbouring lanes hold. for_each(visit) visits the parts
+// of the calling lane, and must visit the same ones each time. Every lane gets the same
+// bits. The order of operations depends on the sizes alone. All lanes of the warp must
+// call.
 //
-// Twice over the parts: first for a value near the mean of all, whatever the first part
-// is, then for the sums around that value. Where it is far from the mean, as an outlier
-// is, the sums would lose what the parts differ by.
+// The parts are visited twice: first to find a value near the mean of all, then to add
+// up around that value. The first element of the first part would not do: if it is an
+// outlier, the sums around it lose the differences between the parts.
 template <class T, class ForEach>
 FUSEDNORM_DEVICE Moments<typename Number<T>::Compute> JoinTeam(
     int team, bool centred, const ForEach& for_each) {
@@ -94,7 +97,7 @@ FUSEDNORM_DEVICE Moments<typename Number<T>::Compute> JoinTeam(
     if (total == C(0) && part.count > C(0)) near = part.near;
     total += part.count;
   });
-  // The first of the team's parts that is not empty; with a mask there may be none.
+  // The first part of the team that is not empty. With a mask all may be empty.
   for (int mask = 1; mask < team; mask *= 2) {
     const C other_near = device::ShuffleXor(near, mask);
     const C other = device::ShuffleXor(total, mask);
@@ -124,15 +127,9 @@ FUSEDNORM_DEVICE Moments<typename Number<T>::Compute> JoinTeam(
   return {centre, mean, squares < C(0) ? C(0) : squares, total};
 }
 
-// Two sums of a part of a group, which backward leaves behind.
+// Backward's two sums of a part of a group, at index `i` of the partial sums.
 template <class C>
-struct SumPair {
-  C plain;
-  C with_xhat;
-};
-
-template <class C>
-FUSEDNORM_DEVICE SumPair<C> LoadSums(const void* partial, int64_t i) {
+FUSEDNORM_DEVICE FirstOrderSums<C> LoadSums(const void* partial, int64_t i) {
   const C* at = static_cast<const C*>(partial) + 2 * i;
   return {device::Load(at), device::Load(at + 1)};
 }
@@ -144,7 +141,7 @@ FUSEDNORM_DEVICE void StoreSums(void* partial, int64_t i, C plain, C with_xhat) 
 }
 
 template <class C>
-FUSEDNORM_DEVICE SumPair<C> FetchSums(const void* partial, int64_t i) {
+FUSEDNORM_DEVICE FirstOrderSums<C> FetchSums(const void* partial, int64_t i) {
   const C* at = static_cast<const C*>(partial) + 2 * i;
   return {device::Fetch(at), device::Fetch(at + 1)};
 }

@@ -1,4 +1,4 @@
-// Element types in memory and in registers, and the packs of them that one access
+// Element types in memory and in registers, and packs: the elements that one access
 // moves.
 #pragma once
 
@@ -24,7 +24,7 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-// Compute: the type that a storage type is computed in.
+// Compute is the type in which data stored as T is computed.
 template <class T>
 struct Number {
   typedef T Compute;
@@ -92,11 +92,12 @@ struct Number<Bfloat16> {
 
 #endif
 
-// Elements of a 16-byte access.
+// The number of elements of a 16-byte access.
 template <class T>
 constexpr int kFullWidth = 16 / static_cast<int>(sizeof(T));
 
-// Elements of an access of an instance that has accesses of 16 bytes, or of one.
+// The number of elements of an access: 16 bytes of them in wide instances, one in
+// others.
 template <class T, class Features>
 constexpr int kWidthOf = Features::kWide ? kFullWidth<T> : 1;
 
@@ -106,12 +107,12 @@ union WordsOf {
   T values[kFullWidth<T>];
 };
 
-// kWidth neighbouring elements as they are in memory: 16 bytes of them, or one.
+// kWidth neighbouring elements as they are in memory: 16 bytes of them, or one element.
 template <class T, int kWidth>
 struct Pack {
   static_assert(kWidth == kFullWidth<T>, "16 bytes");
   typedef typename Number<T>::Compute Compute;
-  // How a pack lies in shared memory.
+  // The type in which a pack is kept in shared memory.
   typedef device::Words Stored;
   Stored stored;
 
@@ -142,7 +143,7 @@ struct Pack {
       for (int i = 0; i < kWidth; ++i) values[i] = both.values[i];
     }
   }
-  // Elements [part * n, part * n + n).
+  // Elements part * n to part * n + n - 1.
   template <int n>
   FUSEDNORM_DEVICE void GetPart(int part, Compute (&values)[n]) const {
     Compute all[kWidth];
@@ -184,7 +185,7 @@ struct Pack {
 template <class T>
 struct Pack<T, 1> {
   typedef typename Number<T>::Compute Compute;
-  typedef Compute Stored;  // exactly the element
+  typedef Compute Stored;  // the element itself
   Stored stored;
 
   FUSEDNORM_DEVICE static Pack Zero() { return {0}; }
@@ -203,8 +204,8 @@ struct Pack<T, 1> {
   }
 };
 
-// Rounded to the data's type. The distances of 16-bit elements from such a number are
-// exact, where those from any other would all be rounded in the same direction.
+// Rounds to the data's type. 16-bit elements have exact distances from such a number.
+// Their distances from any other number would all be rounded in the same direction.
 template <class T>
 FUSEDNORM_DEVICE typename Number<T>::Compute Rounded(
     typename Number<T>::Compute value) {
@@ -223,9 +224,9 @@ FUSEDNORM_DEVICE Pack<T, kWidth> Sum(const Pack<T, kWidth>& a,
   return Pack<T, kWidth>::Of(left);
 }
 
-// Adds up an access's numbers in pairs, then pairs of pairs: as many additions as one
-// after the other, and partial sums that stay small. With 16-bit data their roundings
-// may all go the same way (tests/support/bounds.py).
+// Adds up the numbers of an access in pairs, then in pairs of pairs. This takes as many
+// additions as a chain, but its partial sums stay small. In a chain over 16-bit data,
+// all roundings may go in the same direction (tests/support/bounds.py).
 template <class C, int kWidth>
 FUSEDNORM_DEVICE C PairwiseSum(const C (&values)[kWidth]) {
   C sums[kWidth];

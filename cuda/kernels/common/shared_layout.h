@@ -1,5 +1,5 @@
-// The sizes of what kernels keep in shared memory, and of what they leave in the
-// workspace: for the kernels, which use it, and the plan, which asks for it.
+// The sizes of what kernels keep in shared memory and leave in the workspace. Kernels
+// use this memory, and the plan asks for it.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@ namespace fusednorm {
 namespace cuda {
 
 constexpr int kMaxWarps = 32;
-constexpr int kMomentsNumbers = 4;  // of each partial moments (moments.cuh)
+constexpr int kMomentsNumbers = 4;  // numbers of one Moments (moments.cuh)
 
-constexpr int kWarpSums = 2 * kMaxWarps;  // SumWarps and SumBlock (team.cuh)
+constexpr int kWarpSums = 2 * kMaxWarps;  // for SumWarps and SumBlock (team.cuh)
 
-// RowTeam of a block: up to two numbers of each warp, twice, so that one barrier a sum
-// is enough.
+// The memory of a RowTeam that is a block: up to two numbers for each warp, in two
+// copies, so that each sum needs only one barrier.
 constexpr int kRowTeamWarps = 16;
 constexpr int kRowTeamNumbers = 2;
 FUSEDNORM_INLINE constexpr int64_t RowTeamBytes(int64_t compute_bytes) {

@@ -1,4 +1,5 @@
-// From what was summed up over a group to the numbers that its elements need.
+// From a group's sums to the numbers that its elements need: mean and rstd in forward,
+// the shares in dx in backward.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -29,27 +30,16 @@ FUSEDNORM_DEVICE Statistics<C> StatisticsOf(const ForwardArgs& args,
                           : Inverse(joined.count));
 }
 
-// What a group contributes to the gradient of its elements:
-// dx = rstd * (dz * gamma - xhat * with_xhat) + added
+// The shares of a group's elements in dx, from the group's sums. Loads rstd and finds
+// the number of elements, which depends on the group under a mask.
 template <class C>
-struct GroupTerms {
-  C with_xhat, added;
-};
-// From the group's sums of dz * gamma and of dz * gamma * xhat.
-template <class C>
-FUSEDNORM_DEVICE GroupTerms<C> TermsOfGroup(const BackwardArgs& args, C plain,
-                                            C with_xhat, int64_t group, C rstd,
-                                            C inverse_count) {
-  const Correction<C> by = CorrectionOf<C>(args, plain, with_xhat, rstd, args.dmean,
-                                           args.drstd, group, inverse_count);
-  return {by.with_xhat, by.offset - rstd * by.plain};
-}
-template <class C>
-FUSEDNORM_DEVICE GroupTerms<C> TermsOfGroup(const BackwardArgs& args, C plain,
-                                            C with_xhat, int64_t group) {
-  return TermsOfGroup(args, plain, with_xhat, group,
-                      device::Load(static_cast<const C*>(args.rstd) + group),
-                      InverseCount<C>(args, group));
+FUSEDNORM_DEVICE JoinedShares<C> JoinedSharesOfGroup(const BackwardArgs& args,
+                                                     const FirstOrderSums<C>& sums,
+                                                     int64_t group) {
+  const C rstd = device::Load(static_cast<const C*>(args.rstd) + group);
+  const FirstOrderShares<C> shares = SharesOfGroup(
+      args, sums, rstd, args.dmean, args.drstd, group, InverseCount<C>(args, group));
+  return Joined(shares, rstd);
 }
 
 }  // namespace cuda

@@ -1,5 +1,5 @@
-// The threads that share a row, and the sums over them. Every thread of a team gets the
-// same bits, in an order that depends on the team's size alone.
+// A team is the threads that share a row, and these are sums over it. Every thread of a
+// team gets the same bits. The order of additions depends on the team's size alone.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -8,7 +8,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// Sums over `lanes` neighbouring lanes, a power of two. All lanes of the warp call.
+// The sum over `lanes` neighbouring lanes, a power of two. All lanes of the warp must
+// call.
 template <class C>
 FUSEDNORM_DEVICE C LaneSum(C value, int lanes) {
   for (int mask = lanes / 2; mask > 0; mask /= 2) {
@@ -17,10 +18,10 @@ FUSEDNORM_DEVICE C LaneSum(C value, int lanes) {
   return value;
 }
 
-// Adds up what `team` neighbouring warps have, a power of two, each of their lanes the
-// same; or, where `team` is 0, what all warps of the block have. Every thread gets the
-// sums. Uses shared memory of kWarpSums numbers, from `offset` on, and has one barrier
-// of the block.
+// Adds up the values of `team` neighbouring warps, a power of two, or of all warps of
+// the block if `team` is 0. All lanes of a warp must have the same value. Every thread
+// gets the sums. Uses shared memory of kWarpSums numbers, from `offset` on, and has one
+// barrier of the block.
 template <class C>
 FUSEDNORM_DEVICE void SumWarps(int64_t offset, int team, C* a, C* b) {
   const device::Shared<C> shared(offset);
@@ -38,8 +39,8 @@ FUSEDNORM_DEVICE void SumWarps(int64_t offset, int team, C* a, C* b) {
   *b = LaneSum(reads ? shared.Get(2 * (first + lane) + 1) : C(0), device::kWarp);
 }
 
-// Adds up what all threads of a block have. Every thread gets the sums. Uses what
-// SumWarps does, from the start of shared memory.
+// Adds up the values of all threads of a block. Every thread gets the sums. Uses the
+// same shared memory as SumWarps, from offset 0.
 template <class C>
 FUSEDNORM_DEVICE void SumBlock(C* a, C* b) {
   *a = LaneSum(*a, device::kWarp);

@@ -1,5 +1,5 @@
-// dgamma and dbeta of the columns that a thread keeps to: sums in registers over all
-// the rows that it sees.
+// dgamma and dbeta of the columns of one thread, which stays with the same columns: it
+// keeps the sums over all its rows in registers.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -9,7 +9,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// kBeta: there is a dbeta. Without one, no register is spent on it.
+// kBeta: there is a dbeta. Without it, no register holds one.
 template <class C, int kVectors, int kWidth, bool kBeta = true>
 struct ThreadColumns {
   C gamma[kVectors][kWidth];
@@ -27,11 +27,13 @@ struct ThreadColumns {
   }
 
   FUSEDNORM_DEVICE void Add(int j, int e, C dz, C xhat) {
-    gamma[j][e] += dz * xhat;
-    if constexpr (kBeta) beta[j][e] += dz;
+    const FirstOrderSums<C> terms = FirstOrderTerms(dz, xhat);
+    gamma[j][e] += terms.with_xhat;
+    if constexpr (kBeta) beta[j][e] += terms.plain;
   }
 
-  // Writes them as partial sums `set` of rows of `row` parameters.
+  // Writes the sums as set number `set` of the partial sums. A set has `row`
+  // parameters, of which the thread's row has those from `first` on.
   template <class T, class Access>
   FUSEDNORM_DEVICE void Write(const ParamSums& params, int64_t set, int64_t row,
                               int64_t first, const Access& access) const {
@@ -49,8 +51,9 @@ struct ThreadColumns {
     }
   }
 
-  // Adds up the teams of a block, then writes. The teams of a warp by shuffles, the
-  // warps in their order through shared memory of 2 * length numbers.
+  // Adds up the sums of a block's teams, then writes them. Teams of one warp are added
+  // by shuffles, then the warps in their order through shared memory of 2 * length
+  // numbers.
   template <class Access>
   FUSEDNORM_DEVICE void WriteOfBlock(const ParamSums& params, int length,
                                      const Access& access) {

@@ -1,4 +1,4 @@
-// From the statistics of lanes to y and dx of the accesses that a thread has.
+// From the statistics of lanes to y and dx of a thread's accesses.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -9,8 +9,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// gamma and beta of a lane of a part; those of rows and of positions are for
-// LineAffine.
+// Stores gamma and beta of one lane of a part. Where they belong to rows or to
+// positions, LineAffine loads them instead.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE void SetAffine(
     const NormArgs& args, const LinesGeometry& g, const LineSet& set,
@@ -33,7 +33,7 @@ struct LineAffine {
   typedef typename Number<T>::Compute C;
   C gamma[kWidth], beta[kWidth];
 
-  // `at`: of the access in the tensor.
+  // `at` is the place of the access in the tensor.
   FUSEDNORM_DEVICE LineAffine(const NormArgs& args, const LinesGeometry& g,
                               const LineSet& set, const LaneConstants<C, kWidth>& lanes,
                               int column, int64_t row, int64_t at) {
@@ -58,8 +58,8 @@ struct LineAffine {
   }
 };
 
-// gamma and beta of a column's accesses in a plain instance: of interleaved groups all
-// accesses have those of their lanes, ...
+// gamma and beta of a column's accesses in a plain instance of interleaved groups: each
+// lane has its own, which all rows share.
 template <class C, int kWidth>
 struct LaneParams {
   static constexpr bool kOfRows = false;
@@ -75,7 +75,8 @@ struct LaneParams {
   }
 };
 
-// ... of columns each access has those of its row.
+// gamma and beta of a column's accesses in a plain instance of columns: each access has
+// those of its row.
 template <class C, int kVectors>
 struct RowParams {
   static constexpr bool kOfRows = true;
@@ -93,7 +94,7 @@ struct RowParams {
   }
 };
 
-// y of the accesses of a column, in place of x.
+// Replaces x by y in the accesses of a column.
 template <class T, int kWidth, int kVectors, class Params, class Act>
 FUSEDNORM_DEVICE void NormalizeBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
@@ -119,7 +120,7 @@ FUSEDNORM_DEVICE void NormalizeBatch(
   }
 }
 
-// The sums over a column of dz and of dz * xhat.
+// The sums of dz and of dz * xhat over a column, for each lane.
 template <class C, int kWidth>
 struct LaneSums {
   C plain[kWidth], with_xhat[kWidth];
@@ -129,12 +130,14 @@ struct LaneSums {
     for (int e = 0; e < kWidth; ++e) plain[e] = with_xhat[e] = 0;
   }
   FUSEDNORM_DEVICE void Add(int, int e, C dz, C xhat, C) {
-    plain[e] += dz;
-    with_xhat[e] += dz * xhat;
+    const FirstOrderSums<C> terms = FirstOrderTerms(dz, xhat);
+    plain[e] += terms.plain;
+    with_xhat[e] += terms.with_xhat;
   }
 };
 
-// Where each row has its gamma, the same times gamma; and what each access has of the
+// The same where each row has its own gamma. Here a = dz * gamma, and the sums over a
+// column are of a and of a * xhat. In addition, each access has its part of the
 // gradients of its row's gamma and beta.
 template <class C, int kWidth, int kVectors>
 struct RowSums : LaneSums<C, kWidth> {
@@ -145,13 +148,14 @@ struct RowSums : LaneSums<C, kWidth> {
     for (int v = 0; v < kVectors; ++v) of_gamma[v] = of_beta[v] = 0;
   }
   FUSEDNORM_DEVICE void Add(int v, int e, C dz, C xhat, C gamma) {
-    of_beta[v] += dz;
-    of_gamma[v] += dz * xhat;
+    const FirstOrderSums<C> terms = FirstOrderTerms(dz, xhat);
+    of_beta[v] += terms.plain;
+    of_gamma[v] += terms.with_xhat;
     LaneSums<C, kWidth>::Add(v, e, dz * gamma, xhat, gamma);
   }
 };
 
-// xhat and dz of some elements of access `v` of a column: x and dy on entry.
+// Turns x and dy into xhat and dz, for some elements of access `v` of a column.
 template <class C, int n, class Params, class Act>
 FUSEDNORM_DEVICE void DifferentiatePart(const Params& params, int part, int v,
                                         const C (&mean)[n], const C (&rstd)[n],
@@ -162,12 +166,12 @@ FUSEDNORM_DEVICE void DifferentiatePart(const Params& params, int part, int v,
     C z[n];
     params.Beta(part, v, z);
 #pragma unroll
-    for (int e = 0; e < n; ++e) z[e] += xhat[e] * gamma[e];
+    for (int e = 0; e < n; ++e) z[e] = ZOf(xhat[e], gamma[e], z[e]);
     activation.Backward(z, dz);
   }
 }
 
-// Adds the accesses of a column, `count` of them, to LaneSums or RowSums.
+// Adds the first `count` accesses of a column to LaneSums or RowSums.
 template <class T, int kWidth, int kVectors, class Params, class Act, class Sums>
 FUSEDNORM_DEVICE void AddBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
@@ -196,7 +200,7 @@ FUSEDNORM_DEVICE void AddBatch(
   }
 }
 
-// dx of the accesses of a column, in place of x.
+// Replaces x by dx in the accesses of a column.
 template <class T, int kWidth, int kVectors, class Params, class Act>
 FUSEDNORM_DEVICE void GradientBatch(
     const LaneConstants<typename Number<T>::Compute, kWidth>& constants, int column,
@@ -220,7 +224,8 @@ FUSEDNORM_DEVICE void GradientBatch(
       DifferentiatePart(params, part, v, mean, rstd, gamma, activation, xhat, dz);
 #pragma unroll
       for (int e = 0; e < kStep; ++e) {
-        dz[e] = rstd[e] * (dz[e] * gamma[e] - xhat[e] * by_xhat[e]) + added[e];
+        const JoinedShares<C> shares = {by_xhat[e], added[e]};
+        dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd[e], shares);
       }
       x[v].SetPart(part, dz);
     }

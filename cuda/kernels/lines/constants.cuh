@@ -1,5 +1,5 @@
-// What the lanes of a part need, in shared memory rather than in registers, which then
-// hold more of the tensors: read again for every few accesses.
+// The numbers that the lanes of a part need. They are in shared memory and are read
+// again for every few accesses, so that registers can hold more of the tensors.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -19,8 +19,8 @@ enum LaneConstant {
   kLaneAdded
 };
 
-// A column's numbers are read in accesses of 16 bytes, kStep numbers each; those of
-// neighbouring columns stand side by side.
+// The numbers of a column are read in accesses of 16 bytes, kStep numbers each. The
+// accesses of neighbouring columns are next to each other in memory.
 template <class C, int kWidth>
 class LaneConstants {
  public:
@@ -35,7 +35,7 @@ class LaneConstants {
   FUSEDNORM_DEVICE C GetOne(LaneConstant which, int lane) const {
     return numbers_.Get(AtOfLane(which, lane));
   }
-  // Of elements [part * kStep, part * kStep + kStep) of a column.
+  // For elements part * kStep to part * kStep + kStep - 1 of a column.
   FUSEDNORM_DEVICE void Get(LaneConstant which, int part, int column,
                             C (&values)[kStep]) const {
     const int at = At(which, part, column);
@@ -45,7 +45,7 @@ class LaneConstants {
       Pack<C, kStep>{words_.GetAgain(at)}.Get(values);
     }
   }
-  // Of all elements of a column.
+  // For all elements of a column.
   FUSEDNORM_DEVICE void GetAll(LaneConstant which, int column,
                                C (&values)[kWidth]) const {
 #pragma unroll
@@ -61,7 +61,7 @@ class LaneConstants {
   FUSEDNORM_DEVICE int At(LaneConstant which, int part, int column) const {
     return (which * (kWidth / kStep) + part) * columns_ + column;
   }
-  // Unsigned: a signed division by a power of two is more than a shift.
+  // Unsigned, because signed division by a power of two takes more than a shift.
   FUSEDNORM_DEVICE int AtOfLane(LaneConstant which, uint32_t lane) const {
     const uint32_t column = lane / kWidth, e = lane % kWidth;
     return At(which, e / kStep, column) * kStep + e % kStep;

@@ -1,4 +1,4 @@
-// The moments of what a thread has of each of its lanes, and how a block joins them.
+// The moments of each lane of a thread, and how a block joins them.
 #pragma once
 
 #include "cuda/kernels/common/moments.cuh"
@@ -8,9 +8,9 @@
 namespace fusednorm {
 namespace cuda {
 
-// Of each lane around a value that three elements say is near the mean: their median,
-// so that an outlier in the first place is not what all others are compared with.
-// kMasked: an element may be hidden, so that lanes have counts of their own.
+// The moments of each lane, taken around the median of three of its elements. The
+// median is near the mean even if one of the three is an outlier. kMasked: elements may
+// be hidden, so that each lane has a count of its own.
 template <class T, int kWidth, bool kMasked>
 class LaneMoments {
  public:
@@ -22,8 +22,8 @@ class LaneMoments {
 #pragma unroll
     for (int e = 0; e < kCounts; ++e) count_[e] = 0;
   }
-  // Centred, and without a mask: around the median of each lane in the first three of
-  // the thread's `count` accesses, where it has three.
+  // For a centred norm without a mask: takes each lane around the median of the first
+  // three of the thread's `count` accesses, if it has three.
   template <int kVectors>
   FUSEDNORM_DEVICE LaneMoments(const Pack<T, kWidth> (&packs)[kVectors], int count)
       : LaneMoments(true) {
@@ -39,7 +39,8 @@ class LaneMoments {
       }
     }
   }
-  // The same where all lanes are of one group: around the median of three of them.
+  // For threads all of whose lanes are of one group: takes them around the median of
+  // three elements of the first access.
   FUSEDNORM_DEVICE explicit LaneMoments(const Pack<T, kWidth>& first)
       : LaneMoments(true) {
     C values[kWidth];
@@ -50,8 +51,8 @@ class LaneMoments {
     for (int e = 0; e < kWidth; ++e) near_[e] = near;
   }
 
-  // The first `count` of some accesses. They are summed up apart first: a long chain of
-  // additions loses digits, with 16-bit data all in one direction.
+  // Adds the first `count` accesses. These are summed up on their own first, because a
+  // long chain of additions loses digits, and with 16-bit data all in one direction.
   template <int kVectors>
   FUSEDNORM_DEVICE void Add(const Pack<T, kWidth> (&packs)[kVectors], int count) {
 #pragma unroll
@@ -71,7 +72,7 @@ class LaneMoments {
     }
     count_[0] += static_cast<C>(count < kVectors ? count : kVectors);
   }
-  // Those whose bit in `kept` is set.
+  // Adds the elements whose bit in `kept` is set.
   FUSEDNORM_DEVICE void AddKept(const Pack<T, kWidth>& pack, uint32_t kept) {
     static_assert(kMasked, "lanes have a count each");
     C values[kWidth];
@@ -87,7 +88,7 @@ class LaneMoments {
     }
   }
 
-  // Of one lane.
+  // The moments of one lane.
   FUSEDNORM_DEVICE Moments<C> Get(int e) const {
     const C count = count_[kMasked ? e : 0];
     if (!centred_) return {C(0), C(0), squares_[e], count};
@@ -99,11 +100,11 @@ class LaneMoments {
  private:
   static constexpr int kCounts = kMasked ? kWidth : 1;
 
-  // Before the lane's next element, `next`, is added.
+  // Chooses `near` of a lane before its next element, `next`, is added.
   FUSEDNORM_DEVICE void Near(int e, C next) {
     if (count_[e] == C(0)) near_[e] = next;
     if (count_[e] != C(2)) return;
-    // Two are added already, the first of which is `near`.
+    // Two elements have been added; the first of them is `near`.
     const C first = near_[e], second = first + sum_[e];
     near_[e] = Median(first, second, next);
     const C a = first - near_[e], b = second - near_[e];
@@ -116,8 +117,8 @@ class LaneMoments {
   C count_[kCounts];
 };
 
-// What a thread has of its lanes, those of one group joined: number e is of the lanes
-// from e on, for each multiple of `fold`.
+// The moments of a thread's lanes, where neighbouring lanes of one group are joined.
+// Entry e, for each multiple of `fold`, has the lanes from e to e + fold - 1.
 template <class T, int kWidth>
 struct FoldedMoments {
   typedef typename Number<T>::Compute C;
@@ -128,7 +129,7 @@ struct FoldedMoments {
                                  int fold) {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) at[e] = lanes.Get(e);
-    if constexpr (!kMasked && kWidth > 1) {  // with a mask their counts may differ
+    if constexpr (!kMasked && kWidth > 1) {  // with a mask the lanes' counts may differ
 #pragma unroll
       for (int step = 1; step < kWidth; step *= 2) {
         if (step >= fold) break;
@@ -138,7 +139,7 @@ struct FoldedMoments {
     }
   }
 
-  // Calls visit(moments) for each.
+  // Calls visit(moments) for each entry.
   template <bool kMasked, class Function>
   FUSEDNORM_DEVICE void Visit(int fold, const Function& visit) const {
 #pragma unroll
@@ -148,7 +149,7 @@ struct FoldedMoments {
   }
 
  private:
-  // Two parts with the same count.
+  // Joins two parts with the same count.
   FUSEDNORM_DEVICE static void JoinEqual(const Moments<C>& other, Moments<C>* joined) {
     const C away = ((other.near - joined->near) + other.mean) - joined->mean;
     joined->mean += C(0.5) * away;
@@ -157,9 +158,10 @@ struct FoldedMoments {
   }
 };
 
-// Joins what all threads of a block have of one group: warps first, then the first warp
-// what they have. for_each: as that of JoinTeam. One thread calls out(moments). Uses
-// shared memory of kMomentsNumbers numbers a warp, from `offset` on.
+// Joins the moments of one group over all threads of a block: first within each warp,
+// then the first warp joins the results. for_each is that of JoinTeam. One thread calls
+// out(moments). Uses shared memory of kMomentsNumbers numbers for each warp, from
+// `offset` on.
 template <class T, class ForEach, class Out>
 FUSEDNORM_DEVICE void JoinBlock(int64_t offset, bool centred, const ForEach& for_each,
                                 const Out& out) {
@@ -178,7 +180,7 @@ FUSEDNORM_DEVICE void JoinBlock(int64_t offset, bool centred, const ForEach& for
   if (lane == 0) out(joined);
 }
 
-// The block's threads' moments in shared memory, and the teams that join them.
+// The moments of a block's threads in shared memory, and the teams that join them.
 template <class T, int kWidth, bool kMasked>
 class MomentsTable {
  public:
@@ -187,7 +189,7 @@ class MomentsTable {
   FUSEDNORM_DEVICE MomentsTable(const LinesGeometry& g, int64_t offset)
       : g_(g), size_(g.table.Size()), offset_(offset), numbers_(offset) {}
 
-  // out(group of the tile, moments): called by one thread for each of `groups`.
+  // For each of the tile's `groups`, one thread calls out(group, moments).
   template <class Out>
   FUSEDNORM_DEVICE void Join(const FoldedMoments<T, kWidth>& mine,
                              const LinePlace<kWidth>& place, int groups, bool centred,
@@ -227,7 +229,7 @@ class MomentsTable {
   }
 
  private:
-  // What a thread of the group's team has of it.
+  // Visits the moments that a thread of the group's team has to join.
   template <class Visit>
   FUSEDNORM_DEVICE void VisitGroup(int group, const Visit& visit) const {
     const int row_step = 1 << g_.row_bits, lane_step = 1 << g_.lane_bits;

@@ -1,4 +1,5 @@
-// dgamma and dbeta of rows and of positions, and dx, in the general instances.
+// dgamma and dbeta that belong to rows or to positions, and dx in the general
+// instances.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -9,9 +10,9 @@
 namespace fusednorm {
 namespace cuda {
 
-// Adds up a row's terms over the threads that share it: its part of the gradient of its
-// parameter, in the partial sums `to` (null: not wanted). All lanes of a warp call; a
-// row's threads are within one.
+// Adds up a row's terms over the threads that share the row. The sum is their part of
+// the gradient of the row's parameter, and goes to the partial sums `to` (null: not
+// wanted). All lanes of a warp must call; a row's threads are within one warp.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void PublishRowParam(void* to, const LinesGeometry& g,
                                       const LineSet& set,
@@ -25,7 +26,8 @@ FUSEDNORM_DEVICE void PublishRowParam(void* to, const LinesGeometry& g,
   device::Publish(static_cast<C*>(to) + at, sum);
 }
 
-// dgamma and dbeta of an access at `at`, where each element has its own.
+// Stores dgamma and dbeta of an access at `at`, where each element has parameters of
+// its own.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE void StoreParamGradients(
     const ParamSums& params, int64_t at,
@@ -34,7 +36,9 @@ FUSEDNORM_DEVICE void StoreParamGradients(
   if (params.dgamma != nullptr) {
     typename Number<T>::Compute dgamma[kWidth];
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) dgamma[e] = dz[e] * xhat[e];
+    for (int e = 0; e < kWidth; ++e) {
+      dgamma[e] = FirstOrderTerms(dz[e], xhat[e]).with_xhat;
+    }
     StoreParams<T, kWidth>(params.dgamma, params.narrow, at, dgamma, stream);
   }
   if (params.dbeta != nullptr) {
@@ -42,8 +46,9 @@ FUSEDNORM_DEVICE void StoreParamGradients(
   }
 }
 
-// dx of an access at `at` from its xhat and dz. The group's sums reach those elements
-// whose bit in `kept` is set. Stat: numbers of the access's elements, or one of all.
+// Writes dx of an access at `at` from its xhat and dz. Only elements whose bit in
+// `kept` is set have shares. Stat is an array with a number for each element of the
+// access, or one number for all.
 template <class T, int kWidth, class Stat>
 FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& rstd,
                                     const typename Number<T>::Compute (&gamma)[kWidth],
@@ -61,6 +66,8 @@ FUSEDNORM_DEVICE void WriteGradient(const BackwardArgs& args, const Stat& rstd,
   other.Get(dsum);
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
+    // This is DxOf, except that the shares of hidden elements are left out. Multiplying
+    // them by 0 would not do, since infinity times 0 is NaN.
     const bool has = Has(kept, e);
     const C of_xhat = has ? xhat[e] * At(by_xhat, e) : C(0);
     dz[e] = dsum[e] + At(rstd, e) * (dz[e] * gamma[e] - of_xhat) +

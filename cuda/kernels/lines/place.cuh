@@ -1,4 +1,4 @@
-// Where a thread is within a set and a slab of its rows.
+// The place of a thread within a set and a slab of the set's rows.
 #pragma once
 
 #include "cuda/kernels/common/args.h"
@@ -8,14 +8,15 @@
 namespace fusednorm {
 namespace cuda {
 
-// A set has its statistics together: one tile of the line, of one outer.
+// A set is one tile of the line, of one outer. The statistics of all its groups are
+// joined at the same time.
 struct LineSet {
   int64_t outer, tile;
-  int64_t first_lane;  // of the tile, in the line
-  int lanes;           // of the tile, if it is not cut into parts
+  int64_t first_lane;  // first lane of the tile, in the line
+  int lanes;           // lanes of the tile, if it is not cut into parts
   int groups;
-  int64_t first_group;  // among all
-  int64_t first_param;  // of the sample
+  int64_t first_group;  // number among all groups
+  int64_t first_param;  // first parameter of the sample
 
   FUSEDNORM_DEVICE LineSet(const LinesGeometry& g, int64_t set)
       : LineSet(g, g.tiles.Divide(set), g.tiles.Remainder(set)) {}
@@ -33,15 +34,15 @@ struct LineSet {
   }
 };
 
-// A thread's accesses to the rows [begin, end) of a part of a set: `count` of them, at
-// `at`, `at + step` and so on in the tensor.
+// A thread's accesses to the rows [begin, end) of one part of a set. There are `count`
+// of them, at `at`, `at + step` and so on in the tensor.
 template <int kWidth>
 struct LinePlace {
-  int row, column;     // among the block's threads
-  int lane;            // of its first element, in the part
-  int lanes;           // of the part
-  int64_t first_lane;  // of the part, in the line
-  int64_t first_row;   // of the thread
+  int row, column;     // place among the block's threads
+  int lane;            // the part's lane that the thread's first element is
+  int lanes;           // lanes of the part
+  int64_t first_lane;  // first lane of the part, in the line
+  int64_t first_row;   // the thread's first row
   int count;
   int rounds;  // the most accesses that a thread of the block has
   int64_t at, step;
@@ -68,29 +69,30 @@ struct LinePlace {
   }
 };
 
-// The lanes of a copy of the line.
+// The number of lanes of one copy of the line.
 FUSEDNORM_DEVICE int64_t LanesOfCopy(const LinesGeometry& g) {
   return g.copies > 1 ? g.copy_lanes.divisor() : g.line;
 }
-// A lane of a tile as one of the first copy.
+// The lane of the first copy that has the same group and parameters as `lane`.
 FUSEDNORM_DEVICE int LaneOfCopy(const LinesGeometry& g, int lane) {
   return g.copies > 1 ? g.copy_lanes.Remainder(lane) : lane;
 }
-// The group of a lane, within its tile.
+// The number of a lane's group within its tile.
 FUSEDNORM_DEVICE int GroupOfLane(const LinesGeometry& g, int lane) {
   if (g.tile_groups == 1) return 0;
   return g.columns ? lane : g.group_lanes.Divide(LaneOfCopy(g, lane));
 }
-// Where gamma and beta of a lane stand, the first lane of its part being `first_lane`
-// of the line. Not for columns.
+// The index of gamma and beta of a lane, where `first_lane` is the line's lane at which
+// the lane's part begins. Not for columns.
 FUSEDNORM_DEVICE int64_t ParamOfLane(const LinesGeometry& g, const LineSet& set,
                                      int64_t first_lane, int lane) {
   const int64_t at = first_lane + LaneOfCopy(g, lane);
   return set.first_param + (g.q.divisor() == 1 ? at : g.q.Divide(at));
 }
 
-// Which of the partial sums of parameters is that of `unit`, of so many units of each
-// outer. Those of all samples lie together, as their parameters do in dgamma.
+// The index of the partial sum of `unit`, where each outer has `units` units. The
+// partial sums of all samples are next to each other, as the samples' parameters are in
+// dgamma.
 FUSEDNORM_DEVICE int64_t UnitOfParams(const LinesGeometry& g, int64_t outer,
                                       int64_t units, int64_t unit) {
   const int64_t sample = g.sample.Divide(outer);

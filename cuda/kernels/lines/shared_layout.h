@@ -1,5 +1,5 @@
-// Where the numbers of a block's threads lie in shared memory: for the kernels, which
-// use it, and the plan, which asks for it.
+// The place of the numbers of a block's threads in shared memory. Kernels use this
+// memory, and the plan asks for it.
 #pragma once
 
 #include "core/portability.h"
@@ -7,12 +7,13 @@
 namespace fusednorm {
 namespace cuda {
 
-// A table of numbers, `each` of every thread, for joining over rows of threads. Number
-// e of the thread at (row, column) is element e * pitch + row * columns + column. A
-// warp that writes number e of its threads, or that reads all the numbers of
-// neighbouring threads, reaches each bank of shared memory once
-// (tests/cuda/test_shared_banks.py): 32 numbers in a row are those of 32 / each
-// threads, so `pitch` is an odd multiple of 32 / each.
+// A table with `each` numbers for every thread, which are joined over rows of threads.
+// Number e of the thread at (row, column) is element
+//   e * pitch + row * columns + column
+// Shared memory has 32 banks, and a warp should reach each bank once
+// (tests/cuda/test_shared_banks.py). It does so when its threads write number e, and
+// when they read all numbers of neighbouring threads. In the second case, the warp
+// reads the numbers of 32 / each threads, so `pitch` is an odd multiple of 32 / each.
 struct LaneTable {
   int each, columns, pitch;
 
@@ -33,8 +34,8 @@ struct LaneTable {
   }
 };
 
-// What the lanes of a part need, for each lane: mean, rstd, gamma and beta, and in the
-// gradient two terms of the group.
+// Numbers that each lane of a part needs: mean, rstd, gamma and beta, and in backward
+// the two JoinedShares of its group.
 constexpr int kLaneConstants = 6;
 
 }  // namespace cuda

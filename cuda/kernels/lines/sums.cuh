@@ -1,5 +1,5 @@
-// The sums that a block's threads have of each lane, in shared memory: added up over
-// the rows of threads.
+// The sums of each lane, which shared memory holds for all threads of a block and which
+// are added up over the rows of threads.
 #pragma once
 
 #include "cuda/kernels/common/number.cuh"
@@ -16,7 +16,7 @@ class SumsTable {
   FUSEDNORM_DEVICE SumsTable(const LinesGeometry& g, int64_t offset)
       : g_(g), size_(g.table.Size()), numbers_(offset) {}
 
-  // out(lane of the part, sum of a, sum of b): called by one thread for each lane.
+  // For each lane of the part, one thread calls out(lane, sum of a, sum of b).
   template <class Out>
   FUSEDNORM_DEVICE void Join(const C (&a)[kWidth], const C (&b)[kWidth],
                              const LinePlace<kWidth>& place, const Out& out) const {
@@ -31,7 +31,8 @@ class SumsTable {
     device::SyncBlock();
     const int team = 1 << g_.sum_bits;
     const int member = device::Thread() & (team - 1);
-    // A step of one: otherwise the compiler divides for the number of rounds.
+    // The loop has a step of one; with another step the compiler divides to find the
+    // number of rounds.
     const int rounds = (g_.thread_rows.divisor() - member + team - 1) >> g_.sum_bits;
     const int step = g_.table.columns << g_.sum_bits;
 #pragma unroll 1

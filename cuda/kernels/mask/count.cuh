@@ -1,5 +1,5 @@
-// The kernel that counts which positions a mask leaves, before a backward kernel
-// divides by their number.
+// The kernel that counts the visible positions of a mask. A backward kernel divides by
+// their number.
 #pragma once
 
 #include "cuda/kernels/common/team.cuh"
@@ -8,7 +8,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// A block counts one piece of a sample.
+// Each block counts one piece of a sample.
 template <class T>
 FUSEDNORM_KERNEL(256, 1)
 CountMask(const BackwardArgs args) {

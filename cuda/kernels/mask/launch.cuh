@@ -1,4 +1,4 @@
-// Starts the kernel that counts what a mask leaves.
+// Starts the kernel that counts the visible positions of a mask.
 #pragma once
 
 #include "cuda/kernels/common/launch.cuh"

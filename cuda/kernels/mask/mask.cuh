@@ -1,5 +1,5 @@
-// Masks: which elements of an access the statistics are of, and how many of a sample's
-// positions. Only kernels that leave sums of slices to a second one take them.
+// Masks: which elements of an access the statistics are of, and how many positions of a
+// sample. Only the general instances of `stream` take a mask.
 #pragma once
 
 #include "cuda/kernels/common/args.h"
@@ -9,8 +9,9 @@
 namespace fusednorm {
 namespace cuda {
 
-// Bit e: the statistics are of element e of an access, which begins at element `i` of
-// a group's run over K and Q. `position` counts the mask's rows of Q.
+// Bit e says whether the statistics are of element e of an access. The access begins at
+// element `i` of a group's run over K and Q. `position` is the number of a row of Q
+// elements of the mask.
 template <int kWidth>
 FUSEDNORM_DEVICE uint32_t Kept(const Mask& mask, int64_t position, int64_t i) {
   if (mask.positions == nullptr) return ~uint32_t{0};
@@ -29,13 +30,13 @@ FUSEDNORM_DEVICE uint32_t Kept(const Mask& mask, int64_t position, int64_t i) {
 
 FUSEDNORM_DEVICE bool Has(uint32_t kept, int e) { return (kept >> e & 1) != 0; }
 
-// 0 where there is nothing to divide by.
+// 1 / count, or 0 if the count is 0.
 template <class C>
 FUSEDNORM_DEVICE C Inverse(C count) {
   return count > C(0) ? C(1) / count : C(0);
 }
 
-// Of the elements that the statistics of a group are of.
+// 1 / the number of elements that the statistics of a group are of.
 template <class C>
 FUSEDNORM_DEVICE C InverseCount(const BackwardArgs& args, int64_t group) {
   const Mask& mask = args.mask;

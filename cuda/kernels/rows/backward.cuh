@@ -1,6 +1,6 @@
-// Backward of rows in registers: one read of x and dy, one write of dx. Blocks are
-// persistent, so that a thread keeps the sums of dgamma and dbeta of its columns in
-// registers over all its rows; each block, or each team of the general instance, leaves
+// Backward of rows in registers, with one read of x and dy and one write of dx. Blocks
+// are persistent, so that a thread keeps the sums of dgamma and dbeta of its columns in
+// registers over all its rows. Each block, or in the general instance each team, leaves
 // one set of partial sums.
 #pragma once
 
@@ -15,16 +15,16 @@
 namespace fusednorm {
 namespace cuda {
 
-// The first row of a block's first team. `slots` teams take the rows in turn: a
-// multiple of G, so that each has rows of one group and one set of columns. Where each
-// sample has its own gamma and beta, `slots` teams, those of whole blocks, take the
-// rows of one sample, and successive blocks are of successive samples.
+// The first row of a block's first team. `slots` teams take the rows in turn. `slots`
+// is a multiple of G, so that all rows of a team are of one group and need one set of
+// columns. Where each sample has its own gamma and beta, `slots` teams of whole blocks
+// take the rows of one sample, and successive blocks belong to successive samples.
 FUSEDNORM_DEVICE int64_t FirstRow(const Rows& rows, int64_t block, int teams) {
   if (!rows.by_sample) return block * teams;
   const int64_t turn = rows.samples.Divide(block);
   return (block - turn * rows.samples.divisor()) * rows.sets.divisor() + turn * teams;
 }
-// From one row of a block's first team to the next. False: that was the last.
+// Moves on to the next row of a block's first team. Returns false if there is none.
 FUSEDNORM_DEVICE bool NextRow(const Rows& rows, int64_t slots, int64_t* row) {
   *row += slots;
   return *row < rows.count && (!rows.by_sample || rows.sets.Remainder(*row) >= slots);
@@ -37,16 +37,17 @@ template <class T, int kVectors, bool kBlock, class Features>
 constexpr int kRowsBackwardWarps =
     MostWarps(kRowsBackwardInstance<T, kVectors, kBlock, Features>);
 
-// The gradient of the sum waits in registers beside x and dy, unless they and the
-// columns of dgamma and dbeta need so many that the compiler would spill (seen from 70%
-// of a thread's registers on): it is then loaded after the sums.
+// Whether dsum waits in registers beside x and dy. It does not if the three and the
+// columns of dgamma and dbeta need so many registers that the compiler would spill,
+// which was seen from 70% of a thread's registers on. dsum is then loaded after the
+// sums.
 template <class T, int kVectors, bool kBlock, class Features>
 constexpr bool kHoldsSumGradient = [] {
   constexpr RowsInstance kInstance =
       kRowsBackwardInstance<T, kVectors, kBlock, Features>;
   constexpr int kRegisters = 65536 / (kInstance.threads * kInstance.blocks);
   constexpr int kColumns = (Features::kBeta ? 2 : 1) * kWidthOf<T, Features>;
-  constexpr int kHeld = 3 * 4;  // words of three accesses
+  constexpr int kHeld = 3 * 4;  // words of three accesses: x, dy and dsum
   return 10 * kVectors * (kColumns + kHeld) < 7 * kRegisters;
 }();
 
@@ -68,7 +69,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
   ThreadColumns<C, kVectors, kWidth, Features::kBeta> columns;
   columns.Clear();
 
-  // gamma of one access finds room in registers, for all rows of the thread.
+  // With one access, registers hold gamma for all rows of the thread.
   constexpr bool kKeepsGamma = !Features::kGeneral && kVectors == 1;
   C gamma[kWidth];
   if (kKeepsGamma && team.index() * kWidth < length) {
@@ -80,14 +81,15 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
   // All teams of a block make the same number of rounds.
   bool more = true;
   int64_t at = (first + team.team()) * length + team.index() * kWidth;
-  const int64_t next_row = geometry.slots * length;  // of a thread
+  const int64_t next_row = geometry.slots * length;  // a thread's step, in elements
   while (more) {
     const int64_t row = first + team.team();
     const bool active = !Features::kGeneral ? kBlock || row < args.rows.count
                         : by_sample ? args.rows.sets.Remainder(row) >= team.team()
                                     : slot < geometry.slots && row < args.rows.count;
     const RowAccess<kWidth> access = {team.index(), team.size(), active ? length : 0};
-    // Many accesses need the registers of a running offset.
+    // With many accesses, an offset that runs along would take registers that they
+    // need.
     if (by_sample || kVectors > 2) at = row * length + access.At(0);
     const T* const x_at = device::Pinned(static_cast<const T*>(args.x) + at);
     const T* const dy_at = device::Pinned(static_cast<const T*>(args.dy) + at);
@@ -112,7 +114,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
     const C rstd = active ? device::Load(static_cast<const C*>(args.rstd) + row) : C(0);
     const int64_t param = Features::FirstParam(args, row);
 
-    // xhat, the gradient before the activation, and gamma of an access.
+    // Computes xhat, dz and gamma of access `j`.
     const auto differentiate = [&](int j, C(&xhat)[kWidth], C(&dz)[kWidth]) {
       x[j].Get(xhat);
       dy[j].Get(dz);
@@ -126,7 +128,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
         Features::template Gamma<T, kWidth>(args, param, access.At(j), gamma);
       }
     };
-    C sums[2] = {0, 0};  // of dz * gamma, and of that times xhat
+    C sums[2] = {0, 0};  // of dz * gamma, and of dz * gamma * xhat
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
       if (!access.Has(j)) continue;
@@ -135,11 +137,12 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) {
         columns.Add(j, e, dz[e], xhat[e]);
-        // One gamma for the whole row is a factor of the sums, whose gradient needs
-        // them without it.
+        // If the whole row has one gamma, gamma is a factor of the sums. It is
+        // multiplied in later, because dgamma and dbeta need the sums without it.
         const C term = constant ? dz[e] : dz[e] * gamma[e];
-        sums[0] += term;
-        sums[1] += term * xhat[e];
+        const FirstOrderSums<C> terms = FirstOrderTerms(term, xhat[e]);
+        sums[0] += terms.plain;
+        sums[1] += terms.with_xhat;
       }
     }
     team.Sum(sums);
@@ -152,18 +155,20 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
           device::Store(static_cast<C*>(args.params.beta) + row, sums[0]);
         }
       }
-      const C of_row = GammaAt<T>(args.affine, param);
-      sums[0] *= of_row;
-      sums[1] *= of_row;
+      const FirstOrderSums<C> of_row = {sums[0], sums[1]};
+      const auto [plain, with_xhat] = Weighted(of_row, GammaAt<T>(args.affine, param));
+      sums[0] = plain;
+      sums[1] = with_xhat;
     }
 
     if (active) {
-      const Correction<C> by =
-          CorrectionOf<C>(args, Features::Centred(args) ? sums[0] : C(0), sums[1], rstd,
-                          Features::Centred(args) ? args.dmean : nullptr, args.drstd,
-                          row, static_cast<C>(args.inverse_count));
+      const FirstOrderSums<C> of_row = {Features::Centred(args) ? sums[0] : C(0),
+                                        sums[1]};
+      const FirstOrderShares<C> of_group = SharesOfGroup(
+          args, of_row, rstd, Features::Centred(args) ? args.dmean : nullptr,
+          args.drstd, row, static_cast<C>(args.inverse_count));
+      const JoinedShares<C> shares = Joined(of_group, rstd);
       T* const dx = device::Pinned(static_cast<T*>(args.dx) + at);
-      const C added = by.offset - rstd * by.plain;
 #pragma unroll
       for (int j = 0; j < kVectors; ++j) {
         if (!access.Has(j)) continue;
@@ -171,7 +176,7 @@ RowsBackward(const BackwardArgs args, const RowsGeometry geometry) {
         differentiate(j, xhat, dz);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          dz[e] = rstd * (dz[e] * gamma[e] - xhat[e] * by.with_xhat) + added;
+          dz[e] = DxOf(dz[e], gamma[e], xhat[e], rstd, shares);
         }
         if (Features::Residual(args.dsum)) {
           C other[kWidth];

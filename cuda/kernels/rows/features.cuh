@@ -1,5 +1,5 @@
-// What an instance of the kernels of rows knows when it is compiled, and what it asks
-// at run time.
+// What an instance of the kernels of rows knows at compile time, and what it asks at
+// run time.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -8,8 +8,9 @@
 namespace fusednorm {
 namespace cuda {
 
-// The specialised instances: gamma and, where centred, beta, of the compute type, one
-// number for each element of a row; no activation; accesses of 16 bytes.
+// The specialised instances. gamma and, where centred, beta are in the compute type
+// with one number for each element of a row; there is no activation; accesses are 16
+// bytes wide.
 template <bool centred, bool residual>
 struct Plain {
   static constexpr bool kGeneral = false;
@@ -18,7 +19,7 @@ struct Plain {
   static constexpr bool kMayHaveResidual = residual;
 
   FUSEDNORM_DEVICE static constexpr bool Centred(const NormArgs&) { return centred; }
-  // `other`: the residual, or the gradient of the sum.
+  // `other` is the residual, or in backward dsum.
   FUSEDNORM_DEVICE static constexpr bool Residual(const void*) { return residual; }
   FUSEDNORM_DEVICE static constexpr bool Activated(const NormArgs&) { return false; }
   FUSEDNORM_DEVICE static constexpr bool BySample(const NormArgs&) { return false; }
@@ -47,7 +48,7 @@ struct Plain {
   }
 };
 
-// The general instance: everything is asked at run time.
+// The general instance, which asks everything at run time.
 template <bool wide>
 struct General {
   static constexpr bool kGeneral = true;
@@ -63,7 +64,7 @@ struct General {
   FUSEDNORM_DEVICE static bool BySample(const NormArgs& args) {
     return args.rows.by_sample;
   }
-  // One gamma and beta for a whole row.
+  // The whole row has one gamma and beta.
   FUSEDNORM_DEVICE static bool Constant(const NormArgs& args) {
     return args.rows.mode == ParamMode::kConstant;
   }

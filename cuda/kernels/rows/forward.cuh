@@ -1,5 +1,5 @@
-// Forward of rows in registers: one read of x, one write of y. The statistics take two
-// passes over the registers: the mean, then the deviations from it.
+// Forward of rows in registers, with one read of x and one write of y. The statistics
+// take two passes over the registers: first the mean, then the deviations from it.
 #pragma once
 
 #include "cuda/instances.h"
@@ -19,13 +19,13 @@ template <class T, int kVectors, bool kBlock, class Features>
 constexpr int kRowsForwardWarps =
     MostWarps(kRowsForwardInstance<T, kVectors, kBlock, Features>);
 
-// A row's mean, and its sum of squared deviations (of squares, where not centred) over
-// the elements. Two sums over the team; the second one also has the deviations, whose
-// mean corrects the mean by what rounding it has cost.
+// A row's mean and its sum of squared deviations (sum of squares, if not centred). This
+// takes two sums over the team. The second one also sums the deviations, whose mean
+// corrects the rounding error of the mean.
 //
-// kSkips: code for an access is jumped over where there is none. Without the jump,
-// which costs instructions, the compiler keeps the numbers of several accesses in
-// registers.
+// kSkips: the code of an access is jumped over if the thread has no such access.
+// Without the jump, which costs instructions, the compiler keeps the numbers of several
+// accesses in registers.
 template <class T, int kWidth, int kVectors, int kRows, bool kSkips, class Features,
           class Team>
 FUSEDNORM_DEVICE void RowStatistics(const NormArgs& args,
@@ -114,8 +114,8 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
   typedef typename Number<T>::Compute C;
   constexpr int kWidth = kWidthOf<T, Features>;
   constexpr int kRows = RowsAtOnce(Features::kGeneral, kVectors, kBlock);
-  // gamma and beta of one access find room in registers: they are loaded before the
-  // sums wait, and once for all rows of the thread.
+  // With one access, registers hold gamma and beta for all rows of the thread. They are
+  // loaded before the thread waits for the sums.
   constexpr bool kKeepsAffine = !Features::kGeneral && kVectors == 1;
   constexpr bool kSkips = kVectors > 2 || Features::kMayHaveResidual;
   typedef Pack<T, kWidth> P;
@@ -132,9 +132,9 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
     Features::template GammaAndBeta<T, kWidth>(args, 0, access.At(0), gamma, beta);
   }
 
-  // All teams of a block make the same number of rounds: they meet in shuffles and
-  // barriers.
-  const int64_t next_row = int64_t{team.teams()} * length;  // of a thread
+  // All teams of a block make the same number of rounds, because they meet in shuffles
+  // and barriers.
+  const int64_t next_row = int64_t{team.teams()} * length;  // a thread's step
   const int64_t rows_of_block = int64_t{team.teams()} * kRows;
   for (int64_t first = device::Block() * rows_of_block; first < args.rows.count;
        first += device::Blocks() * rows_of_block) {
@@ -183,7 +183,7 @@ RowsForward(const ForwardArgs args, const RowsGeometry geometry) {
     RowStatistics<T, kWidth, kVectors, kRows, kSkips, Features>(args, held, has, shift,
                                                                 &team, mean, rstd);
 
-    // Only now, since sum and y may lie over x and the residual.
+    // y and sum are written only now, because they may overwrite x and the residual.
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (active[r] && team.index() == 0) {

@@ -56,7 +56,7 @@ auto KernelOfLine(const Args& args) {
   }
 }
 
-// Sets `kernel` if the line is that of the geometry.
+// Sets `kernel` if this line of the table is the geometry's.
 template <class T, size_t kLine, class Args, class Kernel>
 void TakeLine(const Args& args, const RowsGeometry& geometry, Kernel* kernel) {
   constexpr RowsInstance kInstance = TableOf<Args>()[kLine];

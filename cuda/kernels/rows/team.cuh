@@ -1,5 +1,6 @@
-// The threads that share a row: lanes of a warp, or a block. Every thread of a team
-// gets the same bits of a sum, in an order that depends on the team's size alone.
+// A team is the threads that share a row: lanes of a warp, or a block. Every thread of
+// a team gets the same bits of a sum. The order of additions depends on the team's size
+// alone.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -9,8 +10,9 @@
 namespace fusednorm {
 namespace cuda {
 
-// Adds up `lanes` neighbouring lanes, a power of two up to kMost. All lanes of the warp
-// call. The steps that a small team does not take cost one branch.
+// Adds up the values of `lanes` neighbouring lanes, a power of two up to kMost. All
+// lanes of the warp must call. Each step that a small team does not take costs one
+// branch.
 template <int kMost, int kCount, class C>
 FUSEDNORM_DEVICE void SumLanes(int lanes, C (&values)[kCount]) {
 #pragma unroll
@@ -23,7 +25,7 @@ FUSEDNORM_DEVICE void SumLanes(int lanes, C (&values)[kCount]) {
   }
 }
 
-// kMostWarps: of a block, a power of two.
+// kMostWarps is the most warps of a block, a power of two.
 template <class C, bool kBlock, int kMostWarps>
 class RowTeam;
 
@@ -37,11 +39,11 @@ class RowTeam<C, false, kMostWarps> {
 
   FUSEDNORM_DEVICE int size() const { return size_; }
   FUSEDNORM_DEVICE int index() const { return device::Thread() & (size_ - 1); }
-  // Teams of a block, and which of them this is.
+  // The number of teams of a block, and this thread's team among them.
   FUSEDNORM_DEVICE int teams() const { return teams_; }
   FUSEDNORM_DEVICE int team() const { return team_; }
 
-  // The first thread's value.
+  // The value of the team's first thread.
   FUSEDNORM_DEVICE C First(C value) const {
     return device::ShuffleFrom(value, device::Thread() % device::kWarp - index());
   }
@@ -54,7 +56,7 @@ class RowTeam<C, false, kMostWarps> {
   const int size_, teams_, team_;
 };
 
-// Uses the first RowTeamBytes of shared memory.
+// Uses RowTeamBytes of shared memory, from its start.
 template <class C, int kMostWarps>
 class RowTeam<C, true, kMostWarps> {
  public:
@@ -66,7 +68,8 @@ class RowTeam<C, true, kMostWarps> {
   FUSEDNORM_DEVICE int teams() const { return 1; }
   FUSEDNORM_DEVICE int team() const { return 0; }
 
-  // One barrier a sum: successive sums use the two halves of the shared memory in turn.
+  // One barrier for each sum, because successive sums use the two halves of the shared
+  // memory in turn.
   template <int kCount>
   FUSEDNORM_DEVICE void Sum(C (&values)[kCount]) {
     static_assert(kCount <= kRowTeamNumbers && kMostWarps <= kRowTeamWarps,
@@ -82,8 +85,8 @@ class RowTeam<C, true, kMostWarps> {
       }
     }
     device::SyncBlock();
-    // Lanes beyond the warps read the numbers of the first warps again, and those of
-    // warps that the block does not have count as zeros.
+    // Lanes past the block's warps read the numbers of the first warps again. The
+    // numbers of warps that the block does not have count as zeros.
     const int other = device::Thread() & (warps_ - 1);
     const bool exists = other < device::Threads() / device::kWarp;
 #pragma unroll

@@ -1,6 +1,6 @@
-// Second order of rows whose elements have gamma each. A team, a part of a warp or a
-// block, takes one slice of every geometry.slots-th row, so that a thread's columns of
-// d_gamma stay in its registers.
+// Second order of rows with one gamma for each element. A team (part of a warp, or a
+// block) takes one slice of every geometry.slots-th row. A thread's columns of d_gamma
+// are therefore the same in all its rows, and stay in registers.
 #pragma once
 
 #include "cuda/kernels/common/held_row.cuh"
@@ -10,10 +10,10 @@ namespace fusednorm {
 namespace cuda {
 namespace second_order {
 
-// The team's place.
+// The place of a thread and its team among the rows and slices.
 struct SliceTeam {
   int size, index, team;
-  int lanes;  // of a warp that the team has
+  int lanes;  // lanes of a warp that belong to the team
   int64_t first_slot, slot, slice, begin;
   int count;  // elements of the slice
 
@@ -32,7 +32,8 @@ struct SliceTeam {
   }
 };
 
-// `params` of the elements of an access; `none` if there are none.
+// Loads `params` of the elements of an access and adds `added`. Without `params`, all
+// values are `none`.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE void ParamsAlong(const void* params, bool narrow, int64_t i,
                                   typename Number<T>::Compute none,

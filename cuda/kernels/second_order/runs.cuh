@@ -1,5 +1,5 @@
 // Second order of channels_first groups: a row is K runs of q elements, each with one
-// gamma. Teams of lanes take runs, or pieces of long ones, and blocks one slice of
+// gamma. Teams of lanes take runs, or pieces of long runs. A block takes one slice of
 // every geometry.slots-th row.
 #pragma once
 
@@ -21,7 +21,8 @@ SecondOrderRuns(const SecondOrderArgs args, const SecondOrderGeometry geometry) 
   const int teams = device::Threads() / lanes;
   const int team = device::Thread() / lanes;
   const int lane = device::Thread() % lanes;
-  // The slice's pieces, by number: run * pieces + piece of the run.
+  // The pieces of the row are numbered run * pieces + piece of the run. A slice takes
+  // some successive numbers.
   const int64_t all = geometry.k * pieces;
   const int64_t share = geometry.slices.Divide(all + geometry.slices.divisor() - 1);
   const int64_t begin = slice * share;
@@ -63,7 +64,7 @@ SecondOrderRuns(const SecondOrderArgs args, const SecondOrderGeometry geometry) 
           const Access<T, kWidth> values(args, base + i);
 #pragma unroll
           for (int e = 0; e < kWidth; ++e) {
-            Add(SecondOrderTerms<C>(values.dy[e], (values.x[e] - by.mean) * by.rstd,
+            Add(SecondOrderTerms<C>(values.dy[e], XhatOf(values.x[e], by.mean, by.rstd),
                                     values.u[e], C(0)),
                 &of_run);
           }

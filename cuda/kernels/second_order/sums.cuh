@@ -1,10 +1,11 @@
-// What the second-order kernels share: a group's seven sums over lanes and in memory,
-// and the results of one access. The formula is core/second_order.h's.
+// What the second-order kernels share: the seven sums of a group over lanes and in
+// memory, and the results of one access. core/second_order.h has the formulas.
 //
-// Each kernel is there twice. Without kGradient it leaves the sums of slices behind;
-// with it it adds them up, and writes d_dy, d_x and partial sums of d_gamma.
+// Each kernel exists twice. Without kGradient it leaves the sums of slices. With
+// kGradient it adds them up, and writes d_dy, d_x and partial sums of d_gamma.
 #pragma once
 
+#include "core/first_order.h"
 #include "core/second_order.h"
 #include "cuda/kernels/common/affine.cuh"
 #include "cuda/kernels/common/team.cuh"
@@ -26,14 +27,14 @@ FUSEDNORM_DEVICE void LaneSums(SecondOrderSums<C>* sums, int lanes) {
   for (int s = 0; s < kSecondOrderSums; ++s) sums->at[s] = LaneSum(sums->at[s], lanes);
 }
 
-// The place of a slice's partial sum in the workspace.
+// The index of a slice's partial sum in the workspace.
 FUSEDNORM_DEVICE int64_t PartialAt(const SecondOrderGeometry& geometry, int64_t group,
                                    int64_t slice, int which) {
   return kSecondOrderSums * (group * geometry.slices.divisor() + slice) + which;
 }
 
-// Leaves the sums of a block's threads as those of a slice. Uses shared memory of
-// kSecondOrderSums numbers a warp, from its start.
+// Adds up the sums of a block's threads and stores them as those of a slice. Uses
+// shared memory of kSecondOrderSums numbers for each warp, from its start.
 template <class C>
 FUSEDNORM_DEVICE void StoreSumsOfBlock(const SecondOrderArgs& args,
                                        const SecondOrderGeometry& geometry,
@@ -59,14 +60,14 @@ FUSEDNORM_DEVICE void StoreSumsOfBlock(const SecondOrderArgs& args,
     device::Store(
         static_cast<C*>(args.partial) + PartialAt(geometry, group, slice, which), sum);
   }
-  device::SyncBlock();  // before the next sums
+  device::SyncBlock();  // the next sums use the same shared memory
 }
 
-// What a group contributes to each of its elements, from the sums of its slices, which
-// `lanes` neighbouring lanes add up; this is number `lane` of them. All lanes of the
-// warp call, with valid = false where there is no group; what they get then means
-// nothing. (To return early took 15 registers more.) One of all that call for a group
-// `stores` what the sums are the gradients of.
+// The shares of a group's elements. `lanes` neighbouring lanes add up the sums of the
+// group's slices; this thread is lane number `lane` of them. All lanes of the warp must
+// call. They pass valid = false where there is no group, and must not use the result
+// then. (An early return took 15 registers more.) Exactly one of the threads that call
+// for a group passes `stores`; it writes d_dmean and d_drstd.
 template <class C>
 FUSEDNORM_DEVICE SecondOrderShares<C> JoinShares(const SecondOrderArgs& args,
                                                  const SecondOrderGeometry& geometry,
@@ -97,7 +98,7 @@ FUSEDNORM_DEVICE SecondOrderShares<C> JoinShares(const SecondOrderArgs& args,
   return shares;
 }
 
-// What goes with an element.
+// The numbers that go with an element.
 template <class C>
 struct Inputs {
   C mean, rstd, gamma, ddgamma, ddbeta;
@@ -133,15 +134,15 @@ struct Access {
     x_pack.Get(x);
     u_pack.Get(u);
   }
-  // What element `e` adds to the sums.
+  // The terms that element `e` adds to the sums.
   FUSEDNORM_DEVICE SecondOrderSums<C> Terms(int e, const Inputs<C>& by) const {
-    return SecondOrderTerms<C>(dy[e] * by.gamma, (x[e] - by.mean) * by.rstd, u[e],
+    return SecondOrderTerms<C>(dy[e] * by.gamma, XhatOf(x[e], by.mean, by.rstd), u[e],
                                dy[e] * by.ddgamma);
   }
 };
 
-// Writes d_dy and d_x of an access, whose element e has inputs_of(e). `terms` are those
-// of d_gamma.
+// Writes d_dy and d_x of an access. inputs_of(e) returns the inputs of element e.
+// `terms` gets the terms of d_gamma.
 template <class T, int kWidth, class InputsOf>
 FUSEDNORM_DEVICE void WriteGradients(const SecondOrderArgs& args, int64_t at,
                                      const InputsOf& inputs_of,
@@ -151,7 +152,7 @@ FUSEDNORM_DEVICE void WriteGradients(const SecondOrderArgs& args, int64_t at,
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
     const Inputs<C> by = inputs_of(e);
-    const C xhat = (access.x[e] - by.mean) * by.rstd;
+    const C xhat = XhatOf(access.x[e], by.mean, by.rstd);
     const SecondOrderValues<C> values =
         SecondOrderOf<C>(access.dy[e], xhat, access.u[e], by.rstd, by.gamma, by.ddgamma,
                          by.ddbeta, by.shares);

@@ -1,6 +1,7 @@
-// Tiles: some lanes of a line, all the way down the rows of a slice, and sums over
-// their threads. Neighbouring lanes of a line are neighbouring threads, so that every
-// access is a full stretch of memory, and a thread keeps to its few lanes.
+// Tiles, and sums over their threads. A tile is some lanes of a line, in all rows of a
+// slice. Neighbouring lanes of a line belong to neighbouring threads, so that each
+// access of a warp reads contiguous memory. A thread keeps the same few lanes in all
+// rows.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -12,22 +13,22 @@ namespace fusednorm {
 namespace cuda {
 namespace second_order {
 
-// Which tile a block has, and which of its elements a thread has. A tile has several
-// groups, or a part of a wide one.
+// The tile of a block, and the elements of a thread in it. A tile has several groups,
+// or a part of a wide group.
 template <int kWidth>
 struct Tile {
-  int64_t slot;  // of the blocks that share `outer`
+  int64_t slot;  // number among the blocks that share `outer`
   int64_t slice;
   int64_t lane_block;
   int64_t first_lane, first_group;  // in the line
   int64_t row_begin, row_end;
-  int lanes;  // of this tile: the last of a line may be narrower
+  int lanes;  // lanes of this tile; the last tile of a line may be narrower
   int groups;
-  int group_lanes;  // of a group in this tile
-  int lane;         // the thread's first, in the tile
+  int group_lanes;  // lanes of a group in this tile
+  int lane;         // the thread's first lane in the tile
   int thread_row;
   int thread_rows;
-  bool active;  // the thread has lanes
+  bool active;  // false if the thread has no lane
 
   FUSEDNORM_DEVICE explicit Tile(const SecondOrderGeometry& geometry) {
     const int64_t unit = geometry.slices.Divide(device::Block());
@@ -65,17 +66,17 @@ struct Tile {
     active = thread_row < thread_rows && lane < lanes;
   }
 
-  // Of the thread's access to a row.
+  // The offset of the thread's access to a row.
   FUSEDNORM_DEVICE int64_t Offset(const SecondOrderGeometry& geometry, int64_t outer,
                                   int64_t row) const {
     return (outer * geometry.rows + row) * geometry.line + first_lane + lane;
   }
-  // The place of a group of this tile among all groups.
+  // The number of a group of this tile among all groups.
   FUSEDNORM_DEVICE int64_t Group(const SecondOrderGeometry& geometry, int64_t outer,
                                  int group) const {
     return outer * geometry.groups.divisor() + first_group + group;
   }
-  // Lanes of a warp, as many as there is work for, that share each group.
+  // The number of a warp's lanes that share each group; no more than `work` needs.
   FUSEDNORM_DEVICE int TeamFor(int64_t work) const {
     int team = device::kWarp;
     while (team > 1 && (team / 2 >= work || team * groups > device::Threads())) {
@@ -85,19 +86,20 @@ struct Tile {
   }
 };
 
-// Sums of two numbers, a and b, which each thread has of its lanes.
+// Sums of two numbers, a and b, of which each thread has one for each of its lanes.
 template <class C>
 class TileSums {
  public:
-  // Rows of threads that are added up one after the other, before the sums of so many
-  // are added up with care. A chain over all 256 would lose more than the mean's bound
-  // allows: see tests/support/bounds.py.
+  // Rows of threads are added up in plain chains of so many rows, whose sums are added
+  // up by LongSum. A plain chain over all 256 rows would lose more than the bound of
+  // the mean allows (tests/support/bounds.py).
   static constexpr int kRowsOfSum = 4;
 
   FUSEDNORM_DEVICE TileSums(int lanes, const TileLayout& layout)
       : lanes_(lanes), sums_(0), lane_sums_(layout.lane_sums * sizeof(C)) {}
 
-  // Over the rows of threads: calls on_lane(lane, a, b) in one thread a lane.
+  // Adds up over the rows of threads. Calls on_lane(lane, a, b) in one thread for each
+  // lane.
   template <int kWidth, class OnLane>
   FUSEDNORM_DEVICE void OfLanes(const Tile<kWidth>& tile, const C (&a)[kWidth],
                                 const C (&b)[kWidth], const OnLane& on_lane) const {
@@ -127,8 +129,8 @@ class TileSums {
     }
   }
 
-  // Then, with weight(lane), over the lanes of each group: calls on_group(group, a, b)
-  // in one thread a group.
+  // Adds up over the rows of threads, then over the lanes of each group with
+  // weight(lane). Calls on_group(group, a, b) in one thread for each group.
   template <int kWidth, class Weight, class OnGroup>
   FUSEDNORM_DEVICE void OfGroups(const Tile<kWidth>& tile, const C (&a)[kWidth],
                                  const C (&b)[kWidth], const Weight& weight,
@@ -156,11 +158,11 @@ class TileSums {
       second = LaneSum(second, team);
       if (group < tile.groups && member == 0) on_group(group, first, second);
     }
-    // The next sums write lane_sums_ behind a barrier of their own.
+    // No barrier here: the next sums have one before they write lane_sums_.
   }
 
  private:
-  // Neighbouring threads write neighbouring words, whatever the width.
+  // Neighbouring threads write neighbouring words, whatever kWidth is.
   template <int kWidth>
   FUSEDNORM_DEVICE int At(int row, int lane) const {
     return row * lanes_ + lane % kWidth * (lanes_ / kWidth) + lane / kWidth;

@@ -1,5 +1,5 @@
-// Second order of tiles: interleaved groups (channels_last), and columns, where one
-// axis in the middle is reduced.
+// Second order of tiles: interleaved groups (channels_last), and columns (one axis in
+// the middle is reduced).
 #pragma once
 
 #include "cuda/kernels/second_order/sums.cuh"
@@ -9,8 +9,8 @@ namespace fusednorm {
 namespace cuda {
 namespace second_order {
 
-// Leaves a tile's sums, two at a time. gamma and ddgamma of a lane come in only now:
-// until then its sums of v are those of a.
+// Stores a tile's sums, two at a time. gamma and ddgamma of a lane are multiplied in
+// only here, so that until then the lane's sums of v are its sums of a.
 template <class T, int kWidth>
 FUSEDNORM_DEVICE void StoreSumsOfTile(
     const SecondOrderArgs& args, const SecondOrderGeometry& geometry,
@@ -46,7 +46,7 @@ FUSEDNORM_DEVICE void StoreSumsOfTile(
   store(kSumV, kSumVXhat, ddgamma_of);
 }
 
-// Joins what the tiles of a group have left, for all groups of this one.
+// Joins the sums that all tiles of a group have left, for all groups of this tile.
 template <class C, int kWidth>
 FUSEDNORM_DEVICE void ShareSums(const SecondOrderArgs& args,
                                 const SecondOrderGeometry& geometry,
@@ -87,7 +87,7 @@ SecondOrderTiles(const SecondOrderArgs args, const SecondOrderGeometry geometry)
   for (int e = 0; e < kWidth; ++e) {
     d_gamma[e] = 0;
     by[e] = {};
-    by[e].gamma = by[e].ddgamma = 1;  // those of a lane wait for its sums
+    by[e].gamma = by[e].ddgamma = 1;  // those of a lane are multiplied into its sums
     if (!kGradient || geometry.columns || !tile.active) continue;
     by[e].template SetParams<T>(args,
                                 geometry.q.Divide(tile.first_lane + tile.lane + e));
@@ -113,7 +113,8 @@ SecondOrderTiles(const SecondOrderArgs args, const SecondOrderGeometry geometry)
       }
     }
 
-    // All threads make the same number of rounds, for the sums over lanes of warps.
+    // All threads make the same number of rounds, because warps add up over their
+    // lanes.
 #pragma unroll 2
     for (int64_t first = tile.row_begin; first < tile.row_end;
          first += tile.thread_rows) {
@@ -150,7 +151,7 @@ SecondOrderTiles(const SecondOrderArgs args, const SecondOrderGeometry geometry)
         }
       }
       if constexpr (kGradient) {
-        // The row's part of d_gamma. Its threads are within one warp.
+        // The row's part of d_gamma. The threads of a row are within one warp.
         if (!geometry.columns || args.params.gamma == nullptr) continue;
         of_row = LaneSum(of_row, geometry.lanes / kWidth);
         if (!has || tile.lane != 0) continue;

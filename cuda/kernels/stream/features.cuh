@@ -1,6 +1,7 @@
-// What an instance of the kernels of `stream` knows when it is compiled. The plain
-// instances: accesses of 16 bytes, centred, no residual, no mask, gamma and beta by
-// place in the line or by run. Everything else goes through the general instance.
+// What an instance of the kernels of `stream` knows at compile time. Plain instances
+// have accesses of 16 bytes, are centred, have neither residual nor mask, and have
+// gamma and beta by place in the line or by run. The general instance takes all other
+// problems.
 #pragma once
 
 #include "cuda/kernels/common/args.h"

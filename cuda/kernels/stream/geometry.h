@@ -1,5 +1,5 @@
-// The `stream` scheme: sets that fit no block, read twice in one launch, the second
-// time from L2.
+// The `stream` scheme: sets that do not fit a block are read twice in one launch, the
+// second time from L2.
 #pragma once
 
 #include <cstdint>
@@ -10,39 +10,42 @@
 namespace fusednorm {
 namespace cuda {
 
-constexpr int kStreamThreads = 256;  // of a block, at most
-// So many such blocks find registers on a multiprocessor. general_lines: backward of
-// lines in the general instance.
+constexpr int kStreamThreads = 256;  // most threads of a block
+// The number of such blocks that must fit the registers of a multiprocessor.
+// general_lines: backward of lines in the general instance.
 constexpr int StreamBlocks(int64_t element_bytes, bool general_lines) {
   return element_bytes == 8 || (element_bytes == 2 && general_lines) ? 1 : 2;
 }
-// Accesses that a thread of a plain instance has in flight, of each tensor.
+// The number of accesses to each tensor that a thread of a plain instance has in
+// flight.
 constexpr int kStreamForwardVectors = 4;
 constexpr int kStreamBackwardVectors = 2;
 
-// Slabs of lines: so many rows of one part of a set.
+// How lines are cut into slabs: a slab is some rows of one part of a set.
 struct LineStream {
   StreamOrder order;
   int64_t slab_rows = 1;
   int turns = 1;  // slabs of a part
-  // A team of 1 << join_bits threads joins the slabs of a group; in backward, one of
-  // 1 << (join_bits + join_row_bits), the lower bits of which share the slabs.
+  // A team of 1 << join_bits threads joins the slabs of a group. In backward, a team
+  // has 1 << (join_bits + join_row_bits) threads, and the lower bits of a thread's
+  // number choose slabs.
   int join_bits = 0;
   int join_row_bits = 0;
 };
 
-// Slabs of contiguous groups: rows of `runs` runs, each with one gamma and beta, or
-// with one for each element. A slab is a piece of a run or some whole runs.
+// How contiguous groups are cut into slabs. A group is `runs` runs, each of which has
+// one gamma and beta, or one for each element. A slab is a piece of a run or some whole
+// runs.
 struct RunStream {
   StreamOrder order;
-  int runs = 1;     // of a group
-  int64_t run = 1;  // elements of one
+  int runs = 1;     // runs of a group
+  int64_t run = 1;  // elements of a run
   SmallDivider pieces;
-  int64_t piece = 1;      // elements of one, of a multiple of an access
-  int slab_runs = 1;      // 1 where there are pieces
+  int64_t piece = 1;      // elements of a piece, a multiple of an access
+  int slab_runs = 1;      // runs of a slab; 1 if runs are cut into pieces
   int team_bits = 0;      // a team of 1 << team_bits threads shares a run
-  bool along = false;     // gamma and beta of each element
-  int join_row_bits = 0;  // backward: so many threads add up a run's pieces
+  bool along = false;     // each element has its own gamma and beta
+  int join_row_bits = 0;  // backward: 1 << join_row_bits threads add up a run's pieces
 };
 
 struct StreamGeometry {
@@ -50,7 +53,7 @@ struct StreamGeometry {
 
   int width = 1;  // elements of an access
   bool general = false;
-  bool by_runs = false;  // channels_first and long rows; else lines
+  bool by_runs = false;  // channels_first and long rows; otherwise by lines
   LinesGeometry lines;
   LineStream line_stream;
   RunStream run_stream;

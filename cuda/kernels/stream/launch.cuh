@@ -33,14 +33,14 @@ Status StartInstance(const BackwardArgs& args, const StreamGeometry& geometry,
                         geometry.lines, geometry.line_stream);
 }
 
-// The last launch of the plan, on counters that are zero.
+// Starts the last launch of the plan, whose counters are zero by then.
 template <class T, class Args>
 Status StartPass(const Args& args, const Plan& plan, Stream stream) {
   const StreamGeometry& geometry = std::get<StreamGeometry>(plan.geometry);
   FUSEDNORM_RETURN_IF_ERROR(
       device::FillBytes(args.partial, 0, geometry.order().counter_bytes, stream));
   const Launch& launch = plan.launches[plan.num_launches - 1];
-  if constexpr (!std::is_same_v<T, double>) {  // which has no plain instance
+  if constexpr (!std::is_same_v<T, double>) {  // double has no plain instance
     if (!geometry.general) {
       return StartInstance<T, StreamFeatures<false, true>>(args, geometry, launch,
                                                            stream);

@@ -1,5 +1,5 @@
-// A slab of lines: which rows of which part of a set a block has, its loads, and where
-// its sums stand in the workspace.
+// A slab of lines: the rows and the part of a set that a block has, its loads, and the
+// place of its sums in the workspace.
 #pragma once
 
 #include "cuda/kernels/common/number.cuh"
@@ -21,7 +21,7 @@ FUSEDNORM_DEVICE LinePlace<kWidth> PlaceOfSlab(const LinesGeometry& g,
                            end < g.rows ? end : g.rows);
 }
 
-// Which elements of a thread's access number j the statistics are of.
+// The elements of a thread's access number j that the statistics are of.
 template <int kWidth>
 FUSEDNORM_DEVICE uint32_t KeptOfAccess(const Mask& mask, const LinesGeometry& g,
                                        const LineSet& set,

@@ -1,4 +1,5 @@
-// Backward of `stream` over lines: interleaved groups and columns that fit no block.
+// Backward of `stream` over lines: interleaved groups and columns that do not fit a
+// block.
 #pragma once
 
 #include "cuda/kernels/common/batch.cuh"
@@ -26,11 +27,13 @@ struct LinesBackward {
   const LineStream& stream;
   Queue& queue;
 
-  // gamma of interleaved groups waits for the sums, which dgamma and dbeta are made of.
+  // For interleaved groups, gamma is multiplied into the sums later, because dgamma and
+  // dbeta need the sums without it.
   FUSEDNORM_DEVICE bool GammaWaits() const {
     return !Features::kGeneral || (!g.columns && !g.positions);
   }
-  // For Sums; Apply has two more constants.
+  // Fills the constants of the lanes. `apply`: with the shares of their groups, which
+  // Sums does not need.
   FUSEDNORM_DEVICE void Fill(const LineSet& set, const LinePlace<kWidth>& place,
                              bool apply,
                              const LaneConstants<C, kWidth>& constants) const {
@@ -44,9 +47,10 @@ struct LinesBackward {
                     device::Load(static_cast<const C*>(args.rstd) + group));
       SetAffine<T>(args, g, set, place.first_lane, lane, constants);
       if (!apply) continue;
-      const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, stream.order), group);
-      constants.Set(kLaneXhat, lane, terms.with_xhat);
-      constants.Set(kLaneAdded, lane, terms.added);
+      const JoinedShares<C> shares =
+          FetchShares(SharesIn<C>(args, stream.order), group);
+      constants.Set(kLaneXhat, lane, shares.with_xhat);
+      constants.Set(kLaneAdded, lane, shares.added);
     }
     queue.LookAtNext();
     device::SyncBlock();
@@ -96,7 +100,8 @@ struct LinesBackward {
     const bool row_params =
         g.columns && !g.positions &&
         (args.params.gamma != nullptr || args.params.beta != nullptr);
-    // All threads of a row make the same rounds: they meet in its sums.
+    // All threads of a row make the same number of rounds, because they meet in its
+    // sums.
     const int rounds = row_params ? place.rounds : place.count;
 #pragma unroll 1
     for (int j = 0; j < rounds; ++j) {
@@ -119,11 +124,13 @@ struct LinesBackward {
         }
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          of_beta += dz[e];
-          of_gamma += dz[e] * xhat[e];
+          const FirstOrderSums<C> of_params = FirstOrderTerms(dz[e], xhat[e]);
+          of_beta += of_params.plain;
+          of_gamma += of_params.with_xhat;
           const C term = GammaWaits() ? dz[e] : dz[e] * affine.gamma[e];
-          sums->plain[e] += term;
-          sums->with_xhat[e] += term * xhat[e];
+          const FirstOrderSums<C> of_group = FirstOrderTerms(term, xhat[e]);
+          sums->plain[e] += of_group.plain;
+          sums->with_xhat[e] += of_group.with_xhat;
         }
       }
       if (!row_params) continue;
@@ -132,8 +139,9 @@ struct LinesBackward {
     }
   }
 
-  // A team for each group, which shares its lanes and, by the lower bits, the slabs of
-  // a lane. Where there is one group, the block is its team.
+  // A team of threads joins each group and shares the group's lanes. The lower bits of
+  // a thread's number choose the slabs of a lane. If there is one group, the whole
+  // block is its team.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
     const bool one = g.tile_groups == 1;
@@ -156,24 +164,25 @@ struct LinesBackward {
       with_xhat = LaneSum(with_xhat, team);
       if (one) SumWarps(kQueueBytes, 0, &plain, &with_xhat);
       if (member == 0 && group < set.groups) {
-        PublishTerms(args, plain, with_xhat, set.first_group + group,
-                     TermsOf<C>(args, stream.order));
+        PublishShares(args, {plain, with_xhat}, set.first_group + group,
+                      SharesIn<C>(args, stream.order));
       }
     }
   }
-  // Of one copy.
+  // The number of lanes that a group has in one copy of the line.
   FUSEDNORM_DEVICE int LanesOfGroup(const LineSet& set) const {
     if (g.columns) return 1;
     return g.parts.divisor() > 1 ? set.lanes : g.group_lanes.divisor();
   }
 
-  // Adds a lane of a group to what its team's thread `member == 0` has of the group.
+  // Adds up the sums of one lane over all slabs. The thread with member == 0 adds the
+  // result to its sums of the group.
   FUSEDNORM_DEVICE void JoinLane(int64_t of_set, const LineSet& set, int group,
                                  int lane, bool has, int member, C* plain,
                                  C* with_xhat) const {
     const int row_team = 1 << stream.join_row_bits;
     const int parts = g.parts.divisor();
-    // The parts of a turn stand one after the other, so this counts on over them.
+    // The parts of a turn are next to each other, so that this index runs on over them.
     const int of_tile = group * LanesOfGroup(set) + lane;
     C a = 0, b = 0;
     if (has) {
@@ -181,8 +190,8 @@ struct LinesBackward {
         const int at = of_tile + copy * g.copy_lanes.divisor();
 #pragma unroll 4
         for (int turn = member; turn < stream.turns; turn += row_team) {
-          const SumPair<C> sums = FetchSums<C>(SlabSums(args, stream.order),
-                                               AtOfSlab(of_set, turn * parts) + at);
+          const FirstOrderSums<C> sums = FetchSums<C>(
+              SlabSums(args, stream.order), AtOfSlab(of_set, turn * parts) + at);
           a += sums.plain;
           b += sums.with_xhat;
         }
@@ -203,8 +212,9 @@ struct LinesBackward {
         device::Publish(static_cast<C*>(args.params.beta) + at, a);
       }
     }
-    *plain += gamma * a;
-    *with_xhat += gamma * b;
+    const FirstOrderSums<C> of_lane = Weighted(FirstOrderSums<C>{a, b}, gamma);
+    *plain += of_lane.plain;
+    *with_xhat += of_lane.with_xhat;
   }
 
   FUSEDNORM_DEVICE void Apply(const Item& item) const {

@@ -1,4 +1,5 @@
-// Forward of `stream` over lines: interleaved groups and columns that fit no block.
+// Forward of `stream` over lines: interleaved groups and columns that do not fit a
+// block.
 #pragma once
 
 #include "cuda/kernels/common/batch.cuh"
@@ -16,7 +17,7 @@ template <class T, class Features>
 struct LinesForward {
   typedef typename Number<T>::Compute C;
   static constexpr int kWidth = kWidthOf<T, Features>;
-  // With four, 16-bit data would take more registers than there are.
+  // Four accesses of 16-bit data would take more registers than there are.
   static constexpr int kVectors = sizeof(T) == 2 ? 3 : kStreamForwardVectors;
   typedef Pack<T, kWidth> P;
   typedef LaneMoments<T, kWidth, Features::kGeneral> Mine;
@@ -78,7 +79,7 @@ struct LinesForward {
     }
   }
 
-  // A team for each group, which shares the slabs.
+  // A team of threads joins each group and shares its slabs.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t of_set) const {
     const LineSet set(g, of_set);
     const int slabs = static_cast<int>(stream.order.slabs.divisor());
@@ -141,7 +142,7 @@ struct LinesForward {
       });
     }
   }
-  FUSEDNORM_DEVICE void Params(const Item&) const {}  // there are none
+  FUSEDNORM_DEVICE void Params(const Item&) const {}  // forward has no such items
   FUSEDNORM_DEVICE void ApplyGeneral(const LineSet& set, const LinePlace<kWidth>& place,
                                      const LaneConstants<C, kWidth>& constants) const {
     const bool summed = args.residual != nullptr;

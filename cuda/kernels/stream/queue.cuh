@@ -1,6 +1,6 @@
-// How a block takes work items, waits for what they need and says what it has done.
-// Thread 0 does all of it: it takes tickets one ahead, so that nobody waits for the
-// atomic operation, and it alone waits for other blocks.
+// How a block takes work items, waits for what they need and says what it has done. All
+// this is done by thread 0. It takes each ticket one item ahead, so that no thread
+// waits for the atomic operation, and it alone waits for other blocks.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -14,7 +14,7 @@ class Queue {
   FUSEDNORM_DEVICE Queue(const StreamOrder& order, void* workspace)
       : order_(order), counters_(static_cast<uint32_t*>(workspace)), shared_(0) {}
 
-  // The next item of the block, when what it needs is there.
+  // Returns the block's next item once the data that it needs is there.
   FUSEDNORM_DEVICE Item Next() {
     if (device::Thread() == 0) {
       if (!Eager()) {
@@ -30,9 +30,9 @@ class Queue {
     return {static_cast<ItemKind>(device::Uniform(static_cast<int>(item.kind))),
             device::Uniform(item.set), device::Uniform(item.slab)};
   }
-  // An item calls TakeNext when it starts, which is when it waits for nobody any more:
-  // who waits should hold no ticket. It calls LookAtNext when its first loads are on
-  // their way.
+  // An item calls TakeNext when it starts. From then on it waits for no other block,
+  // and only such a block may hold a ticket. It calls LookAtNext after it has issued
+  // its first loads.
   FUSEDNORM_DEVICE void TakeNext() {
     if (device::Thread() == 0 && Eager()) {
       ticket_ = device::TakeTicket(Ticket());
@@ -41,8 +41,8 @@ class Queue {
   FUSEDNORM_DEVICE void LookAtNext() {
     if (device::Thread() == 0 && Eager()) Look();
   }
-  // The slab's sums are published. True: they are the last of the set, and those of all
-  // others can be fetched.
+  // To be called when the sums of a slab are published. Returns true if they are the
+  // last of the set; the sums of all its slabs can then be fetched.
   FUSEDNORM_DEVICE bool CompletesSet(int64_t set) const {
     device::SyncBlock();
     if (device::Thread() == 0) {
@@ -52,7 +52,7 @@ class Queue {
     device::SyncBlock();
     return device::Uniform(shared_.Get(kFlag)) != 0;
   }
-  // What the set's apply needs is published.
+  // To be called when what the set's apply needs is published.
   FUSEDNORM_DEVICE void Announce(int64_t set) const {
     device::SyncBlock();
     if (device::Thread() != 0) return;
@@ -76,7 +76,8 @@ class Queue {
     return {static_cast<ItemKind>(shared_.Get(slot)), shared_.Get(slot + 1),
             static_cast<int>(shared_.Get(slot + 2))};
   }
-  // Not in a block's first item: others may not have got their first one yet.
+  // False during a block's first item, because other blocks may not have their first
+  // one yet.
   FUSEDNORM_DEVICE bool Eager() const { return served_ > 1; }
 
   FUSEDNORM_DEVICE bool Ready(const Item& item) const {
@@ -108,7 +109,8 @@ class Queue {
   uint64_t ticket_ = 0;
 };
 
-// The life of a block. `pass` has a function for each kind of item, and JoinSlabs(set).
+// All that a block does. `pass` has a function for each kind of item, and
+// JoinSlabs(set).
 template <class Pass>
 FUSEDNORM_DEVICE void RunItems(const Pass& pass, Queue& queue) {
   for (;;) {

@@ -1,4 +1,4 @@
-// A slab of a contiguous group: whole runs of it, or a piece of one.
+// A slab of a contiguous group: some whole runs of the group, or a piece of one run.
 #pragma once
 
 #include "cuda/kernels/common/args.h"
@@ -8,13 +8,13 @@
 namespace fusednorm {
 namespace cuda {
 
-// The runs and the elements of each that a thread of a slab has.
+// The runs of a slab that a thread takes, and its elements in each of them.
 template <int kWidth>
 struct RunPlace {
-  int first_run, end_run, run_step;  // of the thread
+  int first_run, end_run, run_step;  // runs of the thread
   int piece;
-  int count;         // accesses to each run,
-  int64_t at, step;  // at elements at, at + step and so on of it
+  int count;         // accesses to each run
+  int64_t at, step;  // the accesses are at elements at, at + step, ... of the run
 
   FUSEDNORM_DEVICE RunPlace(const RunStream& g, int slab) {
     const int turn = g.pieces.Divide(slab);

@@ -1,5 +1,5 @@
-// Backward of `stream` over runs: contiguous groups whose runs have one gamma and beta
-// each.
+// Backward of `stream` over runs: contiguous groups, each of whose runs has one gamma
+// and beta.
 #pragma once
 
 #include "cuda/kernels/common/affine.cuh"
@@ -25,7 +25,7 @@ struct RunsBackward {
   const RunStream& g;
   Queue& queue;
 
-  // What the elements of a run need.
+  // The numbers that the elements of a run need.
   struct Constants {
     C mean, rstd, gamma, beta;
   };
@@ -35,12 +35,12 @@ struct RunsBackward {
                 : C(0),
             device::Load(static_cast<const C*>(args.rstd) + set), C(1), C(0)};
   }
-  // param: of the run.
+  // Sets gamma and beta of a run, which are number `param`.
   FUSEDNORM_DEVICE void SetRun(int64_t param, Constants* by) const {
     by->gamma = GammaAt<T>(args.affine, param);
     by->beta = BetaAt<T>(args.affine, param);
   }
-  // xhat and dz: x and dy on entry.
+  // xhat and dz are x and dy on entry.
   template <class Act>
   FUSEDNORM_DEVICE static void Differentiate(const Constants& by, const Act& activation,
                                              C (&xhat)[kWidth], C (&dz)[kWidth]) {
@@ -48,7 +48,7 @@ struct RunsBackward {
     if constexpr (!Act::kIsIdentity) {
       C z[kWidth];
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e) z[e] = xhat[e] * by.gamma + by.beta;
+      for (int e = 0; e < kWidth; ++e) z[e] = ZOf(xhat[e], by.gamma, by.beta);
       activation.Backward(z, dz);
     }
   }
@@ -56,7 +56,7 @@ struct RunsBackward {
                                   const RunPlace<kWidth>& place) const {
     return (set * g.runs + run) * g.run + place.at;
   }
-  // The sums of a piece of a run, of all sets.
+  // The index of the sums of a piece of a run, among those of all sets.
   FUSEDNORM_DEVICE int64_t AtOfRun(int64_t set, int run, int piece) const {
     return (set * g.runs + run) * g.pieces.divisor() + piece;
   }
@@ -74,7 +74,8 @@ struct RunsBackward {
     load(place.first_run, 0);
     queue.LookAtNext();
     WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
-      // All threads make the same rounds: they meet in the sums of a run.
+      // All threads make the same number of rounds, because they meet in the sums of a
+      // run.
       const int first = place.first_run, team = 1 << g.team_bits;
       const int rounds = place.Rounds(g, item.slab);
       const int64_t param = FirstParam(args.rows, item.set);
@@ -93,7 +94,9 @@ struct RunsBackward {
             of_dy[v].Get(dz);
             Differentiate(by, activation, xhat, dz);
 #pragma unroll
-            for (int e = 0; e < kWidth; ++e) products[e] = dz[e] * xhat[e];
+            for (int e = 0; e < kWidth; ++e) {
+              products[e] = FirstOrderTerms(dz[e], xhat[e]).with_xhat;
+            }
             plain += PairwiseSum(dz);
             with_xhat += PairwiseSum(products);
           }
@@ -105,7 +108,7 @@ struct RunsBackward {
         plain = LaneSum(plain, lanes);
         with_xhat = LaneSum(with_xhat, lanes);
         if (team > device::kWarp) {
-          device::SyncBlock();  // the sums of the run before may still be read
+          device::SyncBlock();  // the sums before may still be read
           SumWarps(kQueueBytes, team / device::kWarp, &plain, &with_xhat);
         }
         if (!has || (device::Thread() & (team - 1)) != 0) continue;
@@ -115,7 +118,7 @@ struct RunsBackward {
     });
   }
 
-  // A team of threads for each run, which shares its pieces.
+  // A team of threads joins each run and shares its pieces.
   FUSEDNORM_DEVICE void JoinSlabs(int64_t set) const {
     const int team = 1 << g.join_row_bits;
     const int member = device::Thread() & (team - 1);
@@ -127,7 +130,7 @@ struct RunsBackward {
       if (run < g.runs) {
 #pragma unroll 4
         for (int piece = member; piece < g.pieces.divisor(); piece += team) {
-          const SumPair<C> sums =
+          const FirstOrderSums<C> sums =
               FetchSums<C>(SlabSums(args, g.order), AtOfRun(set, run, piece));
           a += sums.plain;
           b += sums.with_xhat;
@@ -144,14 +147,15 @@ struct RunsBackward {
         device::Publish(static_cast<C*>(args.params.beta) + at, a);
       }
       const C gamma = GammaAt<T>(args.affine, FirstParam(args.rows, set) + run);
-      plain += gamma * a;
-      with_xhat += gamma * b;
+      const FirstOrderSums<C> of_run = Weighted(FirstOrderSums<C>{a, b}, gamma);
+      plain += of_run.plain;
+      with_xhat += of_run.with_xhat;
     }
     plain = LaneSum(plain, device::kWarp);
     with_xhat = LaneSum(with_xhat, device::kWarp);
     SumWarps(kQueueBytes, 0, &plain, &with_xhat);
     if (device::Thread() == 0) {
-      PublishTerms(args, plain, with_xhat, set, TermsOf<C>(args, g.order));
+      PublishShares(args, {plain, with_xhat}, set, SharesIn<C>(args, g.order));
     }
   }
 
@@ -169,7 +173,7 @@ struct RunsBackward {
     if (any) load(run, 0);
     queue.LookAtNext();
     if (!any) return;
-    const GroupTerms<C> terms = FetchTerms(TermsOf<C>(args, g.order), item.set);
+    const JoinedShares<C> shares = FetchShares(SharesIn<C>(args, g.order), item.set);
     const int64_t sample =
         args.mask.positions == nullptr ? 0 : args.mask.groups.Divide(item.set);
     WithActivation<Features::kGeneral>(args.activation, [&](const auto& activation) {
@@ -192,13 +196,12 @@ struct RunsBackward {
           if constexpr (Features::kGeneral) {
             const uint32_t kept =
                 Kept<kWidth>(args.mask, sample, at - item.set * (g.runs * g.run));
-            WriteGradient<T, kWidth>(args, by.rstd, gamma, terms.with_xhat, terms.added,
-                                     xhat, dz, at, kept);
+            WriteGradient<T, kWidth>(args, by.rstd, gamma, shares.with_xhat,
+                                     shares.added, xhat, dz, at, kept);
           } else {
 #pragma unroll
             for (int e = 0; e < kWidth; ++e) {
-              dz[e] = by.rstd * (dz[e] * by.gamma - xhat[e] * terms.with_xhat) +
-                      terms.added;
+              dz[e] = DxOf(dz[e], by.gamma, xhat[e], by.rstd, shares);
             }
             P::Of(dz).StoreTo(static_cast<T*>(args.dx) + at, args.stream);
           }

@@ -1,5 +1,5 @@
-// Forward of `stream` over runs: contiguous groups that fit no block, channels_first or
-// long rows.
+// Forward of `stream` over runs: contiguous groups that do not fit a block,
+// channels_first or long rows.
 #pragma once
 
 #include <type_traits>
@@ -15,7 +15,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// gamma and beta of a thread's run, or of each access.
+// gamma and beta of a thread's run, or of each of its accesses.
 template <class T, int kWidth>
 struct RunAffine {
   typedef typename Number<T>::Compute C;
@@ -53,7 +53,7 @@ struct RunsForward {
   Queue& queue;
 
   FUSEDNORM_DEVICE int64_t Length() const { return g.runs * g.run; }
-  // A thread's first access to a run, in the tensor.
+  // The offset of a thread's first access to a run, in the tensor.
   FUSEDNORM_DEVICE int64_t Offset(const Item& item, int run,
                                   const RunPlace<kWidth>& place) const {
     return item.set * Length() + run * g.run + place.at;
@@ -152,7 +152,8 @@ struct RunsForward {
                        : C(0);
     const C rstd = device::Fetch(static_cast<const C*>(args.rstd) + item.set);
     const int64_t param = FirstParam(args.rows, item.set);
-    // Of each element only in an instance's own loop: it takes registers and branches.
+    // Parameters of each element have an instance of the loop of their own, because
+    // they take registers and branches.
     const auto normalize = [&](const auto& activation, auto along) {
       constexpr bool kAlong = decltype(along)::value;
       RunAffine<T, kWidth> affine;
@@ -182,7 +183,7 @@ struct RunsForward {
       }
     };
     if (g.along) {
-      // The plain instance has no activation then (plan/stream.cc).
+      // The plain instance has no activation here (plan/stream.cc).
       if constexpr (Features::kGeneral) {
         normalize(Called{args.activation}, std::true_type());
       } else {
@@ -195,7 +196,7 @@ struct RunsForward {
     });
   }
 
-  FUSEDNORM_DEVICE void Params(const Item&) const {}  // there are none
+  FUSEDNORM_DEVICE void Params(const Item&) const {}  // forward has no such items
 };
 
 template <class T, class Features>

@@ -1,4 +1,4 @@
-// mean and rstd between the blocks of one launch.
+// The statistics and the shares of groups, which blocks of one launch exchange.
 #pragma once
 
 #include "cuda/kernels/columns/column_sums.cuh"
@@ -20,30 +20,30 @@ FUSEDNORM_DEVICE void PublishStatistics(const ForwardArgs& args,
 }
 
 template <class C>
-FUSEDNORM_DEVICE GroupTerms<C> FetchTerms(const C* terms, int64_t group) {
-  return {device::Fetch(terms + 2 * group), device::Fetch(terms + 2 * group + 1)};
+FUSEDNORM_DEVICE JoinedShares<C> FetchShares(const C* shares, int64_t group) {
+  return {device::Fetch(shares + 2 * group), device::Fetch(shares + 2 * group + 1)};
 }
-// From the group's sums of dz * gamma and of dz * gamma * xhat.
 template <class C>
-FUSEDNORM_DEVICE void PublishTerms(const BackwardArgs& args, C plain, C with_xhat,
-                                   int64_t group, C* terms) {
-  const GroupTerms<C> of = TermsOfGroup(args, plain, with_xhat, group);
-  device::Publish(terms + 2 * group, of.with_xhat);
-  device::Publish(terms + 2 * group + 1, of.added);
+FUSEDNORM_DEVICE void PublishShares(const BackwardArgs& args,
+                                    const FirstOrderSums<C>& sums, int64_t group,
+                                    C* shares) {
+  const JoinedShares<C> of = JoinedSharesOfGroup(args, sums, group);
+  device::Publish(shares + 2 * group, of.with_xhat);
+  device::Publish(shares + 2 * group + 1, of.added);
 }
 
-// The slabs' sums, after the counters of the workspace.
+// The sums of all slabs, which follow the counters in the workspace.
 template <class Args>
 FUSEDNORM_DEVICE char* SlabSums(const Args& args, const StreamOrder& order) {
   return static_cast<char*>(args.partial) + order.counter_bytes;
 }
-// The groups' terms.
+// The JoinedShares of all groups in the workspace.
 template <class C>
-FUSEDNORM_DEVICE C* TermsOf(const BackwardArgs& args, const StreamOrder& order) {
-  return reinterpret_cast<C*>(static_cast<char*>(args.partial) + order.terms_offset);
+FUSEDNORM_DEVICE C* SharesIn(const BackwardArgs& args, const StreamOrder& order) {
+  return reinterpret_cast<C*>(static_cast<char*>(args.partial) + order.shares_offset);
 }
 
-// dgamma and dbeta, item number `item` of them.
+// Adds up item number `item` of dgamma and dbeta.
 template <class T>
 FUSEDNORM_DEVICE void SumParamsOfItem(const ParamSums& params, const StreamOrder& order,
                                       const Item& item) {

@@ -1,6 +1,6 @@
-// Backward of `tile`: x and dy are loaded once into registers. dgamma and dbeta are
-// partial sums of each block, which the kernel of column sums adds up where there are
-// several.
+// Backward of `tile`: x and dy are loaded once, into registers. Each block leaves
+// partial sums of dgamma and dbeta. If there are several, the ColumnSums kernel adds
+// them up.
 #pragma once
 
 #include <type_traits>
@@ -16,7 +16,7 @@
 namespace fusednorm {
 namespace cuda {
 
-// The lanes' sums of a block's rows, and what follows from them.
+// The sums of each lane over a block's rows, and what is computed from them.
 template <class T, int kWidth>
 class TileSums {
  public:
@@ -34,12 +34,12 @@ class TileSums {
         own_(geometry.shared.own * int64_t{sizeof(C)}),
         joined_(geometry.shared.joined * int64_t{sizeof(C)}) {}
 
-  // Of dz and of dz * xhat: called by one thread for each lane.
+  // Sets the sums of dz and of dz * xhat. One thread calls for each lane.
   FUSEDNORM_DEVICE void Set(int lane, C plain, C with_xhat) const {
     lanes_.Set(2 * lane, plain);
     lanes_.Set(2 * lane + 1, with_xhat);
   }
-  // All threads call, after Set.
+  // All threads must call, after Set.
   FUSEDNORM_DEVICE void Join(const LaneConstants<C, kWidth>& constants) const {
     device::SyncBlock();
     StoreParams();
@@ -50,13 +50,13 @@ class TileSums {
     }
     device::SyncBlock();
   }
-  FUSEDNORM_DEVICE GroupTerms<C> terms(int group) const {
+  FUSEDNORM_DEVICE JoinedShares<C> shares(int group) const {
     return {joined_.Get(2 * group), joined_.Get(2 * group + 1)};
   }
 
  private:
-  FUSEDNORM_DEVICE SumPair<C> OfCopies(int lane) const {
-    SumPair<C> sum = {0, 0};
+  FUSEDNORM_DEVICE FirstOrderSums<C> OfCopies(int lane) const {
+    FirstOrderSums<C> sum = {0, 0};
 #pragma unroll 1
     for (int copy = 0; copy < g_.copies; ++copy) {
       const int at = 2 * (lane + copy * g_.copy_lanes.divisor());
@@ -65,7 +65,8 @@ class TileSums {
     }
     return sum;
   }
-  // The block's part of dgamma and dbeta; those of rows are written as they are summed.
+  // Stores the block's part of dgamma and dbeta. Those of rows are written where they
+  // are summed.
   FUSEDNORM_DEVICE void StoreParams() const {
     C* const gamma = static_cast<C*>(args_.params.gamma);
     C* const beta = static_cast<C*>(args_.params.beta);
@@ -75,12 +76,13 @@ class TileSums {
     const int lanes = g_.copies > 1 ? g_.copy_lanes.divisor() : set_.lanes;
 #pragma unroll 1
     for (int lane = device::Thread(); lane < lanes; lane += device::Threads()) {
-      const SumPair<C> sum = OfCopies(lane);
+      const FirstOrderSums<C> sum = OfCopies(lane);
       if (gamma != nullptr) device::Store(gamma + at + lane, sum.with_xhat);
       if (beta != nullptr) device::Store(beta + at + lane, sum.plain);
     }
   }
-  // A team for each group, which shares its lanes; where there is one group, the block.
+  // A team of threads joins each group and shares its lanes. If there is one group, the
+  // whole block is its team.
   FUSEDNORM_DEVICE void JoinBlock(const LaneConstants<C, kWidth>& constants) const {
     const bool one = g_.tile_groups == 1;
     const int bits = g_.lane_bits + g_.row_bits;
@@ -98,14 +100,15 @@ class TileSums {
         for (int i = member; i < lanes; i += step) {
           const int lane = group * lanes + i;
           const C gamma = g_.columns ? C(1) : constants.GetOne(kLaneGamma, lane);
-          const SumPair<C> sum = OfCopies(lane);
-          plain += gamma * sum.plain;
-          with_xhat += gamma * sum.with_xhat;
+          const FirstOrderSums<C> sums = Weighted(OfCopies(lane), gamma);
+          plain += sums.plain;
+          with_xhat += sums.with_xhat;
         }
       }
       plain = LaneSum(plain, team);
       with_xhat = LaneSum(with_xhat, team);
-      // Of the sums over rows of threads nobody needs the table any more.
+      // No thread reads the table of the sums over rows of threads any more, so
+      // SumWarps may overwrite it.
       if (one) SumWarps(table_offset_, 0, &plain, &with_xhat);
       if (member != 0 || group >= set_.groups) continue;
       if (cluster_bits_ == 0) {
@@ -132,11 +135,13 @@ class TileSums {
   FUSEDNORM_DEVICE void Finish(int group, C plain, C with_xhat,
                                const LaneConstants<C, kWidth>& constants) const {
     const C rstd = constants.GetOne(kLaneRstd, group * g_.group_lanes.divisor());
-    const GroupTerms<C> terms =
-        TermsOfGroup(args_, plain, with_xhat, set_.first_group + group, rstd,
-                     static_cast<C>(args_.inverse_count));
-    joined_.Set(2 * group, terms.with_xhat);
-    joined_.Set(2 * group + 1, terms.added);
+    const FirstOrderSums<C> sums = {plain, with_xhat};
+    const FirstOrderShares<C> of_group =
+        SharesOfGroup(args_, sums, rstd, args_.dmean, args_.drstd,
+                      set_.first_group + group, static_cast<C>(args_.inverse_count));
+    const JoinedShares<C> shares = Joined(of_group, rstd);
+    joined_.Set(2 * group, shares.with_xhat);
+    joined_.Set(2 * group + 1, shares.added);
   }
 
   const BackwardArgs& args_;
@@ -198,9 +203,9 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
              [&](int lane, C plain, C with_xhat) { sums.Set(lane, plain, with_xhat); });
   sums.Join(constants);
   VisitLanes(place, [&](int lane) {
-    const GroupTerms<C> terms = sums.terms(GroupOfLane(g, lane));
-    constants.Set(kLaneXhat, lane, terms.with_xhat);
-    constants.Set(kLaneAdded, lane, terms.added);
+    const JoinedShares<C> shares = sums.shares(GroupOfLane(g, lane));
+    constants.Set(kLaneXhat, lane, shares.with_xhat);
+    constants.Set(kLaneAdded, lane, shares.added);
   });
   device::SyncBlock();
   if (place.count > 0) {
@@ -209,7 +214,7 @@ TileBackward(const BackwardArgs args, const TileGeometry geometry) {
     });
     StoreBatch(static_cast<T*>(args.dx) + place.at, 0, place, x, args.stream);
   }
-  // Nobody's shared memory goes away while others of the cluster may read it.
+  // A block must not end while others of its cluster may still read its shared memory.
   if (geometry.cluster_bits > 0) device::SyncCluster();
 }
 

@@ -1,4 +1,4 @@
-// What an instance of the kernels of `tile` knows when it is compiled.
+// What an instance of the kernels of `tile` knows at compile time.
 #pragma once
 
 #include "cuda/kernels/lines/apply.cuh"
@@ -8,15 +8,15 @@ namespace fusednorm {
 namespace cuda {
 
 // columns: each place in the line is a group, and gamma and beta belong to the row.
-// wide: accesses of 16 bytes, which interleaved groups always have.
+// wide: accesses are 16 bytes wide, as they always are for interleaved groups.
 template <bool columns, bool wide>
 struct TileFeatures {
   static constexpr bool kColumns = columns;
   static constexpr bool kWide = wide;
 };
 
-// gamma and beta of a thread's accesses. Those of lanes are in shared memory, which
-// SetAffine of each lane has to fill.
+// gamma and beta of a thread's accesses. Those of lanes are in shared memory, where
+// SetAffine must have stored them.
 template <class T, int kVectors, class Features, int kWidth>
 FUSEDNORM_DEVICE auto ParamsOfTile(
     const NormArgs& args, const LinesGeometry& g, const LineSet& set,

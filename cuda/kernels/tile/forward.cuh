@@ -1,5 +1,5 @@
-// Forward of `tile`: x is loaded once into registers; the block's sums meet in shared
-// memory, those of a cluster in that of all its blocks.
+// Forward of `tile`: x is loaded once, into registers. A block joins its sums in its
+// shared memory, and a cluster in that of all its blocks.
 #pragma once
 
 #include "cuda/kernels/common/batch.cuh"
@@ -12,8 +12,8 @@
 namespace fusednorm {
 namespace cuda {
 
-// mean and rstd of the groups of a set, from the moments that each block of the cluster
-// has of them: two numbers of each group in shared memory.
+// mean and rstd of the groups of a set, which are joined from the moments of each block
+// of the cluster. Shared memory holds two numbers for each group.
 template <class T>
 class TileStatistics {
  public:
@@ -28,7 +28,7 @@ class TileStatistics {
         own_(geometry.shared.own * int64_t{sizeof(C)}),
         joined_(geometry.shared.joined * int64_t{sizeof(C)}) {}
 
-  // What this block has of a group: called by one thread for each.
+  // Sets the moments of a group in this block. One thread calls for each group.
   FUSEDNORM_DEVICE void Set(int group, const Moments<C>& moments) const {
     if (cluster_bits_ == 0) {
       Finish(group, moments);
@@ -36,7 +36,7 @@ class TileStatistics {
       SetMoments(own_, kMomentsNumbers * group, moments);
     }
   }
-  // All threads call, after Set.
+  // All threads must call, after Set.
   FUSEDNORM_DEVICE void Join() const {
     if (cluster_bits_ > 0) {
       device::SyncCluster();
@@ -48,7 +48,8 @@ class TileStatistics {
   FUSEDNORM_DEVICE C rstd(int group) const { return joined_.Get(2 * group + 1); }
 
  private:
-  // Neighbouring threads take what the blocks have of a group.
+  // Neighbouring threads take the moments that the blocks of the cluster have of a
+  // group.
   FUSEDNORM_DEVICE void JoinCluster() const {
     const int cluster = 1 << cluster_bits_;
     const int member = device::Thread() & (cluster - 1);
@@ -95,7 +96,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
   Pack<T, kWidth> packs[kVectors];
   LoadBatch(static_cast<const T*>(args.x) + place.at, 0, place, packs);
 
-  // gamma and beta are on their way before anything waits for x.
+  // gamma and beta are requested before anything waits for x.
   const LaneConstants<C, kWidth> constants(g, 0);
   const auto params =
       ParamsOfTile<T, kVectors, Features>(args, g, set, place, constants);
@@ -124,7 +125,7 @@ TileForward(const ForwardArgs args, const TileGeometry geometry) {
     });
     StoreBatch(static_cast<T*>(args.y) + place.at, 0, place, packs, args.stream);
   }
-  // Nobody's shared memory goes away while others of the cluster may read it.
+  // A block must not end while others of its cluster may still read its shared memory.
   if (geometry.cluster_bits > 0) device::SyncCluster();
 }
 

@@ -1,5 +1,5 @@
-// The `tile` scheme: sets that fit the registers of a block, or of a cluster of blocks:
-// each tensor is read once and written once, in one launch.
+// The `tile` scheme: a set fits the registers of a block, or of a cluster of blocks.
+// Each tensor is read once and written once, in one launch.
 #pragma once
 
 #include <cstdint>
@@ -10,20 +10,20 @@
 namespace fusednorm {
 namespace cuda {
 
-// Threads of a block, at most.
+// The most threads of a block.
 constexpr int kTileThreads = 512;
-// Blocks that share a set, at most: so many are sure to be resident together.
+// The most blocks that share a set. So many are certain to be resident together.
 constexpr int kTileCluster = 8;
-// Accesses that a thread holds of each tensor: there is an instance of each, for
-// columns only of the first.
+// The number of accesses to each tensor that a thread holds. There is an instance for
+// each of these; for columns only for the first.
 constexpr int kTileVectors[] = {2, 4};
 
-// Where the numbers of a block stand in shared memory, in numbers of the compute type;
-// the lanes' constants come first.
+// The places of a block's numbers in shared memory, in numbers of the compute type. The
+// constants of lanes come before them.
 struct TileShared {
-  int table = 0;      // of the threads' moments or sums
-  int lane_sums = 0;  // backward: two of each lane
-  int own = 0;        // what this block has of each group, for its cluster
+  int table = 0;      // the threads' moments or sums
+  int lane_sums = 0;  // backward: two sums of each lane
+  int own = 0;        // the block's numbers of each group, for its cluster
   int joined = 0;     // two numbers of each group
   int end = 0;
 };
@@ -32,10 +32,10 @@ struct TileGeometry {
   static constexpr char kName[] = "tile";
 
   int width = 1;         // elements of an access
-  int vectors = 1;       // accesses of each tensor that a thread holds, at most
+  int vectors = 1;       // most accesses to each tensor that a thread holds
   int cluster_bits = 0;  // 1 << cluster_bits blocks share a set
-  int slab_rows = 1;     // of one of them
-  SmallDivider tiles;    // as lines.tiles
+  int slab_rows = 1;     // rows of one block
+  SmallDivider tiles;    // the same number as lines.tiles
   LinesGeometry lines;
   TileShared shared;
 

@@ -1,4 +1,4 @@
-// Which set a block has, and which rows of it.
+// The set of a block, and the block's rows of it.
 #pragma once
 
 #include "cuda/kernels/common/device.cuh"
@@ -9,9 +9,9 @@ namespace fusednorm {
 namespace cuda {
 
 struct TileBlock {
-  const int rank;  // among the blocks of the set
+  const int rank;  // number among the blocks of the set
   const LineSet set;
-  int begin, end;  // rows
+  int begin, end;  // rows of the block
 
   FUSEDNORM_DEVICE explicit TileBlock(const TileGeometry& geometry)
       : rank(device::ClusterRank()), set(SetOf(geometry)) {

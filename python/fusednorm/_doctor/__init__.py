@@ -3,15 +3,17 @@
 Each check is a module with one function that returns a `Check`:
 
 installation.py   what `fusednorm info` says that should not be so
+gpu.py            whether GPU, driver, TensorFlow and this build fit together
 plans.py          which kernels the canonical shapes get
 accuracy.py       the largest errors against float64
 determinism.py    the same bits from run to run
 xla.py            a step compiled by XLA
 kept.py           the bytes kept for the backward pass, beside Keras's layers
 
-cases.py has the shapes and who computes them, report.py runs the checks and renders
-what they found. All of it is imported on first use: this package is imported with
-fusednorm, also where neither TensorFlow nor NumPy is.
+cases.py has the shapes and who computes them, machine.py what this machine has of
+NVIDIA's, report.py runs the checks and renders what they found. All of it is imported
+on first use: this package is imported with fusednorm, also where neither TensorFlow nor
+NumPy is.
 """
 
 from __future__ import annotations

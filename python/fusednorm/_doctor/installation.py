@@ -25,8 +25,10 @@ def check(info: dict[str, Any]) -> Check:
         capability = str(device["compute_capability"])
         if not has_code(capability, cuda["architectures"]):
             found.problems.append(
-                f"This build has no code for {device['name']} of compute capability "
-                f"{capability}, only for {', '.join(cuda['architectures'])}."
+                f"This build has neither machine code nor PTX for {device['name']} of "
+                f"compute capability {capability}, only for "
+                f"{', '.join(cuda['architectures'])}. Rebuild it with "
+                f"FUSEDNORM_CUDA_ARCHITECTURES={capability.replace('.', '')}."
             )
     return found
 

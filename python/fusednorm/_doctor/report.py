@@ -14,6 +14,7 @@ from fusednorm.bench import records
 SCHEMA = 1
 TITLES = {
     "installation": "Installation",
+    "gpu": "GPU, driver and TensorFlow",
     "plans": "Kernels of full-sized shapes",
     "accuracy": "Largest errors against float64, relative to the largest element",
     "determinism": "Determinism: forward and backward, all outputs bit for bit",
@@ -27,8 +28,10 @@ def collect(progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     from fusednorm._doctor import (
         accuracy,
         determinism,
+        gpu,
         installation,
         kept,
+        machine,
         plans,
         xla,
     )
@@ -41,6 +44,7 @@ def collect(progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     nowhere = None if places.all else f"{no_native} and {no_ops}"
     planned = {
         "installation": (None, lambda: installation.check(here)),
+        "gpu": (None, lambda: gpu.check(here, machine.look(here))),
         "plans": (no_native, plans.check),
         "accuracy": (nowhere, lambda: accuracy.check(places)),
         "determinism": (nowhere, lambda: determinism.check(places)),

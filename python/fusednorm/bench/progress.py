@@ -1,4 +1,10 @@
-"""How far a run is, how long it still takes, and what there is time for."""
+"""How far a run is, how long it still takes, and what there is time for.
+
+tqdm, rich and Keras's Progbar estimate what is left from the mean of the steps so far.
+Here cases differ widely and each has an estimate, which also decides what fits in the
+budget. They could only draw the bar, a dozen lines here, and a build without TensorFlow
+has none of them.
+"""
 
 from __future__ import annotations
 

@@ -129,8 +129,10 @@ class _Data:
         if not isinstance(epsilon, numbers.Real) or not _can_run():
             return None
         with contextlib.suppress(TypeError, ValueError):
-            axes, _ = _checks.normalized_axes(_checks.integer_axes(axis), x.shape.rank)
-            return cls(x, axes, _checks.epsilon(epsilon))
+            axes, _ = _checks.axes.normalized(
+                _checks.arguments.integer_axes(axis), x.shape.rank
+            )
+            return cls(x, axes, _checks.arguments.epsilon(epsilon))
         return None
 
     @property

@@ -1,4 +1,11 @@
-"""Changes of the graph of a model around norms that a conversion is made of."""
+"""Changes of the graph of a model around norms that a conversion is made of.
+
+They are made in place, with Keras's private nodes (`internals.Rewiring`). The public
+way, `keras.models.clone_model` with a `call_function`, makes another model: its
+optimizer starts over, models and callbacks that hold the first model do not know it,
+and the layers it keeps are called a second time, so that no norm has one call to fold
+into any more. A conversion changes the model that the user has.
+"""
 
 from __future__ import annotations
 

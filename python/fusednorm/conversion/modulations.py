@@ -208,7 +208,7 @@ def _after(place: Place, can_go: Any) -> Modulation | None:
 def _is_of_samples(tensor: Any, x: Any, norm: Layer, taker: Any) -> bool:
     """Tells whether a tensor differs between samples and normalized positions only."""
     rank = len(x.shape)
-    axes, _ = _checks.normalized_axes(norm.axis, rank)
+    axes, _ = _checks.axes.normalized(norm.axis, rank)
     shape = tuple(tensor.shape)
     if len(shape) == 2 and isinstance(internals.operation(taker), Layer):
         # `Multiply` and `Add` put axes of size 1 behind the batch axis.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fusednorm import _checks, ops
+from fusednorm import _checks, _norm
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import MASK_OF_INPUTS, keras
+from fusednorm._norm import Norm
 from fusednorm.layers.base import Normalization
 
 
@@ -14,8 +16,8 @@ from fusednorm.layers.base import Normalization
 class AdaptiveGroupNormalization(Normalization):
     """Group normalization whose scale and offset follow from a condition, fused.
 
-    For each sample a dense projection of `condition`, the embedding of a time step, a
-    class or a style say, gives one scale and one offset per channel:
+    For each sample a dense projection of `condition`, for example the embedding of a
+    time step, a class or a style, gives one scale and one offset per channel:
 
     ```python
     scale, offset = split(dense(condition))
@@ -25,8 +27,8 @@ class AdaptiveGroupNormalization(Normalization):
     With the default initializers of zeros it begins as a plain group normalization.
     The norm, the scale, the offset and the activation are one op forward and one
     backward, with gradients to the projection. It is the AdaGN of diffusion models;
-    with `groups=-1` AdaIN (Huang & Belongie, 2017) with a learned style. Where scale
-    and offset come from elsewhere, use `fusednorm.group_norm` or
+    with `groups=-1` it is AdaIN (Huang & Belongie, 2017) with a learned style. If the
+    scale and the offset come from elsewhere, use `fusednorm.group_norm` or
     `fusednorm.layer_norm`, which take them for each sample.
 
     Args:
@@ -83,14 +85,14 @@ class AdaptiveGroupNormalization(Normalization):
         use_mask: bool = True,
         **kwargs: Any,
     ) -> None:
-        groups = _checks.groups(groups)
+        groups = _checks.arguments.groups(groups)
         if not (center or scale):
             raise ValueError(
                 "Arguments `center` and `scale` must not both be False: the condition "
                 "would be of no use. Use `fusednorm.GroupNormalization`."
             )
         super().__init__(
-            axis=_checks.integer_axis(axis),
+            axis=_checks.arguments.integer_axis(axis),
             epsilon=epsilon,
             activation=activation,
             **kwargs,
@@ -109,10 +111,9 @@ class AdaptiveGroupNormalization(Normalization):
         if len(condition) != 2:
             raise ValueError(
                 "The condition must have shape (batch, features). Received: shape="
-                f"{_checks.as_tuple(condition)}"
+                f"{_checks.shapes.as_tuple(condition)}"
             )
-        channels = _checks.channels(self.groups, self.axis, data)
-        (channels,) = _checks.known([channels], self.axis, data)
+        (channels,) = self._weight_shape(data)
         self.projection = keras.layers.Dense(
             channels * (self.scale + self.center),
             kernel_initializer=self.kernel_initializer,
@@ -124,27 +125,28 @@ class AdaptiveGroupNormalization(Normalization):
         self.projection.build(condition)
         super().build(input_shape)
 
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        return _norm.group_norm(
+            shape,
+            groups=self.groups,
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+            zero_centered=True,
+        )
+
     def call(self, inputs: Any, mask: Any = MASK_OF_INPUTS) -> Any:
         """Normalizes the first of `inputs`, scaled and shifted by the second."""
         data, condition = _pair("tensors", inputs)
-        mask = self._counted(data, self.compute_mask(inputs, mask))
         projected = self.projection(condition)
         channels = projected.shape[-1] // (self.scale + self.center)
         gamma = projected[:, :channels] if self.scale else None
         beta = projected[:, -channels:] if self.center else None
         x, _, gamma, beta = self._operands(data, None, gamma, beta)
-        with self._ops():
-            y = ops.group_norm(
-                x,
-                gamma,
-                beta,
-                groups=self.groups,
-                axis=self.axis,
-                epsilon=self.epsilon,
-                zero_centered=True,
-                activation=self.activation,
-                mask=mask,
-            )
+        norm = self._norm_for(static(x), self.axis)
+        mask = self._counted(data, self.compute_mask(inputs, mask), x)
+        parameters = norm.parameters(x, gamma, beta)
+        y = norm(x, parameters, mask=mask, portable=self.portable)
         return self._results(data, y)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -154,7 +156,7 @@ class AdaptiveGroupNormalization(Normalization):
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
         """Returns the shape of the output, which is that of the data."""
         data, _ = _pair("shapes", input_shape)
-        _checks.channels(self.groups, self.axis, data)
+        self._norm_for(data, self.axis)
         return data
 
     def get_config(self) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, _keras, _portable, ops
+from fusednorm import _checks, _keras, _portable
 from fusednorm._activations import activation_name
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import keras
+from fusednorm._norm import Norm, Outputs
 
 constraints, initializers, regularizers = (
     keras.constraints,
@@ -25,12 +26,13 @@ class Normalization(_keras.Layer):
     Holds what all of them have: the axis, epsilon and activation, their checks and
     configuration, and the rules for dtypes.
 
-    Under `tf.distribute` there is nothing to synchronize, as BatchNormalization has
-    with `synchronized=True`: a sample's statistics come from that sample alone (as long
-    as `axis` does not name the batch axis), so that it does not matter which replica it
-    is on. The gradients of the weights are sums over samples, which the strategy adds
-    up over the replicas as it does those of any other weight. What is to be averaged
-    are running statistics, which only InstanceNormalization can have.
+    Under `tf.distribute` these layers have nothing to synchronize, unlike
+    BatchNormalization with `synchronized=True`. The statistics of a sample come from
+    that sample alone (as long as `axis` does not name the batch axis), so it does not
+    matter which replica it is on. The gradients of the weights are sums over samples,
+    which the strategy adds up over the replicas as it does those of any other weight.
+    Only running statistics have to be averaged, and only InstanceNormalization can have
+    them.
 
     Args:
         axis: Integer or list/tuple of integers, already checked by the subclass.
@@ -41,8 +43,8 @@ class Normalization(_keras.Layer):
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`).
     """
 
-    # What a layer was before `fusednorm.convert`, if `unconvert` could not tell by what
-    # it is now.
+    # What a layer was before `fusednorm.convert`; `None` if `unconvert` can tell that
+    # from what the layer is now.
     origin: Any = None
 
     def __init__(
@@ -57,7 +59,7 @@ class Normalization(_keras.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.axis = axis
-        self.epsilon = _checks.epsilon(epsilon)
+        self.epsilon = _checks.arguments.epsilon(epsilon)
         name = activation_name(activation)
         self.activation = None if name == "none" else name
         self.portable = portable
@@ -67,72 +69,93 @@ class Normalization(_keras.Layer):
     def supports_jit(self) -> bool:
         """Whether XLA can compile the layer, which Keras 3 asks before it uses it.
 
-        On a GPU `fit` turns XLA on by itself, but a library built without CUDA has no
-        XLA kernels for it.
+        On a GPU Keras's `fit` turns XLA on by itself, but a library that was built
+        without CUDA has no XLA kernels for GPUs.
         """
-        with self._ops():
-            return self._supports_jit and _portable.supports_xla()
+        return self._supports_jit and (self.portable or _portable.supports_xla())
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
         self._supports_jit = value
 
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        """Returns the norm of inputs of a shape, with its arguments checked.
+
+        `build` asks for it where the axes decide on the shape of weights, so that the
+        arguments are checked then. Each call asks again, because attributes such as
+        `epsilon` may be set at any time and inputs may have another rank. Unless one of
+        these has changed, it gets the same object.
+
+        Args:
+            shape: The static shape of the input; `None` if its rank is unknown.
+            axis: The axis of the layer; for a ragged input, that of its flat values.
+        """
+        raise NotImplementedError
+
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
-        """Returns the shape of the layer's weights, checking the axes on the way."""
-        axes, _ = _checks.normalized_axes(self.axis, len(input_shape))
+        """Returns the dimensions of the input along the axes, which must be known."""
+        axes = self._norm_for(input_shape, self.axis).axes
         dimensions = [input_shape[axis] for axis in axes]
-        return _checks.known(dimensions, self.axis, input_shape)
+        return _checks.layers.known(dimensions, self.axis, input_shape)
 
     def _operands(self, inputs: Any, residual: Any, *weights: Any) -> list[Any]:
         """Returns the input, the residual and the weights in dtypes for the ops.
 
         The norm is computed in the widest of the dtypes of the input, the residual and
-        the layer: a float32 input of a float16 layer in float32, where 1e5 is not yet
-        infinite.
+        the layer. So a float32 input of a float16 layer stays float32, and 1e5 in it
+        does not become infinite.
         """
-        x = _checks.data(inputs)
+        x = _checks.tensors.data(inputs)
         dtypes = [x.dtype, tf.as_dtype(self.compute_dtype)]
         if residual is not None:
-            residual = _checks.data(residual, "residual")
-            _checks.residual_shape(*map(_checks.static_shape, (residual, x)))
+            residual = _checks.tensors.data(residual, "residual")
+            _checks.tensors.residual_shape(static(residual), static(x))
             dtypes.append(residual.dtype)
         dtype = _widest(dtypes)
-        if x.dtype is not dtype:
-            x = tf.cast(x, dtype)
-        if residual is not None:
-            residual = tf.cast(residual, dtype)
-        return [x, residual, *(_matching(weight, x) for weight in weights)]
+        x = _cast(x, dtype)
+        residual = None if residual is None else _cast(residual, dtype)
+        return [x, residual, *(_matching(weight, dtype) for weight in weights)]
 
-    def _counted(self, inputs: Any, mask: Any) -> Any:
-        """Returns the mask of the positions that count in the statistics, if any."""
+    def _counted(self, inputs: Any, mask: Any, x: tf.Tensor) -> tf.Tensor | None:
+        """Returns the mask of the positions that count in the statistics, if any.
+
+        Args:
+            inputs: What the layer was called with.
+            mask: The mask that it was called with, if any.
+            x: The input as the op takes it.
+        """
         if not self.use_mask:
             return None
-        given = mask is not None and mask is not _keras.MASK_OF_INPUTS
-        return mask if given else _keras.mask_of(inputs)
+        if mask is None or mask is _keras.MASK_OF_INPUTS:
+            mask = _keras.mask_of(inputs)
+        return None if mask is None else _checks.masks.of_positions(mask, x, self.axis)
 
-    def _on_values(self, norm: Callable[..., Any], inputs: Any, residual: Any) -> Any:
-        """Calls `norm(x, residual, axis)`, on the flat values of a ragged tensor."""
+    def _on_values(
+        self, normalize: Callable[..., Any], inputs: Any, residual: Any, *more: Any
+    ) -> Any:
+        """Calls `normalize(x, residual, axis, *more)`.
+
+        For a ragged input, `x` is its flat values and `axis` is counted for them.
+        """
         if not isinstance(inputs, tf.RaggedTensor) or residual is not None:
-            return norm(inputs, residual, self.axis)
-        axis = _checks.uniform_axes(self.axis, inputs)
-        return inputs.with_flat_values(norm(inputs.flat_values, None, axis))
+            return normalize(inputs, residual, self.axis, *more)
+        axis = _checks.axes.of_ragged(self.axis, inputs)
+        values = normalize(inputs.flat_values, None, axis, *more)
+        return inputs.with_flat_values(values)
 
-    def _ops(self) -> contextlib.AbstractContextManager[None]:
-        """Returns the context in which the layer calls the functional API."""
-        return _portable.portable() if self.portable else contextlib.nullcontext()
-
-    def _results(self, inputs: Any, outputs: ops.Outputs) -> ops.Outputs:
+    def _results(self, inputs: Any, outputs: Outputs) -> Outputs:
         """Returns y, or y and the sum, in the compute dtype and with the mask."""
+        dtype = tf.as_dtype(self.compute_dtype)
         if not isinstance(outputs, tuple):
-            return tf.cast(outputs, self.compute_dtype)
-        y, total = (tf.cast(output, self.compute_dtype) for output in outputs)
+            return _cast(outputs, dtype)
+        y, total = (_cast(output, dtype) for output in outputs)
         if self.supports_masking:
             _keras.pass_mask(inputs, total)
         return y, total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
-        _checks.normalized_axes(self.axis, len(input_shape))
+        self._norm_for(input_shape, self.axis)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -142,7 +165,7 @@ class Normalization(_keras.Layer):
             "axis": self.axis,
             "epsilon": self.epsilon,
             "activation": self.activation,
-            # Left out where it says nothing, for Keras's own layers do not take it.
+            # Keras's own layers do not take these two, so the defaults are left out.
             **({"portable": True} if self.portable else {}),
             **({} if self.supports_masking else {"pass_mask": False}),
         }
@@ -190,8 +213,8 @@ class AffineNormalization(Normalization):
         self.gamma_constraint = constraints.get(gamma_constraint)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Creates `gamma` and `beta`, as far as they are wanted, in this order."""
-        _checks.one_tensor(input_shape)
+        """Creates `gamma` and `beta` in this order, those that the layer has."""
+        _checks.layers.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         gamma, beta = self._wanted()
         self.gamma = self._add("gamma", shape) if gamma else None
@@ -229,16 +252,24 @@ class AffineNormalization(Normalization):
 
 def _widest(dtypes: Sequence[tf.DType]) -> tf.DType:
     """Returns the narrowest dtype that holds the numbers of all of these."""
+    first = dtypes[0]
+    if all(dtype is first for dtype in dtypes):
+        return first
     size = max(dtype.size for dtype in dtypes)
     widest = {dtype for dtype in dtypes if dtype.size == size}
     return tf.float32 if len(widest) > 1 else widest.pop()  # float16 and bfloat16
 
 
-def _matching(weight: Any, x: tf.Tensor) -> Any:
-    """Returns a weight or a tensor in a dtype that the ops take together with `x`."""
+def _cast(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns a tensor in a dtype; does not spend time on a cast that does nothing."""
+    return x if x.dtype is dtype else tf.cast(x, dtype)
+
+
+def _matching(weight: Any, dtype: tf.DType) -> Any:
+    """Returns a weight or tensor in a dtype that the ops take with data of `dtype`."""
     if weight is None:
         return None
     value = weight if isinstance(weight, tf.Tensor) else _keras.value(weight)
-    if value.dtype is x.dtype or value.dtype is tf.float32:
+    if value.dtype is dtype or value.dtype is tf.float32:
         return value
     return tf.cast(value, tf.float32)

@@ -7,8 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, ops
+from fusednorm import _checks, _norm
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import keras
+from fusednorm._norm import Norm
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -28,8 +30,8 @@ class FilterResponseNormalization(AffineNormalization):
     and results. The threshold of the paper, which Addons has as a layer of its own
     (`TLU`), is an option here.
 
-    The normalization is one op forward and one backward. What follows it takes
-    parameters per channel, which that op does not, and is two or three plain
+    The normalization is one op forward and one backward. That op takes no parameters
+    per channel, so the scale, the offset and the threshold are two or three plain
     TensorFlow ops (one kernel under XLA). float16 and bfloat16 data are converted to
     float32 first, which costs a copy, so that only the result is rounded.
 
@@ -101,7 +103,7 @@ class FilterResponseNormalization(AffineNormalization):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            axis=_checks.spatial_axes(axis),
+            axis=_checks.arguments.spatial_axes(axis),
             epsilon=epsilon,
             center=True,
             scale=True,
@@ -123,7 +125,7 @@ class FilterResponseNormalization(AffineNormalization):
         self.tau_initializer = keras.initializers.get(tau_initializer)
         self.tau_regularizer = keras.regularizers.get(tau_regularizer)
         self.tau_constraint = keras.constraints.get(tau_constraint)
-        # Made here, and so the first of the weights, as in Addons.
+        # It is made here and not in `build`, to be the first weight as in Addons.
         self.eps_learned = None
         if learned_epsilon:
             self.eps_learned = self.add_weight(
@@ -141,24 +143,30 @@ class FilterResponseNormalization(AffineNormalization):
         self.tau = self._add("tau", shape) if self.thresholded else None
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={3: shape[-1]})
 
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        return _norm.over_axes(
+            "rms_norm", shape, axis=axis, epsilon=self.epsilon, activation=None
+        )
+
     def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
-        _checks.images(input_shape)
-        return (1, 1, 1, *_checks.known(input_shape[3:], 3, input_shape))
+        _checks.layers.images(input_shape)
+        return (1, 1, 1, *_checks.layers.known(input_shape[3:], 3, input_shape))
 
     def call(self, inputs: Any) -> Any:
         """Normalizes `inputs`."""
         x, _, *weights = self._operands(inputs, None, *self._weights_of_call())
         dtype = tf.float64 if x.dtype is tf.float64 else tf.float32
         gamma, beta, *more = (tf.cast(weight, dtype) for weight in weights)
-        with self._ops():
-            y, rstd = ops.rms_norm(
-                tf.cast(x, dtype),
-                axis=self.axis,
-                epsilon=self.epsilon,
-                return_stats=True,
-            )
+        norm = self._norm_for(static(x), self.axis)
+        y, rstd = norm(
+            tf.cast(x, dtype),
+            norm.parameters(x, None, None),
+            return_stats=True,
+            portable=self.portable,
+        )
         if self.learned_epsilon:
-            # 1 / sqrt(1 / rstd^2 + learned) is rstd times this, without a difference.
+            # rstd times this is 1 / sqrt(1 / rstd^2 + learned). Computed so, nothing is
+            # subtracted that might cancel.
             learned = tf.abs(more.pop(0))
             smaller = tf.math.rsqrt(1 + learned * tf.square(rstd))
             gamma = gamma * smaller[:, tf.newaxis, tf.newaxis, :]
@@ -171,7 +179,7 @@ class FilterResponseNormalization(AffineNormalization):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Returns the shape of the output, which is that of the input."""
-        _checks.images(input_shape)
+        _checks.layers.images(input_shape)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -198,7 +206,7 @@ class FilterResponseNormalization(AffineNormalization):
     def from_config(cls, config: dict[str, Any]) -> FilterResponseNormalization:
         """Returns the layer that a configuration describes, also one of Addons'."""
         epsilon = config.get("epsilon")
-        if isinstance(epsilon, dict):  # Addons keeps a tensor, and Keras saves that.
+        if isinstance(epsilon, dict):  # Addons' layer has a tensor, which Keras saves.
             epsilon = float(keras.saving.deserialize_keras_object(epsilon))
             config = {**config, "epsilon": epsilon}
         return super().from_config(config)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fusednorm import _checks, ops
+import tensorflow as tf
+
+from fusednorm import _checks, _norm
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import LEGACY, MASK_OF_INPUTS, keras
+from fusednorm._norm import Norm, Outputs
 from fusednorm.layers.base import AffineNormalization
 
 
@@ -60,9 +64,9 @@ class GroupNormalization(AffineNormalization):
             `"relu"`, `"leaky_relu"`, `"silu"`, `"gelu"`, `"gelu_tanh"`, `"tanh"`
             and `"sigmoid"`, or the Keras function of that name. None by default.
         use_mask: Whether the statistics leave out masked positions, as those of
-            tf_keras's layer do and those of Keras 3's do not. Defaults to `True`; to
-            `False` where a configuration does not say, which is then one of Keras 3
-            or of Addons (in tf_keras: to `True`).
+            tf_keras's layer do and those of Keras 3's do not. Defaults to `True`. A
+            configuration without it is one of Keras's or Addons' layer: `from_config`
+            then takes `False`, or `True` in tf_keras.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`). Also
             `portable=True`, to run as plain TensorFlow ops: see `fusednorm.portable`.
 
@@ -78,9 +82,10 @@ class GroupNormalization(AffineNormalization):
             normalized sum, and the sum `s = x + skip` for the next skip connection.
             Both come in the layer's compute dtype and with the mask of `inputs`.
         mask: Optional boolean tensor, of the shape of `inputs` without the channel
-            axis or of its first axes, `(batch, time)` say: only positions where it is
-            true count in the statistics. All are normalized. By default the mask that
-            comes with `inputs`, from an `Embedding` or a `Masking` layer.
+            axis or of its first axes, for example `(batch, time)`. Only positions where
+            it is true count in the statistics; all positions are normalized. Defaults
+            to the mask that comes with `inputs`, from an `Embedding` or a `Masking`
+            layer.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -113,9 +118,9 @@ class GroupNormalization(AffineNormalization):
         use_mask: bool = True,
         **kwargs: Any,
     ) -> None:
-        groups = _checks.groups(groups)
+        groups = _checks.arguments.groups(groups)
         super().__init__(
-            axis=_checks.integer_channel_axis(axis),
+            axis=_checks.arguments.integer_channel_axis(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -138,42 +143,45 @@ class GroupNormalization(AffineNormalization):
             ndim=len(input_shape), axes={self.axis: input_shape[self.axis]}
         )
 
-    def _weight_shape(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
-        channels = _checks.channels(self.groups, self.axis, input_shape)
-        return _checks.known([channels], self.axis, input_shape)
+    def _norm_for(self, shape: Shape | None, axis: Any) -> Norm:
+        return _norm.group_norm(
+            shape,
+            groups=self.groups,
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+        )
 
     def call(
         self, inputs: Any, residual: Any = None, mask: Any = MASK_OF_INPUTS
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        mask = self._counted(inputs, mask)
         x, residual, gamma, beta = self._operands(
             inputs, residual, self.gamma, self.beta
         )
-        return self._results(inputs, self._norm(x, gamma, beta, residual, mask))
+        mask = self._counted(inputs, mask, x)
+        return self._results(inputs, self._outputs(x, gamma, beta, residual, mask))
 
-    def _norm(
-        self, x: Any, gamma: Any, beta: Any, residual: Any, mask: Any, **options: Any
-    ) -> ops.Outputs:
+    def _outputs(
+        self,
+        x: tf.Tensor,
+        gamma: Any,
+        beta: Any,
+        residual: tf.Tensor | None,
+        mask: tf.Tensor | None,
+        *,
+        return_stats: bool = False,
+    ) -> Outputs:
         """Returns the outputs of the op."""
-        with self._ops():
-            return ops.group_norm(
-                x,
-                gamma,
-                beta,
-                groups=self.groups,
-                axis=self.axis,
-                epsilon=self.epsilon,
-                activation=self.activation,
-                residual=residual,
-                mask=mask,
-                **options,
-            )
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
-        """Returns the shape of the output, which is that of the input."""
-        _checks.channels(self.groups, self.axis, input_shape)
-        return input_shape
+        norm = self._norm_for(static(x), self.axis)
+        return norm(
+            x,
+            norm.parameters(x, gamma, beta),
+            residual,
+            mask,
+            return_stats=return_stats,
+            portable=self.portable,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> GroupNormalization:

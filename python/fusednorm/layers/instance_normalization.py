@@ -49,14 +49,12 @@ class InstanceNormalization(GroupNormalization):
             PyTorch's `InstanceNorm2d(track_running_stats=True)`: see below. Defaults
             to `False`.
         update_rate: Float in [0, 1], the weight of the new statistics when the running
-            ones are updated; PyTorch's `momentum`, and 1 minus what Keras's
-            `BatchNormalization` calls `momentum`, which is why it has neither name.
-            Defaults to 0.1.
+            ones are updated. PyTorch calls it `momentum`; the `momentum` of Keras's
+            `BatchNormalization` is 1 minus it. Defaults to 0.1.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), `use_mask`,
             see `fusednorm.GroupNormalization`, and `portable`, see
-            `fusednorm.portable`. Also `groups`, which TensorFlow Addons took and
-            overwrote, is accepted and ignored; with a warning if it is not -1 or
-            `None`.
+            `fusednorm.portable`. `groups`, which TensorFlow Addons took and overwrote,
+            is accepted and ignored, with a warning if it is not -1 or `None`.
 
     Input shape: Arbitrary, of rank 2 or more: `(batch, ...)` with the channels on
         `axis`, whose dimension must be known.
@@ -68,8 +66,8 @@ class InstanceNormalization(GroupNormalization):
         residual: Optional tensor, added to `inputs` first; `y, s = layer(x,
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
-        training: Whether to update the running statistics, or to normalize with
-            them; without effect where there are none.
+        training: Whether to update the running statistics instead of normalizing with
+            them. It has no effect on a layer without running statistics.
         mask: Optional boolean tensor of the positions that count in the statistics, the
             running ones too; see `fusednorm.GroupNormalization`.
 
@@ -83,12 +81,12 @@ class InstanceNormalization(GroupNormalization):
         running = (1 - update_rate) * running + update_rate * mean_over_batch(new)
         ```
 
-        The variance that goes in is the unbiased one. With `training=False`, and
-        whenever `trainable` is `False` as in Keras's `BatchNormalization`, every
-        sample is normalized with the running statistics. That is a plain affine
-        transform per channel, in TensorFlow ops, which XLA fuses with what is around
-        it. Under `tf.distribute` the weights become the mean over the replicas. A
-        batch without samples updates nothing.
+        The new variance is the unbiased one. With `training=False`, and as in Keras's
+        `BatchNormalization` whenever `trainable` is `False`, every sample is normalized
+        with the running statistics. That is an affine transform of each channel, in
+        plain TensorFlow ops, which XLA fuses with the ops around it. Under
+        `tf.distribute` the weights become the mean over the replicas. A batch without
+        samples updates nothing.
 
     Raises:
         ValueError: if an argument is not among what is described here, or does not
@@ -151,7 +149,7 @@ class InstanceNormalization(GroupNormalization):
             **kwargs,
         )
         self.track_running_stats = track_running_stats
-        self.update_rate = _checks.update_rate(update_rate)
+        self.update_rate = _checks.arguments.update_rate(update_rate)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weights and fixes the rank and channels of the input."""
@@ -183,7 +181,7 @@ class InstanceNormalization(GroupNormalization):
             inputs, residual, self.gamma, self.beta
         )
         if training and self.trainable:
-            mask = self._counted(inputs, mask)
+            mask = self._counted(inputs, mask, x)
             outputs = self._normalize(x, gamma, beta, residual, mask)
         else:
             outputs = self._apply(x, gamma, beta, residual)
@@ -193,9 +191,7 @@ class InstanceNormalization(GroupNormalization):
         self, x: tf.Tensor, gamma: Any, beta: Any, residual: Any, mask: Any
     ) -> Any:
         """Normalizes with the statistics of each sample, and tracks them."""
-        if mask is not None:
-            mask = _checks.mask(mask, x, self.axis)
-        outputs = self._norm(x, gamma, beta, residual, mask, return_stats=True)
+        outputs = self._outputs(x, gamma, beta, residual, mask, return_stats=True)
         mean, variance, samples = running_statistics.of_batch(
             x, *outputs[-2:], self.epsilon, mask
         )
@@ -225,7 +221,8 @@ class InstanceNormalization(GroupNormalization):
     def from_config(cls, config: dict[str, Any]) -> InstanceNormalization:
         """Makes the layer from its configuration, or from that of Addons' layer.
 
-        Addons' says how many groups, which are the channels, there are.
+        A configuration of Addons' has the number of groups, which is that of the
+        channels and is not needed.
         """
         return super().from_config(
             {name: value for name, value in config.items() if name != "groups"}

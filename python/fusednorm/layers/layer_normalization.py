@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fusednorm import _checks, ops
+from fusednorm import _checks, _norm
 from fusednorm._activations import activation_name, apply_activation
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import keras
+from fusednorm._norm import Norm, Outputs
 from fusednorm.layers.base import AffineNormalization
 from fusednorm.layers.modulation import Affine, combined, given
 
@@ -78,10 +79,9 @@ class LayerNormalization(AffineNormalization):
         gamma: Optional scale that comes from elsewhere in the model, as in adaptive
             layer norm: for each sample, of shape `(batch, channels)` or `(batch, 1,
             ..., channels)`, or in any other shape that `fusednorm.layer_norm` takes.
-            The output is `activation(layer(inputs) * gamma + beta)`. It takes the
-            place of the layer's own weights where these are left out (`center=False,
-            scale=False`); otherwise it comes after them, and a few small ops combine
-            both before the one of the norm.
+            The output is `activation(layer(inputs) * gamma + beta)`. In a layer without
+            weights of its own (`center=False, scale=False`) the op of the norm applies
+            them. Otherwise a few small ops combine them with the weights first.
         beta: Optional offset, as `gamma`.
         zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
             to `False`.
@@ -130,7 +130,7 @@ class LayerNormalization(AffineNormalization):
                 stacklevel=2,
             )
         super().__init__(
-            axis=_checks.integer_axes(axis),
+            axis=_checks.arguments.integer_axes(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -157,46 +157,59 @@ class LayerNormalization(AffineNormalization):
         zero_centered: bool = False,
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        affine = given(inputs, gamma, beta, zero_centered)
-        if affine and self.rms_scaling:
+        outer = given(inputs, gamma, beta, zero_centered)
+        if outer and self.rms_scaling:
             raise ValueError(
                 "Arguments `gamma` and `beta` of the call must not be given where the "
                 "layer has rms_scaling=True."
             )
-        normalize = functools.partial(self._normalize, affine)
-        return self._on_values(normalize, inputs, residual)
+        return self._on_values(self._normalize, inputs, residual, outer)
 
-    def _normalize(self, affine: Affine, inputs: Any, residual: Any, axis: Any) -> Any:
-        x, residual, gamma, beta, *outer = self._operands(
-            inputs, residual, self.gamma, self.beta, affine.gamma, affine.beta
+    def _normalize(
+        self, inputs: Any, residual: Any, axis: Any, outer: Affine
+    ) -> Outputs:
+        x, residual, gamma, beta, *of_call = self._operands(
+            inputs, residual, self.gamma, self.beta, outer.gamma, outer.beta
         )
-        _checks.built_for(x, axis, gamma, beta)
+        norm = self._norm_for(static(x), axis)
+        _checks.layers.built_for(x, axis, norm.axes, gamma, beta)
         if self.rms_scaling:
             total = x if residual is None else x + residual
             y = self._scaled(total, gamma, axis)
             return self._results(inputs, y if residual is None else (y, total))
-        outer = Affine(*outer, affine.zero_centered)
-        affine = combined(Affine(gamma, beta), outer, x, axis)
-        with self._ops():
-            outputs = ops.layer_norm(
-                x,
-                affine.gamma,
-                affine.beta,
-                axis=axis,
-                epsilon=self.epsilon,
-                zero_centered=affine.zero_centered,
-                activation=self.activation,
-                residual=residual,
-            )
+        if outer:
+            outer = Affine(*of_call, outer.zero_centered)
+            affine = combined(Affine(gamma, beta), outer, x, axis)
+            norm = self._norm_for(static(x), axis, affine.zero_centered)
+            gamma, beta = affine.gamma, affine.beta
+        parameters = norm.parameters(x, gamma, beta)
+        outputs = norm(x, parameters, residual, portable=self.portable)
         return self._results(inputs, outputs)
+
+    def _norm_for(
+        self, shape: Shape | None, axis: Any, zero_centered: bool = False
+    ) -> Norm:
+        return _norm.over_axes(
+            "layer_norm",
+            shape,
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+            zero_centered=zero_centered,
+        )
 
     def _scaled(self, x: tf.Tensor, gamma: Any, axis: Any) -> tf.Tensor:
         """Returns what Keras computes for `rms_scaling=True`."""
-        axes, _ = _checks.normalized_axes(axis, x.shape.rank)
-        with self._ops():
-            _, _, rstd = ops.layer_norm(
-                x, axis=axes, epsilon=self.epsilon, return_stats=True
-            )
+        norm = _norm.over_axes(
+            "layer_norm",
+            static(x),
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=None,
+        )
+        parameters = norm.parameters(x, None, None)
+        _, _, rstd = norm(x, parameters, return_stats=True, portable=self.portable)
+        axes = norm.axes
         for axis in axes:
             rstd = tf.expand_dims(rstd, axis)
         spread = [size if d in axes else 1 for d, size in enumerate(x.shape)]

@@ -13,7 +13,7 @@ from fusednorm import _checks
 
 @dataclass(frozen=True)
 class Affine:
-    """What follows a norm: a scale and an offset, as the functional API takes them.
+    """A scale and an offset after a norm, as the functional API takes them.
 
     Attributes:
         gamma: The scale, if there is one.
@@ -30,17 +30,22 @@ class Affine:
         return self.gamma is not None or self.beta is not None
 
 
+_NONE = Affine()
+
+
 def given(inputs: Any, gamma: Any, beta: Any, zero_centered: bool) -> Affine:
     """Returns the scale and offset of a layer's call, as tensors.
 
     Raises:
-        ValueError: if there is one, and the input is ragged.
+        ValueError: if one of them is given and the input is ragged.
     """
+    if gamma is None and beta is None:
+        return _NONE
     gamma, beta = (
         None if each is None else tf.convert_to_tensor(each) for each in (gamma, beta)
     )
     affine = Affine(gamma, beta, bool(zero_centered))
-    if affine and isinstance(inputs, tf.RaggedTensor):
+    if isinstance(inputs, tf.RaggedTensor):
         raise ValueError(
             "Arguments `gamma` and `beta` of the call must not be given where the "
             f"input is ragged. Received: input of shape {tuple(inputs.shape)}"
@@ -51,17 +56,18 @@ def given(inputs: Any, gamma: Any, beta: Any, zero_centered: bool) -> Affine:
 def combined(
     own: Affine, outer: Affine, x: tf.Tensor, axis: int | Sequence[int]
 ) -> Affine:
-    """Returns what one scale and offset, and another after it, amount to.
+    """Returns the one scale and offset that have the effect of two in a row.
 
     Args:
-        own: That of a layer, the same for all samples.
-        outer: That of its call: for all samples, for each, or for each position.
-        x: The data.
+        own: The first, of a layer's weights: the same for all samples.
+        outer: The second, of the layer's call: for all samples, for each sample or for
+            each position.
+        x: The input.
         axis: The normalized axes.
 
     Raises:
-        ValueError: if there are both, and that of the call does not fit the data, or
-            its rank is unknown.
+        ValueError: if both are there, and the second does not fit the input or the rank
+            of the input is unknown.
     """
     if not outer:
         return own
@@ -73,9 +79,13 @@ def combined(
             "own need an input of known rank. Received: an input of unknown rank"
         )
     dtype = tf.float64 if x.dtype is tf.float64 else tf.float32
-    axes, _ = _checks.normalized_axes(axis, x.shape.rank)
-
-    outer = _checked(outer, x, axes)
+    axes, _ = _checks.axes.normalized(axis, x.shape.rank)
+    parameters = _checks.parameters.checked(outer.gamma, outer.beta, x, axis, axes)
+    outer = Affine(
+        next(iter(parameters.gamma), None),
+        next(iter(parameters.beta), None),
+        outer.zero_centered,
+    )
 
     def spread(value: Any) -> tf.Tensor | None:
         """Returns a parameter with as many axes as `x`."""
@@ -103,22 +113,7 @@ def combined(
     if gamma.shape.rank == 0:
         return Affine(None, beta)
     if beta is not None:
-        # The ops take both for the same: for all samples, for each, or each position.
+        # The ops want gamma and beta both for all samples, both for each sample or both
+        # for each position. So each gets the shape that the two have together.
         gamma, beta = gamma + tf.zeros_like(beta), beta + tf.zeros_like(gamma)
     return Affine(gamma, beta)
-
-
-def _checked(outer: Affine, x: tf.Tensor, axes: Sequence[int]) -> Affine:
-    """Returns the scale and offset of a call, checked as the ops check them."""
-    given = {"gamma": outer.gamma, "beta": outer.beta}
-    given = _checks.broadcast(given, x, axes)
-    of = _checks.parameters_of(given, len(axes), x.shape.rank)
-    shape = [x.shape[axis] for axis in axes]
-    if of is _checks.ParametersOf.SAMPLE:
-        shape = [x.shape[0], *shape]
-    elif of is _checks.ParametersOf.POSITION:
-        shape = x.shape.as_list()
-    for name, value in given.items():
-        if value is not None:
-            _checks.parameter(name, value, x, shape, of)
-    return Affine(given["gamma"], given["beta"], outer.zero_centered)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-from fusednorm import _checks, ops
+from fusednorm import _checks, _norm
+from fusednorm._checks.shapes import Shape, static
 from fusednorm._keras import LEGACY, keras
+from fusednorm._norm import Norm, Outputs
 from fusednorm.layers.base import Normalization
 from fusednorm.layers.modulation import Affine, combined, given
 
@@ -44,8 +45,8 @@ class RMSNormalization(Normalization):
             Defaults to `False`: multiply by `scale`, initialized to ones.
         with_scale: Whether there is a `scale`. Defaults to `True`.
         pass_mask: Whether the output carries the mask of the input, as that of Keras's
-            layer does not. Defaults to `True`; to `False` where a configuration does
-            not say, which is then one of Keras's layer.
+            layer does not. Defaults to `True`. A configuration without it is one of
+            Keras's layer: `from_config` then takes `False`.
         **kwargs: Base layer keyword arguments (e.g. `name` and `dtype`), and
             `portable`, see `fusednorm.portable`.
 
@@ -60,7 +61,7 @@ class RMSNormalization(Normalization):
             residual=skip)` then returns also the sum. See
             `fusednorm.GroupNormalization`.
         gamma: Optional scale that comes from elsewhere in the model, for each sample;
-            see `fusednorm.LayerNormalization`. It comes after the layer's own.
+            see `fusednorm.LayerNormalization`. It is applied after the layer's own.
         zero_centered: Whether to multiply by `1 + gamma` instead of `gamma`. Defaults
             to `False`, whatever the layer's own scale is.
 
@@ -91,7 +92,7 @@ class RMSNormalization(Normalization):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            axis=_checks.integer_axes(axis),
+            axis=_checks.arguments.integer_axes(axis),
             epsilon=epsilon,
             activation=activation,
             pass_mask=pass_mask,
@@ -108,7 +109,7 @@ class RMSNormalization(Normalization):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the weight `scale`."""
-        _checks.one_tensor(input_shape)
+        _checks.layers.one_tensor(input_shape)
         shape = self._weight_shape(input_shape)
         self.scale = None
         if self.with_scale:
@@ -128,31 +129,40 @@ class RMSNormalization(Normalization):
         zero_centered: bool = False,
     ) -> Any:
         """Normalizes `inputs`; or the sum with `residual`, and returns both."""
-        affine = given(inputs, gamma, None, zero_centered)
-        normalize = functools.partial(self._normalize, affine)
-        return self._on_values(normalize, inputs, residual)
+        outer = given(inputs, gamma, None, zero_centered)
+        return self._on_values(self._normalize, inputs, residual, outer)
 
     def _normalize(
-        self, affine: Affine, inputs: Any, residual: Any, axis: Any
-    ) -> ops.Outputs:
-        x, residual, scale, outer = self._operands(
-            inputs, residual, self.scale, affine.gamma
+        self, inputs: Any, residual: Any, axis: Any, outer: Affine
+    ) -> Outputs:
+        x, residual, scale, gamma = self._operands(
+            inputs, residual, self.scale, outer.gamma
         )
-        _checks.built_for(x, axis, scale)
-        own = Affine(scale, zero_centered=self.zero_centered)
-        outer = Affine(outer, zero_centered=affine.zero_centered)
-        affine = combined(own, outer, x, axis)
-        with self._ops():
-            outputs = ops.rms_norm(
-                x,
-                affine.gamma,
-                axis=axis,
-                epsilon=self.epsilon,
-                zero_centered=affine.zero_centered,
-                activation=self.activation,
-                residual=residual,
-            )
+        norm = self._norm_for(static(x), axis)
+        _checks.layers.built_for(x, axis, norm.axes, scale)
+        if outer:
+            own = Affine(scale, zero_centered=self.zero_centered)
+            outer = Affine(gamma, zero_centered=outer.zero_centered)
+            affine = combined(own, outer, x, axis)
+            norm = self._norm_for(static(x), axis, affine.zero_centered)
+            scale = affine.gamma
+        parameters = norm.parameters(x, scale, None)
+        outputs = norm(x, parameters, residual, portable=self.portable)
         return self._results(inputs, outputs)
+
+    def _norm_for(
+        self, shape: Shape | None, axis: Any, zero_centered: bool | None = None
+    ) -> Norm:
+        if zero_centered is None:
+            zero_centered = self.zero_centered
+        return _norm.over_axes(
+            "rms_norm",
+            shape,
+            axis=axis,
+            epsilon=self.epsilon,
+            activation=self.activation,
+            zero_centered=zero_centered,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RMSNormalization:
@@ -164,7 +174,7 @@ class RMSNormalization(Normalization):
         return {
             **super().get_config(),
             "zero_centered": self.zero_centered,
-            # Left out where it says nothing, as Keras's layer does not take it.
+            # Keras's layer does not take it, so the default is left out.
             **({} if self.with_scale else {"with_scale": False}),
             "pass_mask": self.supports_masking,
         }

@@ -1,4 +1,4 @@
-"""Running statistics: how a batch's enter them, and the norm that takes them."""
+"""Running statistics: their update by a batch, and the norm that uses them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def of_batch(
 
     Args:
         x: What was normalized.
-        mean: Of each sample and channel, `[N, C]`.
-        rstd: As `mean`.
-        epsilon: What `rstd` has in it. Taking it out leaves a variance that is off by
-            roundings of `epsilon`: as little as whoever adds `epsilon` again can see.
+        mean: The mean of each sample and channel, `[N, C]`.
+        rstd: The reciprocal standard deviation, of the same shape.
+        epsilon: What has been added to the variance in `rstd`. It is subtracted again,
+            which leaves an error of some roundings of `epsilon`: too small to be seen
+            where `epsilon` is added to the variance once more.
         mask: The positions of each sample that count, as the op takes it; a sample
             without any does not count.
 
@@ -32,7 +33,7 @@ def of_batch(
         The mean, the variance, and how many samples count.
     """
     if mask is None:
-        _checks.positions(_checks.static_shape(x), mean.shape[-1])
+        _checks.layers.positions(_checks.shapes.static(x), mean.shape[-1])
         positions = tf.size(x, tf.int64) // tf.maximum(tf.size(mean, tf.int64), 1)
         counts = tf.fill(tf.shape(mean)[:1], tf.cast(positions, rstd.dtype))
     else:
@@ -46,13 +47,13 @@ def of_batch(
 
     deviation = tf.math.divide_no_nan(tf.ones_like(rstd), rstd)
     variance = tf.nn.relu(tf.square(deviation) - epsilon)
-    # Of one position, where that shows only now: the variance stays 0.
+    # A sample may turn out only now to have one position. Its variance stays 0.
     variance *= counts / tf.maximum(counts - 1, 1)
     return mean_of(mean), mean_of(variance), samples
 
 
 def updated(old: Any, new: tf.Tensor, rate: float, samples: tf.Tensor) -> tf.Tensor:
-    """Returns the running statistic after `new`, which came of so many samples."""
+    """Returns the running statistic after `new`, the mean over so many samples."""
     new = (1 - rate) * old + rate * tf.cast(new, old.dtype)
     return tf.where(samples > 0, new, old)
 
@@ -68,7 +69,7 @@ def normalize(
     epsilon: float,
     activation: str | None,
 ) -> tf.Tensor:
-    """Returns what the fused op computes, with given statistics per channel."""
+    """Returns what the fused op would, with these statistics of each channel."""
     dtype = tf.float64 if x.dtype is tf.float64 else tf.float32
     spread = [1] * x.shape.rank
     spread[axis] = -1
@@ -76,7 +77,7 @@ def normalize(
     def per_channel(value: Any) -> tf.Tensor:
         return tf.reshape(tf.cast(value, dtype), spread)
 
-    rstd = _composition.inverse_sqrt(per_channel(variance), epsilon)
+    rstd = _composition.arithmetic.inverse_sqrt(per_channel(variance), epsilon)
     z = (tf.cast(x, dtype) - per_channel(mean)) * rstd
     if gamma is not None:
         z *= per_channel(gamma)

@@ -20,6 +20,15 @@ COMPILER = os.environ.get("CXX", "g++")
 JOBS = 2
 
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# Kernels of each data type are those of float but for sizes and conversions. What is
+# undefined in any of them is so in float; addresses depend on the size, and that of
+# Bfloat16 is the size of Half. Both sanitizers make kernels four times as slow to
+# compile, and five times as slow to run.
+SANITIZE_TYPE = {
+    "Half": ("-fsanitize=address",),
+    "double": ("-fsanitize=address",),
+    "Bfloat16": (),
+}
 # No contraction: a multiply and an add round twice, as in the reference of the CPU. The
 # assertions of the standard library find what sanitizers do not see inside of arrays.
 FLAGS = (
@@ -140,8 +149,13 @@ def library(patterns, root=ROOT, flags=SANITIZE, folder=FOLDER, data=None):
         def object_of(pair):
             source, defined = pair
             other = defined and data and f"-DFUSEDNORM_DATA={data}" not in defined
-            plain = source in UNSANITIZED and patterns == KERNELS
-            chosen = ("-O2",) if plain else (*flags, *defined)
+            if source in UNSANITIZED and patterns == KERNELS:
+                chosen = ("-O2",)
+            elif flags == SANITIZE and defined:
+                data_type = defined[-1].partition("=")[2]
+                chosen = (*SANITIZE_TYPE.get(data_type, SANITIZE), *defined)
+            else:
+                chosen = (*flags, *defined)
             return compiled(source, ROOT if other else root, chosen, folder)
 
         with ThreadPoolExecutor(JOBS) as pool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
+from fusednorm import _native
 
 from support import bounds, reference
 
@@ -159,22 +160,28 @@ def candidate_of(emulated, norm, shape, dtype, device, options, which, wanted):
     return None
 
 
-def call(emulated, fields, inputs, outputs, shifted, places):
+def call(emulated, fields, inputs, outputs, places):
     """Runs one pass; outputs are NaN before. Returns the plan and the outputs.
 
-    `places` names the inputs whose buffers outputs take.
+    `inputs` and `outputs` are by name; what is absent is `None`, or left out. `places`
+    names the inputs whose buffers outputs take.
     """
-    arrays = {**inputs, **outputs}
-    names = list(arrays)
+    signature = _native.signatures()[PASSES[fields["pass"]]]
+    operands = [*signature["inputs"], *signature["outputs"]]
+    names = [operand["name"] for operand in operands]
+    given = {**inputs, **outputs}
+    assert given.keys() <= set(names)
+    arrays = {name: given.get(name) for name in names}
     sent = [
         None
         if a is None
         else (
             a.tobytes(),
-            a.itemsize if name in shifted else 0,
+            # The request's offset is that of data.
+            a.itemsize if operand["part"] == "data" else 0,
             names.index(places[name]) if name in places else -1,
         )
-        for name, a in arrays.items()
+        for operand, (name, a) in zip(operands, arrays.items(), strict=True)
     ]
     answer, received = emulated.ask("emulate", fields, sent)
     assert answer["error"] == ""
@@ -256,7 +263,6 @@ def forward(emulated, norm, data, device, options, places=None):
             "mean": nan(groups, wide(x.dtype), norm.centred),
             "rstd": nan(groups, wide(x.dtype)),
         },
-        {"x", "residual", "y", "sum"},
         places or {},
     )
 
@@ -284,7 +290,6 @@ def backward(emulated, norm, data, outputs, device, options, places=None):
             "dgamma": None if gamma is None else nan(gamma.shape, gamma.dtype),
             "dbeta": None if beta is None else nan(beta.shape, beta.dtype),
         },
-        {"dy", "x", "dsum", "dx"},
         places or {},
     )
 
