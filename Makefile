@@ -9,7 +9,8 @@ GAN_ARGS ?=
 export FUSEDNORM_TENSORFLOW_VERSION FUSEDNORM_CUDA FUSEDNORM_CUDA_ARCHITECTURES
 export FUSEDNORM_WERROR
 # Two processes with two threads each fill the two cores that the tests are timed on
-# and still test what threads do.
+# and still test what threads do. A process without tests takes over some of the other's:
+# the longest test takes a minute.
 TEST_ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=2 TF_NUM_INTRAOP_THREADS=2
 
 VENV := .venv
@@ -58,7 +59,7 @@ gan: $(VENV)/.demo ## Train a WGAN-GP, whose loss differentiates a gradient thro
 .PHONY: test
 test: $(VENV)/.test ## Run the whole test suite against the installed wheel
 	@echo 'fusednorm here is the build: $(BUILD_OF_WHEEL).'
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: emulation
 emulation: ## Compile the CUDA kernels for tests on the CPU, which else do it themselves
