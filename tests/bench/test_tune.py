@@ -18,6 +18,7 @@ import pytest
 from fusednorm import _native, cli, info
 from fusednorm.tune import command, problems, run, table
 from support.canonical import SHAPES, candidates
+from support.commands import WITHOUT_TENSORFLOW
 
 DEVICE = _native.known_devices()["h200"] | {"name": "NVIDIA fake"}
 NORM = ["--op", "group_norm", "--shape", "2,16,16,1280", "--groups", "32"]
@@ -283,7 +284,9 @@ def test_every_beginning_of_a_file_is_a_file_or_an_error(tune, file):
 
 def test_where_the_file_is(tmp_path):
     """FUSEDNORM_TUNED, else the cache folder; read without being asked to."""
-    code = "from fusednorm import _native; print(_native.tuned_table()['path'])"
+    code = WITHOUT_TENSORFLOW + (
+        "from fusednorm import _native; print(_native.tuned_table()['path'])"
+    )
 
     def path(**environment):
         kept = {
