@@ -551,6 +551,23 @@ def test_compute_output_shape_is_the_input_shape(kind):
     assert LAYERS[kind]().compute_output_shape((None, None, 8)) == (None, None, 8)
 
 
+def test_compute_output_shape_checks_the_axis():
+    with pytest.raises(ValueError, match=r"axis=-3"):
+        fusednorm.LayerNormalization(axis=-3).compute_output_shape((2, 8))
+
+
+@pytest.mark.parametrize("name", ["LayerNormalization", "RMSNormalization"])
+def test_a_built_layer_takes_tensors_of_unknown_rank(name, rng):
+    x = data(rng, (2, 3, 8))
+    layer = built(getattr(fusednorm, name)(), x.shape, rng)
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])
+    def call(x):
+        return layer.call(x)
+
+    np.testing.assert_array_equal(call(x), layer.call(x))
+
+
 @keras_3_only
 @every_layer
 def test_supports_xla_where_it_has_kernels_for_all_devices(kind, monkeypatch):
