@@ -18,29 +18,7 @@ from support.emulation.emulated_norms import (
     forward,
     plan,
 )
-from support.emulation.kernel_cases import kernel_of
-from support.reference import Norm
-
-
-def group(groups, axis=-1, **options):
-    return Norm("group_norm", (axis,), groups, **options)
-
-
-def layer(*axes, **options):
-    return Norm("layer_norm", axes or (-1,), **options)
-
-
-def rms(*axes, **options):
-    return Norm("rms_norm", axes or (-1,), **options)
-
-
-def name_of(value):
-    if isinstance(value, Norm):
-        return f"{value.op}{value.axes[0]}g{value.groups}"
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return getattr(value, "__name__", None)
-
+from support.emulation.kernel_cases import group, kernel_of, layer, name_of, rms
 
 # Groups narrow, wide and cut into parts; slabs and slices that a mask hides whole.
 GROUPS = [

@@ -16,7 +16,7 @@ from support.emulation.emulated_norms import (
     check,
     plan,
 )
-from support.reference import Norm
+from support.reference import Norm, group_norm as group
 
 # Of 16 and 8 bytes an element there is no instance.
 TYPES = DTYPES[:3]
@@ -25,10 +25,6 @@ EIGHT = Device(
     shared_bytes_per_multiprocessor=100 << 10,
     shared_bytes_per_block=48 << 10,
 )
-
-
-def group(groups, **options):
-    return Norm("group_norm", (-1,), groups, **options)
 
 
 def columns(**options):

@@ -79,6 +79,18 @@ class Norm:
         return self.op != "rms_norm"
 
 
+def group_norm(groups, axis=-1, **options):
+    return Norm("group_norm", (axis,), groups, **options)
+
+
+def layer_norm(*axes, **options):
+    return Norm("layer_norm", axes or (-1,), **options)
+
+
+def rms_norm(*axes, **options):
+    return Norm("rms_norm", axes or (-1,), **options)
+
+
 @dataclass
 class Forward:
     """Outputs, and what the bounds are made of. Statistics keep their axes."""

@@ -8,20 +8,12 @@ from support.emulation.emulated_norms import (
     SMALL,
 )
 from support.instances import rows_instances
-from support.reference import Norm
-
-
-def layer(axis=-1, **options):
-    return Norm("layer_norm", (axis,), **options)
-
-
-def rms(axis=-1, **options):
-    return Norm("rms_norm", (axis,), **options)
-
-
-def group(groups, axis=-1, **options):
-    return Norm("group_norm", (axis,), groups, **options)
-
+from support.reference import (
+    Norm,
+    group_norm as group,
+    layer_norm as layer,
+    rms_norm as rms,
+)
 
 # Around the boundaries of vectors, warps, blocks, clusters, slices, tiles and slabs.
 # Lengths are in elements; what each means depends on the type, so that each case

@@ -1,19 +1,6 @@
 """Small problems that reach every way through the kernels."""
 
-from support.reference import Norm
-
-
-def group_norm(groups, axis=-1, **options):
-    return Norm("group_norm", (axis,), groups, **options)
-
-
-def layer_norm(*axes, **options):
-    return Norm("layer_norm", axes or (-1,), **options)
-
-
-def rms_norm(*axes, **options):
-    return Norm("rms_norm", axes or (-1,), **options)
-
+from support.reference import group_norm, layer_norm, rms_norm
 
 # name -> (norm, shape)
 CASES = {
