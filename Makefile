@@ -31,16 +31,18 @@ SOURCES := CMakeLists.txt MANIFEST.in NOTICE README.md pyproject.toml setup.py \
 # it where it is up to date, else a quick one for this machine: with kernels for the GPU
 # that is here, or without. FUSEDNORM_CUDA and FUSEDNORM_CUDA_ARCHITECTURES overrule.
 COMPLETE := dist/.built
-GPUS := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u)
+# Asked where it is used, not whenever make runs.
+GPUS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u)
 ifeq ($(shell test -e $(COMPLETE) && find $(SOURCES) -newer $(COMPLETE) | wc -l),0)
 WHEEL := $(COMPLETE)
 BUILD_OF_WHEEL := complete, from dist/
 else
 WHEEL := build/quick/.built
-BUILD_OF_WHEEL := quick, for $(if $(GPUS),the GPU of this machine,the CPU only); make wheel builds the complete one
+BUILD_OF_WHEEL = quick, $(if $(CHOSEN),as FUSEDNORM_CUDA and FUSEDNORM_CUDA_ARCHITECTURES say,for $(if \
+	$(GPUS),the GPU of this machine,the CPU only)); make wheel builds the complete one
 endif
-QUICK := $(if $(FUSEDNORM_CUDA)$(FUSEDNORM_CUDA_ARCHITECTURES),,$(if \
-	$(GPUS),FUSEDNORM_CUDA_ARCHITECTURES="$(GPUS)",FUSEDNORM_CUDA=off))
+CHOSEN := $(FUSEDNORM_CUDA)$(FUSEDNORM_CUDA_ARCHITECTURES)
+QUICK = $(if $(CHOSEN),,$(if $(GPUS),FUSEDNORM_CUDA_ARCHITECTURES="$(GPUS)",FUSEDNORM_CUDA=off))
 
 .PHONY: help
 help: ## Show this list
