@@ -1,4 +1,7 @@
-"""Python programs in processes of their own, and what they print."""
+"""Python programs in processes of their own, and what they print.
+
+support/forks.py runs them without importing TensorFlow anew, which is most of the time.
+"""
 
 import os
 import subprocess
@@ -8,12 +11,19 @@ import sys
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None\n"
 
 
-def python(*arguments, **environment):
+def changed_environment(changes):
+    """Returns the environment with the changes; None takes a variable out."""
+    changed = {**os.environ, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+def python(*arguments, timeout=None, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, **environment},
+        env=changed_environment(environment),
         capture_output=True,
         text=True,
+        timeout=timeout,
     )
 
 
