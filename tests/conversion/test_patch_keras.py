@@ -3,8 +3,6 @@
 import copy
 import pathlib
 import pickle
-import subprocess
-import sys
 import threading
 
 import fusednorm
@@ -12,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from fusednorm.layers.base import Normalization
+from support import forks
 
 layers = keras.layers
 NAMES = ("GroupNormalization", "LayerNormalization", "RMSNormalization")
@@ -285,7 +284,7 @@ for model in loaded:
     assert isinstance(model.layers[2], fusednorm.GroupNormalization), model.layers
     np.testing.assert_array_equal(model(x), y)
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    forks.output("-c", code, tmp_path)
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.h5"])

@@ -9,8 +9,6 @@ Runs with Keras 3, and with tf_keras where TF_USE_LEGACY_KERAS=1 is in the envir
 
 import copy
 import inspect
-import subprocess
-import sys
 import warnings
 
 import fusednorm
@@ -19,6 +17,7 @@ import pytest
 import tensorflow as tf
 from fusednorm import _library
 from fusednorm._keras import keras
+from support import forks
 from support.layer_cases import (
     AGREE,
     BFLOAT16,
@@ -54,10 +53,6 @@ DROP_INS = {k: v for k, v in _DROP_INS.items() if hasattr(keras.layers, v[0])}
 drop_ins = pytest.mark.parametrize(
     ("name", "arguments", "shape"), DROP_INS.values(), ids=DROP_INS
 )
-
-
-def in_fresh_process(code, *arguments):
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
 
 
 # ---------------------------------------------------------------- arguments
@@ -684,7 +679,8 @@ def test_keras_file_loads_back(file, model, x, tmp_path):
 def test_keras_file_loads_where_fusednorm_is_only_imported(model, x, tmp_path):
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
-    in_fresh_process(
+    forks.output(
+        "-c",
         "import sys, fusednorm, numpy as np\n"
         "from fusednorm._keras import keras\n"
         "model = keras.models.load_model(sys.argv[1] + '/model.keras')\n"

@@ -1,14 +1,11 @@
 """What exported models run in: each one loaded by a process of its own.
 
-One model has all four layers side by side. The processes are few, because each takes
-seconds to import TensorFlow, and do many things.
+One model has all four layers side by side.
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import fusednorm
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm._library import library_path
+from support import forks
 from tensorflow.core.protobuf import saved_model_pb2
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serve_saved_model.c"
@@ -31,24 +29,6 @@ AGREE = 2 * 12 * 16 * 2.0**-24
 # With gamma and beta rounded to float16, of 2^-11: xhat * gamma + beta is at most
 # 2 (1 + sqrt(8)), and the slope of an activation at most 1.13.
 AGREE_FLOAT16 = AGREE + 1.13 * 2 * (1 + 8**0.5) * 2.0**-11
-
-
-def python(code, *arguments, **environment):
-    """Returns what a Python process that must succeed prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def without_fusednorm(code, *arguments):
-    # To Python, a module that is None is one that is not installed.
-    blocked = "import sys; sys.modules['fusednorm'] = None\n"
-    return python(blocked + code, *arguments)
 
 
 def fused_ops(saved_model):
@@ -161,7 +141,7 @@ def test_saved_models_with_our_ops_load_after_the_import(fused):
         "        v.assign_sub(0.1 * g)\n"
         "    assert loss() < before, name\n"
     )
-    python(code, fused)
+    forks.output("-c", code, fused)
 
 
 def test_saved_model_cli_runs_our_ops(fused, x, tmp_path):
@@ -182,7 +162,8 @@ def test_saved_model_cli_runs_our_ops(fused, x, tmp_path):
         "--inputs": f"{name}={fused / 'x.npy'}",
         "--outdir": tmp_path,
     }
-    python(code, "run", *(part for item in arguments.items() for part in item))
+    options = (part for item in arguments.items() for part in item)
+    forks.output("-c", code, "run", *options)
     (file,) = tmp_path.iterdir()
     np.testing.assert_array_equal(np.load(file), np.load(fused / "y.npy"))
 
@@ -235,7 +216,9 @@ def test_only_what_is_exported_within_portable_is_free_of_our_ops(fused, portabl
 def errors_without_fusednorm(fused, portable):
     """Format -> the largest error where fusednorm cannot be imported, or the error."""
     code = (
-        "import json, numpy as np, tensorflow as tf\n"
+        "import json, sys, numpy as np, tensorflow as tf\n"
+        # To Python, a module that is None is one that is not installed.
+        "sys.modules['fusednorm'] = None\n"
         "path, fused = sys.argv[1:]\n"
         "x, y = (np.load(f'{path}/{name}.npy') for name in 'xy')\n"
         "def signature(folder):\n"
@@ -257,7 +240,7 @@ def errors_without_fusednorm(fused, portable):
         "    errors[name + '.tflite'] = float(error)\n"
         "print(json.dumps(errors))"
     )
-    return json.loads(without_fusednorm(code, portable, fused))
+    return json.loads(forks.output("-c", code, portable, fused))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ runs in processes of its own.
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import commands, forks
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from local_cluster import WorkerError, run_workers
@@ -18,43 +18,38 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "train_distributed.py"
 
 
-def run(*arguments):
-    """Runs Python, and returns its exit code and what it said."""
-    ended = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env={name: os.environ[name] for name in os.environ if name != "TF_CONFIG"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    print(ended.stdout)
-    return ended.returncode, ended.stdout
+def output(*arguments, python=forks.python):
+    """Runs a program that must succeed, and returns what it printed."""
+    ended = python(*arguments, timeout=300, TF_CONFIG=None)
+    print(ended.stdout, ended.stderr)
+    assert ended.returncode == 0
+    return ended.stdout
 
 
 def test_two_devices():
-    code, output = run(
+    assert " passed" in output(
         "-m", "pytest", "-p", "no:xdist", ROOT / "tests/support/two_devices.py"
     )
-    assert code == 0
-    assert " passed" in output
 
 
 def test_parameter_server():
-    code, output = run(ROOT / "tests/support/parameter_server.py")
-    assert code == 0
-    assert output.splitlines()[-1] == (
+    printed = output(ROOT / "tests/support/parameter_server.py")
+    assert printed.splitlines()[-1] == (
         "2 servers; weights on /job:ps/replica:0/task:0/device:CPU:0 "
         "/job:ps/replica:0/task:0/device:CPU:0"
     )
 
 
-@pytest.mark.parametrize("strategy", ["mirrored", "multiworker"])
-def test_example(strategy):
+# The example imports TensorFlow in the workers that it starts, and not before.
+@pytest.mark.parametrize(
+    ("strategy", "python"),
+    [("mirrored", forks.python), ("multiworker", commands.python)],
+    ids=["mirrored", "multiworker"],
+)
+def test_example(strategy, python):
     # Enough steps for a wrong gradient to show in the losses.
-    code, output = run(EXAMPLE, "--strategy", strategy, "--steps", 4)
-    assert code == 0
-    assert f"{strategy}, 2 replicas" in output
+    printed = output(EXAMPLE, "--strategy", strategy, "--steps=4", python=python)
+    assert f"{strategy}, 2 replicas" in printed
 
 
 # ---------------------------------------------------------------- the cluster's end

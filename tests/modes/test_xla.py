@@ -2,9 +2,6 @@
 
 import functools
 import itertools
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import fusednorm
@@ -14,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fusednorm.bench import hlo
-from support import reference
+from support import forks, reference
 
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 NORMS = {
@@ -363,15 +360,12 @@ for got, expected in [
 
 
 def test_auto_clustering_takes_the_ops(tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", AUTO_CLUSTERING],
-        env={
-            **os.environ,
-            "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit "
-            "--tf_xla_min_cluster_size=1",
-            "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text",
-        },
-        check=True,
+    forks.output(
+        "-c",
+        AUTO_CLUSTERING,
+        TF_XLA_FLAGS="--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit "
+        "--tf_xla_min_cluster_size=1",
+        XLA_FLAGS=f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text",
     )
     clusters = [path.read_text() for path in tmp_path.glob("*after_optimizations.txt")]
     assert any('"fusednorm_forward"' in hlo for hlo in clusters)

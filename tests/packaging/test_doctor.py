@@ -10,7 +10,7 @@ import tensorflow as tf
 from fusednorm import _native, cli, explain, info, layers
 from fusednorm._doctor import accuracy, cases, determinism, installation, kept, xla
 from fusednorm.bench.verify import Exact
-from support import bounds, reference
+from support import bounds, forks, reference
 from support.commands import WITHOUT_TENSORFLOW, python
 
 CHECKS = ["installation", "gpu", "plans", "accuracy", "determinism", "xla", "kept"]
@@ -278,7 +278,7 @@ def test_a_check_that_fails_is_named_and_the_others_run(doctor, monkeypatch):
 
 def test_without_the_ops_the_kernels_are_checked():
     code = f"import sys\n{FEW_AS_CODE}"
-    ended = python("-c", code, FUSEDNORM_DISABLE="1")
+    ended = forks.python("-c", code, FUSEDNORM_DISABLE="1")
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1] == (
         "Wrong: The ops do not load: ImportError: fusednorm's op library is switched "

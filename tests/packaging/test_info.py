@@ -9,6 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 from fusednorm import _build_info, _native, cli, info
+from support import forks
 from support.commands import WITHOUT_TENSORFLOW, output, python
 
 PACKAGE = Path(fusednorm.__file__).parent
@@ -17,7 +18,7 @@ LIBRARY = Path(_build_info.__file__).with_name(OPS)
 REBUILD = "pip install --no-cache-dir --force-reinstall --no-deps ."
 
 
-def last_error(code, **environment):
+def last_error(code, python=python, **environment):
     """Returns the text of the exception that ends a Python process."""
     done = python("-c", code, **environment)
     assert done.returncode == 1, done.stderr
@@ -193,7 +194,7 @@ def test_import_loads_the_op_library_also_of_another_patch_release(doctored):
         "fusednorm.torch_weights({'weight': numpy.ones(2)})\n"
         "print('torch' in sys.modules)"
     )
-    assert output("-c", code, **environment) == "False True [[0.]]\nFalse\n"
+    assert forks.output("-c", code, **environment) == "False True [[0.]]\nFalse\n"
 
 
 # ---------------------------------------------------------------- missing parts
@@ -207,7 +208,7 @@ def test_missing_op_library_is_a_readable_error(doctored, tmp_path):
         "print('still fine')\n"
         "fusednorm.rms_norm([[1.0, 2.0]])"
     )
-    done = python("-c", code, **doctored(OPS))
+    done = forks.python("-c", code, **doctored(OPS))
     assert done.stdout == "still fine\n"
     assert done.returncode == 1
     assert done.stderr.endswith(
@@ -219,9 +220,8 @@ def test_missing_op_library_is_a_readable_error(doctored, tmp_path):
 
 def test_missing_module_is_a_readable_error(doctored):
     environment = doctored("_native*.so")
-    assert last_error(
-        "import fusednorm; fusednorm.load_op_library()", **environment
-    ) == (
+    code = "import fusednorm; fusednorm.load_op_library()"
+    assert last_error(code, forks.python, **environment) == (
         "fusednorm's module fusednorm._native is missing or does not load. Reinstall "
         "the package; in a source checkout:\n"
         "    pip install --force-reinstall --no-deps .\n"
@@ -284,7 +284,7 @@ def test_disabled_ops_are_not_loaded_and_not_missed(doctored, tmp_path):
     for name, (ignored, built_against) in copies.items():
         doctored(*ignored, inside=name, TENSORFLOW_VERSION=built_against)
     folders = [tmp_path / name for name in copies]
-    printed = output("-c", DISABLED_PROGRAM, *folders, FUSEDNORM_DISABLE="1")
+    printed = forks.output("-c", DISABLED_PROGRAM, *folders, FUSEDNORM_DISABLE="1")
     reports = [json.loads(line) for line in printed.splitlines()]
     assert reports == [
         {
