@@ -8,7 +8,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -19,6 +18,10 @@ namespace cuda {
 namespace emulation {
 namespace {
 
+// AddressSanitizer is not told of the switches, which would take most of their time. It
+// needs them for exceptions, which no kernel throws, and to describe an address on a
+// stack.
+//
 // So large because debug frames under AddressSanitizer are large.
 constexpr size_t kStackBytes = 256 << 10;
 // More than is taken by the frames from which a thread does not return: Main and its
@@ -94,7 +97,6 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
   done_ = false;
-  fake_stack_ = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
   // The previous thread on this stack has returned from its kernel, but not from Main
   // and its callers. Only this part is cleared: the shadow of all stacks would not fit
@@ -120,42 +122,24 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
 
 void Fiber::Resume() {
   starting = this;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake = nullptr;
-  __sanitizer_start_switch_fiber(&fake, stack_, kStackBytes);
-#endif
 #if defined(__x86_64__)
   fusednorm_switch_stack(&context_);
 #else
   Contexts* contexts = static_cast<Contexts*>(context_);
   swapcontext(&contexts->resumer, &contexts->fiber);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
 }
 
 void Fiber::Suspend() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(done_ ? nullptr : &fake_stack_, resumer_stack_,
-                                 resumer_size_);
-#endif
 #if defined(__x86_64__)
   fusednorm_switch_stack(&context_);
 #else
   Contexts* contexts = static_cast<Contexts*>(context_);
   swapcontext(&contexts->fiber, &contexts->resumer);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack_, &resumer_stack_, &resumer_size_);
-#endif
 }
 
 void Fiber::Main(Fiber* fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &fiber->resumer_stack_,
-                                  &fiber->resumer_size_);
-#endif
   fiber->entry_(fiber->argument_);
   fiber->done_ = true;
   fiber->Suspend();

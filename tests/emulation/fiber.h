@@ -31,9 +31,6 @@ class Fiber {
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
   bool done_ = true;
-  void* fake_stack_ = nullptr;  // AddressSanitizer's
-  const void* resumer_stack_ = nullptr;
-  size_t resumer_size_ = 0;
 };
 
 }  // namespace emulation
