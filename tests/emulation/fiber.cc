@@ -27,6 +27,11 @@ constexpr size_t kStackBytes = 256 << 10;
 // More than is taken by the frames from which a thread does not return: Main and its
 // callers.
 constexpr size_t kMainBytes = 4 << 10;
+// Stacks that all begin at the same place of a page would share a few lines of the
+// caches. So they begin at different ones.
+constexpr size_t kCacheLine = 64;
+constexpr size_t kBeginnings = 1024;
+size_t fibers_made = 0;
 
 #if defined(__x86_64__)
 // Pushes the registers that the ABI preserves, swaps *saved with the stack pointer,
@@ -81,6 +86,8 @@ Fiber::Fiber() {
     std::abort();
   }
   stack_ = static_cast<char*>(memory);
+  // Neighbours are an odd number of lines apart, and more than their first frames take.
+  top_ = stack_ + kStackBytes - fibers_made++ * 17 % kBeginnings * kCacheLine;
 #if !defined(__x86_64__)
   context_ = new Contexts;
 #endif
@@ -101,12 +108,12 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   // The previous thread on this stack has returned from its kernel, but not from Main
   // and its callers. Only this part is cleared: the shadow of all stacks would not fit
   // a cache.
-  __asan_unpoison_memory_region(stack_ + kStackBytes - kMainBytes, kMainBytes);
+  __asan_unpoison_memory_region(top_ - kMainBytes, kMainBytes);
 #endif
 #if defined(__x86_64__)
   // What the first switch pops: six registers and the address to go to. The stack is
   // 16-byte aligned as it is after a call.
-  uint64_t* top = reinterpret_cast<uint64_t*>(stack_ + kStackBytes) - 1;
+  uint64_t* top = reinterpret_cast<uint64_t*>(top_) - 1;
   *--top = reinterpret_cast<uint64_t>(&Trampoline);
   for (int i = 0; i < 6; ++i) *--top = 0;
   context_ = top;
@@ -114,7 +121,7 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   Contexts* contexts = static_cast<Contexts*>(context_);
   getcontext(&contexts->fiber);
   contexts->fiber.uc_stack.ss_sp = stack_;
-  contexts->fiber.uc_stack.ss_size = kStackBytes;
+  contexts->fiber.uc_stack.ss_size = top_ - stack_;
   contexts->fiber.uc_link = nullptr;
   makecontext(&contexts->fiber, Trampoline, 0);
 #endif

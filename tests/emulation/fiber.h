@@ -27,6 +27,7 @@ class Fiber {
   friend void FiberMain(void* fiber);
 
   char* stack_;
+  char* top_;                // where the stack begins: stacks grow downwards
   void* context_ = nullptr;  // stack pointer of the fiber; of its resumer while it runs
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
