@@ -1,5 +1,6 @@
 """What all folders of tests need."""
 
+import gc
 import os
 import sys
 import zlib
@@ -15,6 +16,21 @@ import pytest
 
 # So that their assertions too say what was compared.
 pytest.register_assert_rewrite("support")
+
+# Modules with tests of half a minute and more. They come first, so that no process is
+# left with one of them when the others have nothing to do any more.
+LONG = ("test_legacy_keras", "test_tutorial", "test_strategies", "test_determinism")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish():
+    # TensorFlow, Keras and ten thousand tests stay until the end: the garbage collector
+    # need not look through them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -19,11 +18,20 @@ namespace cuda {
 namespace emulation {
 namespace {
 
+// AddressSanitizer is not told of the switches, which would take most of their time. It
+// needs them for exceptions, which no kernel throws, and to describe an address on a
+// stack.
+//
 // So large because debug frames under AddressSanitizer are large.
 constexpr size_t kStackBytes = 256 << 10;
 // More than is taken by the frames from which a thread does not return: Main and its
 // callers.
 constexpr size_t kMainBytes = 4 << 10;
+// Stacks that all begin at the same place of a page would share a few lines of the
+// caches. So they begin at different ones.
+constexpr size_t kCacheLine = 64;
+constexpr size_t kBeginnings = 1024;
+size_t fibers_made = 0;
 
 #if defined(__x86_64__)
 // Pushes the registers that the ABI preserves, swaps *saved with the stack pointer,
@@ -78,6 +86,8 @@ Fiber::Fiber() {
     std::abort();
   }
   stack_ = static_cast<char*>(memory);
+  // Neighbours are an odd number of lines apart, and more than their first frames take.
+  top_ = stack_ + kStackBytes - fibers_made++ * 17 % kBeginnings * kCacheLine;
 #if !defined(__x86_64__)
   context_ = new Contexts;
 #endif
@@ -94,17 +104,16 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
   done_ = false;
-  fake_stack_ = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
   // The previous thread on this stack has returned from its kernel, but not from Main
   // and its callers. Only this part is cleared: the shadow of all stacks would not fit
   // a cache.
-  __asan_unpoison_memory_region(stack_ + kStackBytes - kMainBytes, kMainBytes);
+  __asan_unpoison_memory_region(top_ - kMainBytes, kMainBytes);
 #endif
 #if defined(__x86_64__)
   // What the first switch pops: six registers and the address to go to. The stack is
   // 16-byte aligned as it is after a call.
-  uint64_t* top = reinterpret_cast<uint64_t*>(stack_ + kStackBytes) - 1;
+  uint64_t* top = reinterpret_cast<uint64_t*>(top_) - 1;
   *--top = reinterpret_cast<uint64_t>(&Trampoline);
   for (int i = 0; i < 6; ++i) *--top = 0;
   context_ = top;
@@ -112,7 +121,7 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
   Contexts* contexts = static_cast<Contexts*>(context_);
   getcontext(&contexts->fiber);
   contexts->fiber.uc_stack.ss_sp = stack_;
-  contexts->fiber.uc_stack.ss_size = kStackBytes;
+  contexts->fiber.uc_stack.ss_size = top_ - stack_;
   contexts->fiber.uc_link = nullptr;
   makecontext(&contexts->fiber, Trampoline, 0);
 #endif
@@ -120,42 +129,24 @@ void Fiber::Start(void (*entry)(void*), void* argument) {
 
 void Fiber::Resume() {
   starting = this;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake = nullptr;
-  __sanitizer_start_switch_fiber(&fake, stack_, kStackBytes);
-#endif
 #if defined(__x86_64__)
   fusednorm_switch_stack(&context_);
 #else
   Contexts* contexts = static_cast<Contexts*>(context_);
   swapcontext(&contexts->resumer, &contexts->fiber);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
 }
 
 void Fiber::Suspend() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(done_ ? nullptr : &fake_stack_, resumer_stack_,
-                                 resumer_size_);
-#endif
 #if defined(__x86_64__)
   fusednorm_switch_stack(&context_);
 #else
   Contexts* contexts = static_cast<Contexts*>(context_);
   swapcontext(&contexts->fiber, &contexts->resumer);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack_, &resumer_stack_, &resumer_size_);
-#endif
 }
 
 void Fiber::Main(Fiber* fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &fiber->resumer_stack_,
-                                  &fiber->resumer_size_);
-#endif
   fiber->entry_(fiber->argument_);
   fiber->done_ = true;
   fiber->Suspend();

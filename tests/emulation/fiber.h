@@ -27,13 +27,11 @@ class Fiber {
   friend void FiberMain(void* fiber);
 
   char* stack_;
+  char* top_;                // where the stack begins: stacks grow downwards
   void* context_ = nullptr;  // stack pointer of the fiber; of its resumer while it runs
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
   bool done_ = true;
-  void* fake_stack_ = nullptr;  // AddressSanitizer's
-  const void* resumer_stack_ = nullptr;
-  size_t resumer_size_ = 0;
 };
 
 }  // namespace emulation

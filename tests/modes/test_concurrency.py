@@ -161,9 +161,13 @@ def test_memory_stays_what_it_is(mode, rng):
             for _ in range(count // 3 // in_graph):
                 several()
 
+    def growth():
+        before = resident_bytes()
+        calls(CALLS)
+        grown = resident_bytes() - before
+        print(f"grew by {grown // 1024} KiB")
+        return grown
+
     calls(WARM_UP)
-    before = resident_bytes()
-    calls(CALLS)
-    growth = resident_bytes() - before
-    print(f"grew by {growth // 1024} KiB")
-    assert growth < GROWTH
+    # What leaks does so every time. What other tests have left may be moved once.
+    assert any(growth() < GROWTH for _ in range(3))

@@ -49,8 +49,10 @@ PROCESSES = {
     },
     "conversion": {
         "conversion/test_convert": (
-            "test_training_goes_on_where_it_was[nested]",
-            "test_training_goes_on_where_it_was[sequential]",
+            *(
+                f"test_training_goes_on_where_it_was[{kind}]"
+                for kind in ("nested", "sequential", "subclassed")
+            ),
             *(
                 f"test_a_norm_takes_the_activation_after_it[{kind}-{name}"
                 for kind in ("added", "functional")

@@ -42,7 +42,6 @@ import ml_dtypes
 import numpy as np
 
 from support import reference
-from support.reference import WIDE
 
 EPSILON = 2.0**-49
 RSTD = 5
@@ -119,7 +118,7 @@ def forward(norm, of, dtype):
 def of_dz(norm, of, dy, unit):
     if norm.activation == "none":
         return np.zeros_like(of.z)
-    size = np.abs(dy.astype(WIDE)).reshape(of.z.shape)
+    size = np.abs(dy.astype(of.z.dtype)).reshape(of.z.shape)
     # The derivative's own error, and its change over the error of z (second
     # derivatives are at most 1.13; that of relu and leaky_relu jumps at 0).
     change = SLOPE * of_z(norm, of, unit)
@@ -150,10 +149,10 @@ def backward(
         # for those.
         return of.weights * values.sum(reduced, keepdims=True)
 
-    plain = mean(terms) if norm.centred else WIDE(0)
+    plain = mean(terms) if norm.centred else 0.0
     error_plain = mean(error_terms) + SUMS * unit * plain
     if not norm.centred:
-        error_plain = WIDE(0)
+        error_plain = 0.0
     with_xhat = mean(terms * xhat)
     error_with_xhat = mean(error_terms * xhat + terms * error_xhat)
     error_with_xhat += SUMS * unit * with_xhat
@@ -218,12 +217,12 @@ def second_order(
     unit = precision.compute
     shape, reduced, parameter_axes = reference.view(norm, dy.shape)
     broadcast = [n if i in parameter_axes else 1 for i, n in enumerate(shape)]
-    none = Rounded(unit, WIDE(0))
+    none = Rounded(unit, np.zeros((), of.z.dtype))
 
     def given(values, like):
         if values is None:
             return none
-        return Rounded(unit, np.abs(values.astype(WIDE)).reshape(like))
+        return Rounded(unit, np.abs(values.astype(of.z.dtype)).reshape(like))
 
     def mean(term):
         return term.mean(reduced)
@@ -237,7 +236,7 @@ def second_order(
     gamma = Rounded(unit, gamma, unit * gamma)  # 1 + gamma may round
     xhat = Rounded(unit, np.abs(of.xhat), of_xhat(norm, of, unit))
     rstd = Rounded(unit, of.rstd, of_rstd(norm, of, unit))
-    count = Rounded(unit, WIDE(np.prod([shape[i] for i in reduced])) ** -1)
+    count = Rounded(unit, 1 / of.z.dtype.type(np.prod([shape[i] for i in reduced])))
     slope = given(drstd, of.rstd.shape) * rstd * count
 
     a = dy * gamma
@@ -276,7 +275,7 @@ def second_order(
 
 def relative_to(bound, got, exact):
     """Returns the largest |got - exact| / bound; at most 1 if the bound holds."""
-    error = np.abs(np.asarray(got).astype(WIDE) - exact)
+    error = np.abs(np.asarray(got).astype(np.asarray(exact).dtype) - exact)
     if error.size == 0:
         return 0.0
     return float(np.max(error / bound))

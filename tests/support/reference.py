@@ -1,8 +1,8 @@
 """What every norm must compute, in a few obvious lines of NumPy.
 
-Everything is in `WIDE`: more than float64, so that float64 results can be judged too.
-Arrays of any dtype go in; what the op stores in the data's dtype on the way (the sum of
-a residual) is rounded to it here as well.
+Everything is computed in a wider type than the data's: in float64, or in `WIDE` if the
+data is float64. Arrays of any dtype go in; what the op stores in the data's dtype on
+the way (the sum of a residual) is rounded to it here as well.
 """
 
 import math
@@ -10,10 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WIDE = np.longdouble
+WIDE = np.longdouble  # several times as slow as float64
+
+
+def wider(dtype):
+    """Returns the type in which data of this type are judged."""
+    return np.float64 if np.dtype(dtype).itemsize < 8 else WIDE
+
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-erf = np.vectorize(math.erf, otypes=[WIDE])
+vectorized_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def sigmoid(z):
@@ -22,7 +28,7 @@ def sigmoid(z):
 
 
 def normal_cdf(z):
-    return (1 + erf(z / math.sqrt(2))) / 2
+    return (1 + vectorized_erf(z / math.sqrt(2)).astype(z.dtype)) / 2
 
 
 def gelu_tanh_parts(z):
@@ -44,8 +50,8 @@ ACTIVATIONS = {
     "none": (lambda z: z, np.ones_like),
     "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1, 0)),
     "leaky_relu": (
-        lambda z: np.where(z > 0, z, z * WIDE(0.2)),
-        lambda z: np.where(z > 0, 1, WIDE(0.2)),
+        lambda z: np.where(z > 0, z, z * 0.2),
+        lambda z: np.where(z > 0, 1.0, 0.2),
     ),
     "silu": (
         lambda z: z * sigmoid(z),
@@ -143,10 +149,10 @@ def view(norm, shape):
     return viewed, reduced, (*samples, channel, channel + 1)
 
 
-def weights_of(norm, shape, mask):
+def weights_of(norm, shape, mask, dtype):
     """Returns what each element counts in a mean of its group, in the viewed shape."""
     viewed, reduced, _ = view(norm, shape)
-    counted = np.ones(shape, WIDE)
+    counted = np.ones(shape, dtype)
     if mask is not None:
         counted *= np.expand_dims(mask, sorted_axes(norm, len(shape))[0])
     counted = counted.reshape(viewed)
@@ -161,21 +167,22 @@ def forward(norm, x, gamma=None, beta=None, residual=None, mask=None):
     """
     total = x if residual is None else (x + residual).astype(x.dtype)
     shape, reduced, parameter_axes = view(norm, x.shape)
-    s = total.astype(WIDE).reshape(shape)
+    dtype = wider(x.dtype)
+    s = total.astype(dtype).reshape(shape)
     broadcast = [shape[i] if i in parameter_axes else 1 for i in range(len(shape))]
-    g = np.ones(broadcast, WIDE)  # without gamma, zero-centered or not
+    g = np.ones(broadcast, dtype)  # without gamma, zero-centered or not
     if gamma is not None:
-        g = gamma.astype(WIDE).reshape(broadcast) + (1 if norm.zero_centered else 0)
-    b = np.zeros(broadcast, WIDE) if beta is None else beta.astype(WIDE)
+        g = gamma.astype(dtype).reshape(broadcast) + (1 if norm.zero_centered else 0)
+    b = np.zeros(broadcast, dtype) if beta is None else beta.astype(dtype)
 
-    weights = weights_of(norm, x.shape, mask)
+    weights = weights_of(norm, x.shape, mask, dtype)
     # Not by multiplication alone: what is masked may be infinite or not a number.
     counted = np.where(weights > 0, s, 0)
     mean = (weights * counted).sum(reduced, keepdims=True)
     if not norm.centred:
         mean = np.zeros_like(mean)
     variance = (weights * (counted - mean) ** 2).sum(reduced, keepdims=True)
-    rstd = 1 / np.sqrt(variance + WIDE(norm.epsilon))
+    rstd = 1 / np.sqrt(variance + norm.epsilon)
     xhat = (s - mean) * rstd
     z = xhat * g + b.reshape(broadcast)
     y = ACTIVATIONS[norm.activation][0](z)
@@ -188,7 +195,7 @@ def backward(norm, of, dy, dsum=0.0, dmean=None, drstd=None):
     `dmean` and `drstd`, in the shape of the statistics, reach them past y.
     """
     shape, reduced, parameter_axes = view(norm, dy.shape)
-    dz = dy.astype(WIDE).reshape(shape) * ACTIVATIONS[norm.activation][1](of.z)
+    dz = dy.astype(of.z.dtype).reshape(shape) * ACTIVATIONS[norm.activation][1](of.z)
     dxhat = dz * of.gamma
     # All positions are normalized, but their sums reach those that the statistics are
     # of.
@@ -200,7 +207,7 @@ def backward(norm, of, dy, dsum=0.0, dmean=None, drstd=None):
     others = tuple(i for i in range(len(shape)) if i not in parameter_axes)
     of_parameters = parameter_shape(norm, dy.shape)
     return Backward(
-        dx.reshape(dy.shape) + np.asarray(dsum).astype(WIDE),
+        dx.reshape(dy.shape) + np.asarray(dsum).astype(dx.dtype),
         (dz * of.xhat).sum(others).reshape(of_parameters),
         dz.sum(others).reshape(of_parameters),
         dz,
@@ -211,7 +218,9 @@ def through_statistics(of, dmean, drstd):
     """Returns what they add to dx: by itself, and times xhat."""
 
     def given(values):
-        return WIDE(0) if values is None else values.astype(WIDE).reshape(of.rstd.shape)
+        if values is None:
+            return np.zeros_like(of.rstd)
+        return values.astype(of.rstd.dtype).reshape(of.rstd.shape)
 
     return of.weights * given(dmean), -of.weights * given(drstd) * of.rstd**2
 
@@ -226,8 +235,8 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
     broadcast = [n if i in parameter_axes else 1 for i, n in enumerate(shape)]
     count = math.prod(shape[i] for i in reduced)
 
-    def parameter(values):
-        return WIDE(0) if values is None else values.astype(WIDE).reshape(broadcast)
+    def given(values, like):
+        return 0.0 if values is None else values.astype(of.z.dtype).reshape(like)
 
     def mean(values):
         return values.mean(reduced, keepdims=True)
@@ -236,9 +245,9 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
         return mean(values) if norm.centred else 0
 
     xhat, rstd = of.xhat, of.rstd
-    dy = dy.astype(WIDE).reshape(shape)
-    u, v, w = ddx.astype(WIDE).reshape(shape), parameter(ddgamma), parameter(ddbeta)
-    drstd = WIDE(0) if drstd is None else drstd.astype(WIDE).reshape(rstd.shape)
+    dy, u = given(dy, shape), given(ddx, shape)
+    v, w = given(ddgamma, broadcast), given(ddbeta, broadcast)
+    drstd = given(drstd, rstd.shape)
     a = dy * of.gamma
     p = rstd * (u - centre(u) - xhat * mean(u * xhat))
     # q is what reaches xhat, r what reaches rstd past that.

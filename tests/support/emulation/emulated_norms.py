@@ -326,7 +326,7 @@ def hold(emulated, norm, data, device, options, of_backward, most=1.0):
         norm,
         *(data[name] for name in ("x", "gamma", "beta", "residual", "mask")),
     )
-    dsum = 0.0 if data["dsum"] is None else data["dsum"].astype(reference.WIDE)
+    dsum = 0.0 if data["dsum"] is None else data["dsum"]
     unit = bounds.PRECISIONS[dtype].compute
     of_statistics = (data["dmean"], data["drstd"])
     exact = reference.backward(norm, of, data["dy"], dsum, *of_statistics)
