@@ -5,18 +5,23 @@
 #pragma once
 
 // Rows of at most one block of sums each. The pointers are of the first row; the others
-// follow at the distances given here.
-template <class Data>
+// follow at the distances given here. DyData is how dy is stored.
+template <class Data, class DyData = Data>
 struct ShortRows {
-  typedef typename Data::Storage Storage;
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
 
-  const Storage* dy;
-  const Storage* x;
-  Scalar* kept_dz;  // null: not kept
+  FUSEDNORM_INLINE Same<Vec> MeanOf(int64_t row) const {
+    return Same<Vec>(mean == nullptr ? 0 : mean[row * group_distance]);
+  }
+  FUSEDNORM_INLINE Same<Vec> RstdOf(int64_t row) const {
+    return Same<Vec>(rstd[row * group_distance]);
+  }
+
+  const typename DyData::Storage* dy;
+  int64_t dy_distance;
+  const typename Data::Storage* x;
   int64_t distance;
-  int64_t kept_distance;
   int64_t count;       // elements of a row
   const Scalar* mean;  // null: not centred
   const Scalar* rstd;
@@ -26,8 +31,8 @@ struct ShortRows {
 
 // Sets sums[row] to the sums of dz * gamma and dz * gamma * xhat. Adds dz and dz * xhat
 // to the arrays unless they are null.
-template <class Data, class Act, int kRows>
-void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
+template <class Data, class Act, int kRows, class DyData = Data>
+void ReduceShortRows(const ShortRows<Data, DyData>& rows, SumPair* sums,
                      typename Data::Vec::Scalar* plain_array,
                      typename Data::Vec::Scalar* xhat_array) {
   typedef typename Data::Vec Vec;
@@ -35,25 +40,18 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
   V plain[kRows] = {}, with_xhat[kRows] = {};
   V mean[kRows], rstd[kRows];
   for (int row = 0; row < kRows; ++row) {
-    const int64_t group = row * rows.group_distance;
-    mean[row] = Vec::Splat(rows.mean == nullptr ? 0 : rows.mean[group]);
-    rstd[row] = Vec::Splat(rows.rstd[group]);
+    mean[row] = Vec::Splat(rows.MeanOf(row).value);
+    rstd[row] = Vec::Splat(rows.RstdOf(row).value);
   }
-  const ShortRows<Data> from = rows;
+  const ShortRows<Data, DyData> from = rows;
   ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
     const V gamma = from.gamma.At(i, width), beta = from.beta.At(i, width);
     V column_plain = {}, column_xhat = {};
 #pragma GCC unroll 4
     for (int row = 0; row < kRows; ++row) {
-      const int64_t at = i + row * from.distance;
-      const auto [xhat, dz] = Recompute<Data, Act>(from.dy + at, from.x + at, width,
-                                                   {mean[row], rstd[row], gamma, beta});
-      if constexpr (!Act::kIsIdentity) {
-        if (from.kept_dz != nullptr) {
-          Store<ScalarData<Vec>>(from.kept_dz + i + row * from.kept_distance, dz,
-                                 width);
-        }
-      }
+      const auto [xhat, dz] = Recompute<Data, Act, DyData>(
+          from.dy + i + row * from.dy_distance, from.x + i + row * from.distance, width,
+          {mean[row], rstd[row], gamma, beta});
       const FirstOrderSums<V> of_columns = FirstOrderTerms(dz, xhat);
       column_plain = column_plain + of_columns.plain;
       column_xhat = column_xhat + of_columns.with_xhat;
@@ -72,18 +70,62 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
   }
 }
 
-// The function above for an activation and a number of rows. More than four rows would
-// not fit the registers.
+// The function above for an activation and a number of rows, 2 or 4. More rows would
+// not fit the registers. As in Segments, dz with a transcendental activation is computed
+// first, by a function of its own.
 template <class Data>
-using ShortRowsReducer = void (*)(const ShortRows<Data>&, SumPair*,
-                                  typename Data::Vec::Scalar*,
-                                  typename Data::Vec::Scalar*);
-template <class Data>
-ShortRowsReducer<Data> ReducerOfShortRows(Activation activation, int64_t rows) {
-  ShortRowsReducer<Data> reducer = nullptr;
-  VisitActivation(activation, [&](auto act) {
-    if (rows == 2) reducer = ReduceShortRows<Data, decltype(act), 2>;
-    if (rows == 4) reducer = ReduceShortRows<Data, decltype(act), 4>;
-  });
-  return reducer;
-}
+class ShortRowsReducer {
+ public:
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+
+  // For rows that are reduced one by one.
+  ShortRowsReducer() = default;
+
+  ShortRowsReducer(const Segments<Data, Same>& segments, Activation activation,
+                   int64_t rows)
+      : rows_(rows), compute_dz_(segments.compute_dz()) {
+    VisitActivation(activation, [&](auto act) {
+      typedef decltype(act) Act;
+      if constexpr (!Act::kIsTranscendental) {
+        reduce_ = rows == 4 ? ReduceShortRows<Data, Act, 4>
+                            : ReduceShortRows<Data, Act, 2>;
+      }
+    });
+    reduce_dz_ = rows == 4 ? ReduceShortRows<Data, NoActivation, 4, Scalars>
+                           : ReduceShortRows<Data, NoActivation, 2, Scalars>;
+  }
+
+  // 0: there is no function.
+  FUSEDNORM_INLINE int64_t rows() const { return rows_; }
+
+  // Keeps dz of the first row in kept_dz and of the others at the distance from each to
+  // the next, unless kept_dz is null.
+  FUSEDNORM_INLINE void Run(const ShortRows<Data>& rows, Scalar* kept_dz,
+                            int64_t kept_distance, SumPair* sums, Scalar* plain_array,
+                            Scalar* xhat_array) const {
+    if (compute_dz_ == nullptr) return reduce_(rows, sums, plain_array, xhat_array);
+    Scalar block[kMostRows * kVectorsPerBlock * Vec::kLanes];
+    Scalar* const dz = kept_dz == nullptr ? block : kept_dz;
+    const int64_t distance = kept_dz == nullptr ? rows.count : kept_distance;
+    for (int64_t row = 0; row < rows_; ++row) {
+      compute_dz_(rows.dy + row * rows.dy_distance, rows.x + row * rows.distance,
+                  dz + row * distance, rows.count,
+                  {rows.MeanOf(row), rows.RstdOf(row), rows.gamma, rows.beta});
+    }
+    reduce_dz_({dz, distance, rows.x, rows.distance, rows.count, rows.mean, rows.rstd,
+                rows.group_distance, rows.gamma, rows.beta},
+               sums, plain_array, xhat_array);
+  }
+
+ private:
+  static constexpr int64_t kMostRows = 4;
+  typedef ScalarData<Vec> Scalars;
+  template <class DyData>
+  using Reduces = void (*)(const ShortRows<Data, DyData>&, SumPair*, Scalar*, Scalar*);
+
+  int64_t rows_ = 0;
+  typename Segments<Data, Same>::ComputesDz compute_dz_ = nullptr;
+  Reduces<Data> reduce_ = nullptr;  // null if the activation is transcendental
+  Reduces<Scalars> reduce_dz_ = nullptr;
+};
