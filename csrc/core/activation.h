@@ -4,8 +4,8 @@
 // `M` is the math of the caller: a value type `M::V` (a SIMD vector on the CPU, a
 // scalar in CUDA) with the functions Splat, Exp, Tanh, Erf, Sigmoid, Clamp and Select.
 // A new activation takes one functor and one enumerator here, one name in names.cc, and
-// one line in VisitActivation. kIsTranscendental says that Derivative costs more than to
-// write its result to the cache and to read it again.
+// one line in VisitActivation. kIsTranscendental says that Derivative costs more than
+// to write its result to the cache and to read it again.
 #pragma once
 
 #include <string>

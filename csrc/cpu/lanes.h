@@ -93,13 +93,13 @@ class Lanes {
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       if (problem_.reduces_q) {
         segments_.ReduceAlong(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
-                               lanes, by.AtRow(row), nullptr, total.staged[0],
-                               total.staged[1]);
+                              lanes, by.AtRow(row), nullptr, total.staged[0],
+                              total.staged[1]);
       } else {
         PairSums<Vec> of_row;
         segments_.ReduceSame(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
-                              lanes, by.AtRow(row), &of_row, total.staged[0],
-                              total.staged[1]);
+                             lanes, by.AtRow(row), &of_row, total.staged[0],
+                             total.staged[1]);
         params_sum->AddPair(row, of_row.Total());
       }
       total.EndRow();

@@ -66,8 +66,8 @@ class PositionRows : public Rows<Data> {
     Alike::ForEachRun(unit, slice, [&](int64_t begin, int64_t, int64_t run) {
       ForEachPart(begin, run, [&](int64_t offset, int64_t count) {
         segments_.WriteResult(x + offset, y + offset, count,
-                        OwnTransformAt(unit, offset, count, mean, rstd, &memory),
-                        writes);
+                              OwnTransformAt(unit, offset, count, mean, rstd, &memory),
+                              writes);
       });
     });
   }

@@ -96,7 +96,7 @@ class Rows {
                  Writes writes) const {
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
       segments_.WriteResult(x + offset, y + offset, count,
-                      TransformAt(unit, param, mean, rstd, params), writes);
+                            TransformAt(unit, param, mean, rstd, params), writes);
     });
   }
 
@@ -120,9 +120,9 @@ class Rows {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         PairSums<Vec> of_run;
         segments_.ReduceSame(in.dy + offset, in.x + offset, kept.Next(offset, count),
-                              count,
-                              TransformAt(unit, param, in.mean, in.rstd, in.params),
-                              &of_run, nullptr, nullptr);
+                             count,
+                             TransformAt(unit, param, in.mean, in.rstd, in.params),
+                             &of_run, nullptr, nullptr);
         const SumPair of_param = of_run.Total();
         const SumPair weighted = Weighted<double>(of_param, in.params.GammaAt(param));
         sums[0].plain += weighted.plain;

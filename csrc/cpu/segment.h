@@ -266,8 +266,7 @@ void ComputeDz(const typename Data::Storage* dy, const typename Data::Storage* x
 template <class Data, class Act, SumsOf kSums, template <class> class Stat,
           class DyData = Data>
 void ReduceGradient(const typename DyData::Storage* dy, const typename Data::Storage* x,
-                    int64_t count,
-                    const Transform<typename Data::Vec, Stat>& transform,
+                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
                     PairSums<typename Data::Vec>* sums,
                     typename Data::Vec::Scalar* plain_array,
                     typename Data::Vec::Scalar* xhat_array) {
@@ -364,9 +363,9 @@ void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Stor
 // once for all activations. Rows have the same statistics along a run, lanes have not.
 //
 // With a transcendental activation dz is computed by a function of its own, block by
-// block, and the others are those of no activation with dz in place of dy. They read the
-// block from the first cache. If they were compiled for each activation, half of the
-// compiler's time would go there.
+// block, and the others are those of no activation with dz in place of dy. They read
+// the block from the first cache. If they were compiled for each activation, half of
+// the compiler's time would go there.
 template <class Data, template <class> class Stat>
 class Segments {
  public:

@@ -71,8 +71,8 @@ void ReduceShortRows(const ShortRows<Data, DyData>& rows, SumPair* sums,
 }
 
 // The function above for an activation and a number of rows, 2 or 4. More rows would
-// not fit the registers. As in Segments, dz with a transcendental activation is computed
-// first, by a function of its own.
+// not fit the registers. As in Segments, dz with a transcendental activation is
+// computed first, by a function of its own.
 template <class Data>
 class ShortRowsReducer {
  public:
@@ -88,8 +88,8 @@ class ShortRowsReducer {
     VisitActivation(activation, [&](auto act) {
       typedef decltype(act) Act;
       if constexpr (!Act::kIsTranscendental) {
-        reduce_ = rows == 4 ? ReduceShortRows<Data, Act, 4>
-                            : ReduceShortRows<Data, Act, 2>;
+        reduce_ =
+            rows == 4 ? ReduceShortRows<Data, Act, 4> : ReduceShortRows<Data, Act, 2>;
       }
     });
     reduce_dz_ = rows == 4 ? ReduceShortRows<Data, NoActivation, 4, Scalars>

@@ -40,7 +40,8 @@ void ApplyToTile(const RowStatistics<typename Data::Vec::V>& of,
 
 // dy becomes dz.
 template <class Data, class Act>
-void ComputeDzOfTile(const Tile<Data>& x, const RowStatistics<typename Data::Vec::V>& of,
+void ComputeDzOfTile(const Tile<Data>& x,
+                     const RowStatistics<typename Data::Vec::V>& of,
                      const Params<typename Data::Vec::Scalar>& params, int64_t length,
                      Tile<Data>* dy) {
   typedef typename Data::Vec Vec;
@@ -48,8 +49,7 @@ void ComputeDzOfTile(const Tile<Data>& x, const RowStatistics<typename Data::Vec
   for (int64_t i = 0; i < length; ++i) {
     const V xhat = XhatOf(x.columns[i], of.mean, of.rstd);
     const V z = ZOf(xhat, Vec::Splat(params.GammaAt(i)), Vec::Splat(params.BetaAt(i)));
-    dy->columns[i] =
-        DzOf(dy->columns[i], Act::template Derivative<VecMath<Vec>>(z));
+    dy->columns[i] = DzOf(dy->columns[i], Act::template Derivative<VecMath<Vec>>(z));
   }
 }
 
