@@ -32,8 +32,7 @@ class Rows {
     if (problem.q == 1) {
       const int64_t rows_at_once = Min(4, UnitsTogether(2));
       if (rows_at_once > 1) {
-        short_rows_ =
-            ShortRowsReducer<Data>(segments_, problem.activation, rows_at_once);
+        short_rows_ = ShortRowsReducer<Data>(problem.activation, rows_at_once);
       }
     }
   }

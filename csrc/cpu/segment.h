@@ -417,19 +417,14 @@ class Segments {
     } else if (compute_dz_ == nullptr) {
       apply_gradient_(dy, x, dsum, dx, count, by, shares, ahead, writes);
     } else {
-      ForEachBlockOfDz(dy, x, nullptr, count, by,
-                       [&](const Scalar* dz, int64_t begin, int64_t part) {
-                         kApplyDz(dz, x + begin,
-                                  dsum == nullptr ? nullptr : dsum + begin, dx + begin,
-                                  part, by.From(begin), shares.From(begin), 0, writes);
-                       });
+      ForEachBlockOfDz(
+          dy, x, nullptr, count, by,
+          [&](const Scalar* dz, int64_t begin, int64_t part, const By& from_begin) {
+            kApplyDz(dz, x + begin, dsum == nullptr ? nullptr : dsum + begin,
+                     dx + begin, part, from_begin, shares.From(begin), 0, writes);
+          });
     }
   }
-
-  // Null unless the activation is transcendental.
-  typedef void (*ComputesDz)(const Storage* dy, const Storage* x, Scalar* dz, int64_t,
-                             const By&);
-  FUSEDNORM_INLINE ComputesDz compute_dz() const { return compute_dz_; }
 
  private:
   typedef ScalarData<Vec> Scalars;
@@ -456,18 +451,22 @@ class Segments {
     return segments;
   }
 
-  // Calls function(dz, offset in the run, count) for blocks of whole vectors.
+  // Calls function(dz, offset in the run, count, by) for blocks of whole vectors.
   template <class Function>
   FUSEDNORM_INLINE void ForEachBlockOfDz(const Storage* dy, const Storage* x,
                                          Scalar* kept_dz, int64_t count, const By& by,
                                          Function&& function) const {
     constexpr int64_t kBlock = kVectorsPerBlock * Vec::kLanes;
     Scalar block[kBlock];
-    for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const auto run = [&](int64_t begin, const By& from_begin) {
       const int64_t part = Min(kBlock, count - begin);
       Scalar* const dz = kept_dz == nullptr ? block : kept_dz + begin;
-      compute_dz_(dy + begin, x + begin, dz, part, by.From(begin));
-      function(dz, begin, part);
+      compute_dz_(dy + begin, x + begin, dz, part, from_begin);
+      function(dz, begin, part, from_begin);
+    };
+    run(0, by);
+    for (int64_t begin = kBlock; begin < count; begin += kBlock) {
+      run(begin, by.From(begin));
     }
   }
 
@@ -478,17 +477,20 @@ class Segments {
     if (compute_dz_ == nullptr) {
       return reduce(dy, x, count, by, sums, plain_array, xhat_array);
     }
-    ForEachBlockOfDz(dy, x, kept_dz, count, by,
-                     [&](const Scalar* dz, int64_t begin, int64_t part) {
-                       const bool has_arrays = plain_array != nullptr;
-                       reduce_dz(dz, x + begin, part, by.From(begin), sums,
-                                 has_arrays ? plain_array + begin : nullptr,
-                                 has_arrays ? xhat_array + begin : nullptr);
-                     });
+    ForEachBlockOfDz(
+        dy, x, kept_dz, count, by,
+        [&](const Scalar* dz, int64_t begin, int64_t part, const By& from_begin) {
+          const bool has_arrays = plain_array != nullptr;
+          reduce_dz(dz, x + begin, part, from_begin, sums,
+                    has_arrays ? plain_array + begin : nullptr,
+                    has_arrays ? xhat_array + begin : nullptr);
+        });
   }
 
   void (*apply_)(const Storage*, Storage*, int64_t, const By&, Writes) = nullptr;
-  ComputesDz compute_dz_ = nullptr;
+  // Null unless the activation is transcendental.
+  void (*compute_dz_)(const Storage* dy, const Storage* x, Scalar* dz, int64_t,
+                      const By&) = nullptr;
   // Null if the activation is transcendental.
   Reduces<Storage> reduce_along_ = nullptr, reduce_same_ = nullptr;
   Writer apply_gradient_ = nullptr;

@@ -11,11 +11,11 @@ struct ShortRows {
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
 
-  FUSEDNORM_INLINE Same<Vec> MeanOf(int64_t row) const {
-    return Same<Vec>(mean == nullptr ? 0 : mean[row * group_distance]);
+  FUSEDNORM_INLINE Scalar MeanOf(int64_t row) const {
+    return mean == nullptr ? 0 : mean[row * group_distance];
   }
-  FUSEDNORM_INLINE Same<Vec> RstdOf(int64_t row) const {
-    return Same<Vec>(rstd[row * group_distance]);
+  FUSEDNORM_INLINE Scalar RstdOf(int64_t row) const {
+    return rstd[row * group_distance];
   }
 
   const typename DyData::Storage* dy;
@@ -29,6 +29,27 @@ struct ShortRows {
   Operand<Vec> gamma, beta;
 };
 
+// Computes dz of rows that are `distance` apart there.
+template <class Data, class Act>
+void ComputeDzOfShortRows(const ShortRows<Data>& rows, int64_t num_rows,
+                          typename Data::Vec::Scalar* dz, int64_t distance) {
+  typedef typename Data::Vec Vec;
+  const ShortRows<Data> from = rows;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const typename Vec::V mean = Vec::Splat(from.MeanOf(row));
+    const typename Vec::V rstd = Vec::Splat(from.RstdOf(row));
+    const typename Data::Storage* const dy = from.dy + row * from.dy_distance;
+    const typename Data::Storage* const x = from.x + row * from.distance;
+    typename Vec::Scalar* const to = dz + row * distance;
+    ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+      const auto [xhat, dz_at] = Recompute<Data, Act>(
+          dy + i, x + i, width,
+          {mean, rstd, from.gamma.At(i, width), from.beta.At(i, width)});
+      Store<ScalarData<Vec>>(to + i, dz_at, width);
+    });
+  }
+}
+
 // Sets sums[row] to the sums of dz * gamma and dz * gamma * xhat. Adds dz and dz * xhat
 // to the arrays unless they are null.
 template <class Data, class Act, int kRows, class DyData = Data>
@@ -40,8 +61,8 @@ void ReduceShortRows(const ShortRows<Data, DyData>& rows, SumPair* sums,
   V plain[kRows] = {}, with_xhat[kRows] = {};
   V mean[kRows], rstd[kRows];
   for (int row = 0; row < kRows; ++row) {
-    mean[row] = Vec::Splat(rows.MeanOf(row).value);
-    rstd[row] = Vec::Splat(rows.RstdOf(row).value);
+    mean[row] = Vec::Splat(rows.MeanOf(row));
+    rstd[row] = Vec::Splat(rows.RstdOf(row));
   }
   const ShortRows<Data, DyData> from = rows;
   ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
@@ -82,12 +103,12 @@ class ShortRowsReducer {
   // For rows that are reduced one by one.
   ShortRowsReducer() = default;
 
-  ShortRowsReducer(const Segments<Data, Same>& segments, Activation activation,
-                   int64_t rows)
-      : rows_(rows), compute_dz_(segments.compute_dz()) {
+  ShortRowsReducer(Activation activation, int64_t rows) : rows_(rows) {
     VisitActivation(activation, [&](auto act) {
       typedef decltype(act) Act;
-      if constexpr (!Act::kIsTranscendental) {
+      if constexpr (Act::kIsTranscendental) {
+        compute_dz_ = ComputeDzOfShortRows<Data, Act>;
+      } else {
         reduce_ =
             rows == 4 ? ReduceShortRows<Data, Act, 4> : ReduceShortRows<Data, Act, 2>;
       }
@@ -108,11 +129,7 @@ class ShortRowsReducer {
     Scalar block[kMostRows * kVectorsPerBlock * Vec::kLanes];
     Scalar* const dz = kept_dz == nullptr ? block : kept_dz;
     const int64_t distance = kept_dz == nullptr ? rows.count : kept_distance;
-    for (int64_t row = 0; row < rows_; ++row) {
-      compute_dz_(rows.dy + row * rows.dy_distance, rows.x + row * rows.distance,
-                  dz + row * distance, rows.count,
-                  {rows.MeanOf(row), rows.RstdOf(row), rows.gamma, rows.beta});
-    }
+    compute_dz_(rows, rows_, dz, distance);
     reduce_dz_({dz, distance, rows.x, rows.distance, rows.count, rows.mean, rows.rstd,
                 rows.group_distance, rows.gamma, rows.beta},
                sums, plain_array, xhat_array);
@@ -125,7 +142,8 @@ class ShortRowsReducer {
   using Reduces = void (*)(const ShortRows<Data, DyData>&, SumPair*, Scalar*, Scalar*);
 
   int64_t rows_ = 0;
-  typename Segments<Data, Same>::ComputesDz compute_dz_ = nullptr;
+  // Null unless the activation is transcendental.
+  void (*compute_dz_)(const ShortRows<Data>&, int64_t, Scalar* dz, int64_t) = nullptr;
   Reduces<Data> reduce_ = nullptr;  // null if the activation is transcendental
   Reduces<Scalars> reduce_dz_ = nullptr;
 };
