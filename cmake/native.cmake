@@ -14,6 +14,11 @@ endif()
 file(GLOB sources CONFIGURE_DEPENDS csrc/python/*.cc)
 pybind11_add_module(_native MODULE ${sources})
 fusednorm_compile_options(_native)
+# Read once instead of for each file, which was a third of the time to compile the module.
+target_precompile_headers(_native PRIVATE
+  <pybind11/pybind11.h> <pybind11/numpy.h> <pybind11/stl.h>)
+set_source_files_properties(csrc/python/device_memory.cc csrc/python/threads.cc
+  PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # they do not use it
 fusednorm_export_only(_native PyInit__native)
 target_link_libraries(_native PRIVATE fusednorm_core)
 fusednorm_use_cuda(_native)
