@@ -12,7 +12,9 @@ if(NOT pybind11_FOUND)
 endif()
 
 file(GLOB sources CONFIGURE_DEPENDS csrc/python/*.cc)
-pybind11_add_module(_native MODULE ${sources})
+# Without the optimization at link time that pybind11 asks for: it takes ten seconds, on
+# one core, and the kernels are not part of it.
+pybind11_add_module(_native MODULE NO_EXTRAS ${sources})
 fusednorm_compile_options(_native)
 # Read once instead of for each file, which was a third of the time to compile the module.
 target_precompile_headers(_native PRIVATE

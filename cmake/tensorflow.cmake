@@ -27,10 +27,6 @@ target_include_directories(fusednorm_ops SYSTEM PRIVATE
 # As TensorFlow itself was compiled: tf.sysconfig.get_compile_flags().
 target_compile_definitions(fusednorm_ops PRIVATE
   _GLIBCXX_USE_CXX11_ABI=1 EIGEN_MAX_ALIGN_BYTES=64)
-# For csrc/tensorflow/xla_op_kernel.h. TensorFlow's headers do not say it.
-string(REGEX MATCH "^2\\.([0-9]+)" matched "${FUSEDNORM_TENSORFLOW_VERSION}")
-target_compile_definitions(fusednorm_ops PRIVATE
-  FUSEDNORM_TENSORFLOW_MINOR=${CMAKE_MATCH_1})
 target_compile_options(fusednorm_ops PRIVATE "-ffile-prefix-map=${folder}/include/=")
 target_link_libraries(fusednorm_ops PRIVATE
   fusednorm_core

@@ -6,9 +6,10 @@
 
 #include "core/signature.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 #include "tensorflow/registration.h"
 #include "tensorflow/shapes.h"
-#include "tensorflow/xla_op_kernel.h"
 #include "tensorflow/xla_problem.h"
 #include "tensorflow/xla_workspace.h"
 #include "xla/hlo/builder/xla_builder.h"
