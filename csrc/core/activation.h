@@ -4,7 +4,8 @@
 // `M` is the math of the caller: a value type `M::V` (a SIMD vector on the CPU, a
 // scalar in CUDA) with the functions Splat, Exp, Tanh, Erf, Sigmoid, Clamp and Select.
 // A new activation takes one functor and one enumerator here, one name in names.cc, and
-// one line in VisitActivation.
+// one line in VisitActivation. kIsTranscendental says that Derivative costs more than
+// to write its result to the cache and to read it again.
 #pragma once
 
 #include <string>
@@ -34,6 +35,7 @@ constexpr double kLeakyReluSlope = 0.2;
 
 struct NoActivation {
   static constexpr bool kIsIdentity = true;
+  static constexpr bool kIsTranscendental = false;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return z;
@@ -47,6 +49,7 @@ struct NoActivation {
 // The comparisons are written so that NaN takes the branch that keeps it.
 struct Relu {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = false;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return M::Select(z <= M::Splat(0.0), M::Splat(0.0), z);
@@ -59,6 +62,7 @@ struct Relu {
 
 struct LeakyRelu {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = false;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return M::Select(z <= M::Splat(0.0), z * M::Splat(kLeakyReluSlope), z);
@@ -71,6 +75,7 @@ struct LeakyRelu {
 
 struct Silu {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = true;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return z * M::Sigmoid(z);
@@ -88,6 +93,7 @@ struct Silu {
 // z * Phi(z), where Phi is the normal distribution function.
 struct Gelu {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = true;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Phi(typename M::V z) {
     return M::Splat(0.5) + M::Splat(0.5) * M::Erf(z * M::Splat(0.70710678118654752));
@@ -108,6 +114,7 @@ struct Gelu {
 // The tanh form: z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))).
 struct GeluTanh {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = true;
   static constexpr double kScale = 0.79788456080286536;
   static constexpr double kCubic = 0.044715;
   template <class M>
@@ -132,6 +139,7 @@ struct GeluTanh {
 
 struct Tanh {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = true;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return M::Tanh(z);
@@ -145,6 +153,7 @@ struct Tanh {
 
 struct Sigmoid {
   static constexpr bool kIsIdentity = false;
+  static constexpr bool kIsTranscendental = true;
   template <class M>
   FUSEDNORM_INLINE static typename M::V Forward(typename M::V z) {
     return M::Sigmoid(z);

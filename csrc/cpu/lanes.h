@@ -81,7 +81,7 @@ class Lanes {
                  Writes writes) const {
     const LaneTransform by(*this, unit, mean, rstd, params);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
-      segments_.apply(x + offset, y + offset, lanes, by.AtRow(row), writes);
+      segments_.WriteResult(x + offset, y + offset, lanes, by.AtRow(row), writes);
     });
   }
 
@@ -92,14 +92,14 @@ class Lanes {
     LaneSums<Scalar, 2> total(part_.lanes);
     ForEachRow(unit, slice, [&](int64_t offset, int64_t row, int64_t lanes) {
       if (problem_.reduces_q) {
-        segments_.reduce_along(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
-                               lanes, by.AtRow(row), nullptr, total.staged[0],
-                               total.staged[1]);
+        segments_.ReduceAlong(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
+                              lanes, by.AtRow(row), nullptr, total.staged[0],
+                              total.staged[1]);
       } else {
         PairSums<Vec> of_row;
-        segments_.reduce_same(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
-                              lanes, by.AtRow(row), &of_row, total.staged[0],
-                              total.staged[1]);
+        segments_.ReduceSame(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
+                             lanes, by.AtRow(row), &of_row, total.staged[0],
+                             total.staged[1]);
         params_sum->AddPair(row, of_row.Total());
       }
       total.EndRow();

@@ -147,8 +147,11 @@ int64_t DataBytes(const NormProblem& problem) {
 }
 
 bool IsTranscendental(Activation activation) {
-  return activation != Activation::kNone && activation != Activation::kRelu &&
-         activation != Activation::kLeakyRelu;
+  bool is_transcendental = false;
+  VisitActivation(activation, [&](auto act) {
+    is_transcendental = decltype(act)::kIsTranscendental;
+  });
+  return is_transcendental;
 }
 
 // The number of units of a wave, if it reads `tensors` tensors.

@@ -61,7 +61,8 @@ class PositionLanes : public Lanes<Data> {
     }
     OwnTransform by(*this, unit, mean, rstd);
     Alike::ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
-      segments_.apply(x + offset, y + offset, lanes, by.At(offset, lanes), writes);
+      segments_.WriteResult(x + offset, y + offset, lanes, by.At(offset, lanes),
+                            writes);
     });
   }
 
@@ -78,8 +79,8 @@ class PositionLanes : public Lanes<Data> {
     Alike::ForEachRow(unit, slice, [&](int64_t offset, int64_t, int64_t lanes) {
       for (int64_t lane = 0; lane < lanes; ++lane) dz[lane] = dz_xhat[lane] = 0;
       const Transform<Vec, Along> of_row = by.At(offset, lanes);
-      segments_.reduce_along(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
-                             lanes, of_row, nullptr, dz, dz_xhat);
+      segments_.ReduceAlong(in.dy + offset, in.x + offset, kept.Next(offset, lanes),
+                            lanes, of_row, nullptr, dz, dz_xhat);
       params_.StoreGradients(offset, lanes, dz, dz_xhat);
       ForEachVector<Vec>(lanes, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
         const typename Vec::V gamma = of_row.gamma.At(i, width);

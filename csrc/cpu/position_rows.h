@@ -65,9 +65,9 @@ class PositionRows : public Rows<Data> {
     Converted memory;
     Alike::ForEachRun(unit, slice, [&](int64_t begin, int64_t, int64_t run) {
       ForEachPart(begin, run, [&](int64_t offset, int64_t count) {
-        segments_.apply(x + offset, y + offset, count,
-                        OwnTransformAt(unit, offset, count, mean, rstd, &memory),
-                        writes);
+        segments_.WriteResult(x + offset, y + offset, count,
+                              OwnTransformAt(unit, offset, count, mean, rstd, &memory),
+                              writes);
       });
     });
   }
@@ -84,7 +84,7 @@ class PositionRows : public Rows<Data> {
     Alike::ForEachRun(unit, slice, [&](int64_t begin, int64_t, int64_t run) {
       ForEachPart(begin, run, [&](int64_t offset, int64_t count) {
         Scalar dz[kPart] = {}, dz_xhat[kPart] = {};
-        segments_.reduce_along(
+        segments_.ReduceAlong(
             in.dy + offset, in.x + offset, kept.Next(offset, count), count,
             OwnTransformAt(unit, offset, count, in.mean, in.rstd, &memory), &of_group,
             dz, dz_xhat);

@@ -30,8 +30,10 @@ class Rows {
       while (units < kMostTogether && 2 * units * tensors * bytes <= kBytes) units *= 2;
     }
     if (problem.q == 1) {
-      rows_at_once_ = Min(4, UnitsTogether(2));
-      reduce_short_rows_ = ReducerOfShortRows<Data>(problem.activation, rows_at_once_);
+      const int64_t rows_at_once = Min(4, UnitsTogether(2));
+      if (rows_at_once > 1) {
+        short_rows_ = ShortRowsReducer<Data>(problem.activation, rows_at_once);
+      }
     }
   }
 
@@ -92,8 +94,8 @@ class Rows {
                  const Scalar* rstd, const Params<Scalar>& params, Storage* y,
                  Writes writes) const {
     ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-      segments_.apply(x + offset, y + offset, count,
-                      TransformAt(unit, param, mean, rstd, params), writes);
+      segments_.WriteResult(x + offset, y + offset, count,
+                            TransformAt(unit, param, mean, rstd, params), writes);
     });
   }
 
@@ -104,7 +106,7 @@ class Rows {
     PairSums<Vec> of_group;
     if (problem_.q == 1) {
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
-        segments_.reduce_along(
+        segments_.ReduceAlong(
             in.dy + offset, in.x + offset, kept.Next(offset, count), count,
             TransformAt(unit, param, in.mean, in.rstd, in.params), &of_group,
             params_sum->Staged(GradientSums<Scalar>::kBeta, param),
@@ -116,10 +118,10 @@ class Rows {
       sums[0] = SumPair();
       ForEachParamRun(unit, slice, [&](int64_t offset, int64_t param, int64_t count) {
         PairSums<Vec> of_run;
-        segments_.reduce_same(in.dy + offset, in.x + offset, kept.Next(offset, count),
-                              count,
-                              TransformAt(unit, param, in.mean, in.rstd, in.params),
-                              &of_run, nullptr, nullptr);
+        segments_.ReduceSame(in.dy + offset, in.x + offset, kept.Next(offset, count),
+                             count,
+                             TransformAt(unit, param, in.mean, in.rstd, in.params),
+                             &of_run, nullptr, nullptr);
         const SumPair of_param = of_run.Total();
         const SumPair weighted = Weighted<double>(of_param, in.params.GammaAt(param));
         sums[0].plain += weighted.plain;
@@ -136,21 +138,22 @@ class Rows {
                               GradientSums<Scalar>* params_sum,
                               SumPair (&sums)[kMostTogether]) const {
     int64_t done = 0;
-    if (reduce_short_rows_ != nullptr) {
-      for (; done + rows_at_once_ <= count; done += rows_at_once_) {
+    if (const int64_t rows = short_rows_.rows(); rows > 0) {
+      for (; done + rows <= count; done += rows) {
         const int64_t unit = first + done * step;
         const int64_t param = FirstParam(unit);
         const int64_t offset = Base(unit);
         const Transform<Vec, Same> by =
             TransformAt(unit, param, in.mean, in.rstd, in.params);
-        reduce_short_rows_(
-            {in.dy + offset, in.x + offset, kept.OfUnit(done).Next(offset, size_),
-             step * size_, kept.Distance(step * size_), size_,
-             in.mean == nullptr ? nullptr : in.mean + unit, in.rstd + unit, step,
-             by.gamma, by.beta},
-            sums + done, params_sum->Staged(GradientSums<Scalar>::kBeta, param),
-            params_sum->Staged(GradientSums<Scalar>::kGamma, param));
-        params_sum->EndRows(rows_at_once_);
+        const int64_t distance = step * size_;
+        short_rows_.Run({in.dy + offset, distance, in.x + offset, distance, size_,
+                         in.mean == nullptr ? nullptr : in.mean + unit, in.rstd + unit,
+                         step, by.gamma, by.beta},
+                        kept.OfUnit(done).Next(offset, size_), kept.Distance(distance),
+                        sums + done,
+                        params_sum->Staged(GradientSums<Scalar>::kBeta, param),
+                        params_sum->Staged(GradientSums<Scalar>::kGamma, param));
+        params_sum->EndRows(rows);
       }
     }
     for (; done < count; ++done) {
@@ -333,7 +336,6 @@ class Rows {
   const int64_t size_;    // elements of a group
   const double per_element_;
   int64_t together_[2] = {1, 1};
-  // For backward, where gamma varies along the row; null: one row at a time.
-  ShortRowsReducer<Data> reduce_short_rows_ = nullptr;
-  int64_t rows_at_once_ = 1;
+  // For backward, where gamma varies along the row.
+  ShortRowsReducer<Data> short_rows_;
 };

@@ -24,6 +24,10 @@ class Operand {
     if (values_ == nullptr) return Vec::Splat(same_);
     return LoadScalars(values_ + i, width);
   }
+  // The operand of the rest of the run.
+  FUSEDNORM_INLINE Operand From(int64_t i) const {
+    return values_ == nullptr ? *this : Along(values_ + i);
+  }
 
  private:
   FUSEDNORM_INLINE Operand(const Scalar* values, Scalar same)
@@ -43,6 +47,7 @@ struct Same {
   FUSEDNORM_INLINE typename Vec::V At(int64_t, Width) const {
     return Vec::Splat(value);
   }
+  FUSEDNORM_INLINE Same From(int64_t) const { return *this; }
   typename Vec::Scalar value;
 };
 template <class Vec>
@@ -51,6 +56,7 @@ struct Along {
       : values(values) {}
   template <class Width>
   FUSEDNORM_INLINE typename Vec::V At(int64_t i, Width width) const;
+  FUSEDNORM_INLINE Along From(int64_t i) const { return Along(values + i); }
   const typename Vec::Scalar* values;
 };
 
@@ -170,6 +176,9 @@ struct Transform {
     return {mean.At(i, width), rstd.At(i, width), gamma.At(i, width),
             beta.At(i, width)};
   }
+  FUSEDNORM_INLINE Transform From(int64_t i) const {
+    return {mean.From(i), rstd.From(i), gamma.From(i), beta.From(i)};
+  }
   Stat<Vec> mean, rstd;
   Operand<Vec> gamma, beta;
 };
@@ -239,12 +248,25 @@ struct PairSums {
   SumPair total = {};
 };
 
-// Adds to the sums of the run, and to the arrays unless they are null. Stores dz in
-// kept_dz unless that is null.
-template <class Data, class Act, SumsOf kSums, template <class> class Stat>
-void ReduceGradient(const typename Data::Storage* dy, const typename Data::Storage* x,
-                    typename Data::Vec::Scalar* kept_dz, int64_t count,
-                    const Transform<typename Data::Vec, Stat>& transform,
+// Computes dz.
+template <class Data, class Act, template <class> class Stat>
+void ComputeDz(const typename Data::Storage* dy, const typename Data::Storage* x,
+               typename Data::Vec::Scalar* dz, int64_t count,
+               const Transform<typename Data::Vec, Stat>& transform) {
+  typedef typename Data::Vec Vec;
+  const Transform<Vec, Stat> by_run = transform;
+  ForEachVector<Vec>(count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+    const auto [xhat, dz_at] =
+        Recompute<Data, Act>(dy + i, x + i, width, by_run.At(i, width));
+    Store<ScalarData<Vec>>(dz + i, dz_at, width);
+  });
+}
+
+// Adds to the sums of the run, and to the arrays unless they are null.
+template <class Data, class Act, SumsOf kSums, template <class> class Stat,
+          class DyData = Data>
+void ReduceGradient(const typename DyData::Storage* dy, const typename Data::Storage* x,
+                    int64_t count, const Transform<typename Data::Vec, Stat>& transform,
                     PairSums<typename Data::Vec>* sums,
                     typename Data::Vec::Scalar* plain_array,
                     typename Data::Vec::Scalar* xhat_array) {
@@ -263,10 +285,7 @@ void ReduceGradient(const typename Data::Storage* dy, const typename Data::Stora
     ForEachVector<Vec>(part, [&](int64_t in_part, auto width) FUSEDNORM_INLINE_LAMBDA {
       const int64_t i = begin + in_part;
       const TransformValues<Vec> by = by_run.At(i, width);
-      const auto [xhat, dz] = Recompute<Data, Act>(dy + i, x + i, width, by);
-      if constexpr (!Act::kIsIdentity) {
-        if (kept_dz != nullptr) Store<ScalarData<Vec>>(kept_dz + i, dz, width);
-      }
+      const auto [xhat, dz] = Recompute<Data, Act, DyData>(dy + i, x + i, width, by);
       constexpr bool kWeighted = kSums == SumsOf::kRow || kSums == SumsOf::kColumns;
       const V dzg = kWeighted ? dz * by.gamma : dz;
       if constexpr (kSums != SumsOf::kRun) {
@@ -300,6 +319,9 @@ struct SharesAlong {
   template <class Width>
   FUSEDNORM_INLINE FirstOrderShares<typename Vec::V> At(int64_t i, Width width) const {
     return {plain.At(i, width), with_xhat.At(i, width), offset.At(i, width)};
+  }
+  FUSEDNORM_INLINE SharesAlong From(int64_t i) const {
+    return {plain.From(i), with_xhat.From(i), offset.From(i)};
   }
   Stat<Vec> plain, with_xhat;
   Operand<Vec> offset;
@@ -337,35 +359,46 @@ void ApplyGradient(const typename DyData::Storage* dy, const typename Data::Stor
       });
 }
 
-// The functions above that depend on the activation. Callers that take them from here
-// are compiled once for all activations. Rows have the same statistics along a run,
-// lanes have not.
+// The functions above for an activation. Callers that take them from here are compiled
+// once for all activations. Rows have the same statistics along a run, lanes have not.
+//
+// With a transcendental activation dz is computed by a function of its own, block by
+// block, and the others are those of no activation with dz in place of dy. They read
+// the block from the first cache. If they were compiled for each activation, half of
+// the compiler's time would go there.
 template <class Data, template <class> class Stat>
-struct Segments {
+class Segments {
+ public:
   typedef typename Data::Storage Storage;
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
   typedef Transform<Vec, Stat> By;
-  typedef void (*Reduce)(const Storage* dy, const Storage* x, Scalar* kept_dz, int64_t,
-                         const By&, PairSums<Vec>*, Scalar*, Scalar*);
-  template <class Dy>
-  using Write = void (*)(const Dy* dy, const Storage* x, const Storage* dsum,
-                         Storage* dx, int64_t, const By&, const SharesAlong<Vec, Stat>&,
-                         int64_t ahead, Writes);
-  // The sums with parameters that vary along the run, and with those that do not.
-  static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
-  static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;
 
-  template <class Act>
-  static Segments Of() {
-    return {Apply<Data, Act, Stat>, ReduceGradient<Data, Act, kAlong, Stat>,
-            ReduceGradient<Data, Act, kSame, Stat>, ApplyGradient<Data, Act, Stat>,
-            ApplyGradient<Data, NoActivation, Stat, ScalarData<Vec>>};
-  }
   static Segments For(Activation activation) {
     Segments segments;
     VisitActivation(activation, [&](auto act) { segments = Of<decltype(act)>(); });
     return segments;
+  }
+
+  FUSEDNORM_INLINE void WriteResult(const Storage* x, Storage* y, int64_t count,
+                                    const By& by, Writes writes) const {
+    apply_(x, y, count, by, writes);
+  }
+
+  // Keeps dz unless kept_dz is null; only a transcendental activation may keep it. The
+  // sums are those of parameters that vary along the run, or of one that does not.
+  FUSEDNORM_INLINE void ReduceAlong(const Storage* dy, const Storage* x,
+                                    Scalar* kept_dz, int64_t count, const By& by,
+                                    PairSums<Vec>* sums, Scalar* plain_array,
+                                    Scalar* xhat_array) const {
+    Reduce(reduce_along_, ReduceGradient<Data, NoActivation, kAlong, Stat, Scalars>, dy,
+           x, kept_dz, count, by, sums, plain_array, xhat_array);
+  }
+  FUSEDNORM_INLINE void ReduceSame(const Storage* dy, const Storage* x, Scalar* kept_dz,
+                                   int64_t count, const By& by, PairSums<Vec>* sums,
+                                   Scalar* plain_array, Scalar* xhat_array) const {
+    Reduce(reduce_same_, ReduceGradient<Data, NoActivation, kSame, Stat, Scalars>, dy,
+           x, kept_dz, count, by, sums, plain_array, xhat_array);
   }
 
   // The second pass of backward over a run of the tensor. Takes dz if it was kept.
@@ -374,18 +407,91 @@ struct Segments {
                                       Storage* dx, int64_t count, const By& by,
                                       const SharesAlong<Vec, Stat>& shares,
                                       int64_t ahead, Writes writes) const {
+    const Storage* const dy = in.dy + offset;
     const Storage* const x = in.x + offset;
     const Storage* const dsum = in.dsum == nullptr ? nullptr : in.dsum + offset;
-    if (kept_dz == nullptr) {
-      apply_gradient(in.dy + offset, x, dsum, dx + offset, count, by, shares, ahead,
-                     writes);
+    dx += offset;
+    constexpr auto kApplyDz = ApplyGradient<Data, NoActivation, Stat, Scalars>;
+    if (kept_dz != nullptr) {
+      kApplyDz(kept_dz, x, dsum, dx, count, by, shares, ahead, writes);
+    } else if (compute_dz_ == nullptr) {
+      apply_gradient_(dy, x, dsum, dx, count, by, shares, ahead, writes);
     } else {
-      apply_kept_dz(kept_dz, x, dsum, dx + offset, count, by, shares, ahead, writes);
+      ForEachBlockOfDz(
+          dy, x, nullptr, count, by,
+          [&](const Scalar* dz, int64_t begin, int64_t part, const By& from_begin) {
+            kApplyDz(dz, x + begin, dsum == nullptr ? nullptr : dsum + begin,
+                     dx + begin, part, from_begin, shares.From(begin), 0, writes);
+          });
     }
   }
 
-  void (*apply)(const Storage*, Storage*, int64_t, const By&, Writes);
-  Reduce reduce_along, reduce_same;
-  Write<Storage> apply_gradient;
-  Write<Scalar> apply_kept_dz;
+ private:
+  typedef ScalarData<Vec> Scalars;
+  template <class Dy>
+  using Reduces = void (*)(const Dy* dy, const Storage* x, int64_t, const By&,
+                           PairSums<Vec>*, Scalar*, Scalar*);
+  typedef void (*Writer)(const Storage* dy, const Storage* x, const Storage* dsum,
+                         Storage* dx, int64_t, const By&, const SharesAlong<Vec, Stat>&,
+                         int64_t ahead, Writes);
+  static constexpr SumsOf kAlong = kIsSame<Stat> ? SumsOf::kRow : SumsOf::kLanes;
+  static constexpr SumsOf kSame = kIsSame<Stat> ? SumsOf::kRun : SumsOf::kColumns;
+
+  template <class Act>
+  static Segments Of() {
+    Segments segments;
+    segments.apply_ = Apply<Data, Act, Stat>;
+    if constexpr (Act::kIsTranscendental) {
+      segments.compute_dz_ = ComputeDz<Data, Act, Stat>;
+    } else {
+      segments.reduce_along_ = ReduceGradient<Data, Act, kAlong, Stat>;
+      segments.reduce_same_ = ReduceGradient<Data, Act, kSame, Stat>;
+      segments.apply_gradient_ = ApplyGradient<Data, Act, Stat>;
+    }
+    return segments;
+  }
+
+  // Calls function(dz, offset in the run, count, by) for blocks of whole vectors.
+  template <class Function>
+  FUSEDNORM_INLINE void ForEachBlockOfDz(const Storage* dy, const Storage* x,
+                                         Scalar* kept_dz, int64_t count, const By& by,
+                                         Function&& function) const {
+    constexpr int64_t kBlock = kVectorsPerBlock * Vec::kLanes;
+    Scalar block[kBlock];
+    const auto run = [&](int64_t begin, const By& from_begin) {
+      const int64_t part = Min(kBlock, count - begin);
+      Scalar* const dz = kept_dz == nullptr ? block : kept_dz + begin;
+      compute_dz_(dy + begin, x + begin, dz, part, from_begin);
+      function(dz, begin, part, from_begin);
+    };
+    run(0, by);
+    for (int64_t begin = kBlock; begin < count; begin += kBlock) {
+      run(begin, by.From(begin));
+    }
+  }
+
+  FUSEDNORM_INLINE void Reduce(Reduces<Storage> reduce, Reduces<Scalar> reduce_dz,
+                               const Storage* dy, const Storage* x, Scalar* kept_dz,
+                               int64_t count, const By& by, PairSums<Vec>* sums,
+                               Scalar* plain_array, Scalar* xhat_array) const {
+    if (compute_dz_ == nullptr) {
+      return reduce(dy, x, count, by, sums, plain_array, xhat_array);
+    }
+    ForEachBlockOfDz(
+        dy, x, kept_dz, count, by,
+        [&](const Scalar* dz, int64_t begin, int64_t part, const By& from_begin) {
+          const bool has_arrays = plain_array != nullptr;
+          reduce_dz(dz, x + begin, part, from_begin, sums,
+                    has_arrays ? plain_array + begin : nullptr,
+                    has_arrays ? xhat_array + begin : nullptr);
+        });
+  }
+
+  void (*apply_)(const Storage*, Storage*, int64_t, const By&, Writes) = nullptr;
+  // Null unless the activation is transcendental.
+  void (*compute_dz_)(const Storage* dy, const Storage* x, Scalar* dz, int64_t,
+                      const By&) = nullptr;
+  // Null if the activation is transcendental.
+  Reduces<Storage> reduce_along_ = nullptr, reduce_same_ = nullptr;
+  Writer apply_gradient_ = nullptr;
 };

@@ -5,18 +5,23 @@
 #pragma once
 
 // Rows of at most one block of sums each. The pointers are of the first row; the others
-// follow at the distances given here.
-template <class Data>
+// follow at the distances given here. DyData is how dy is stored.
+template <class Data, class DyData = Data>
 struct ShortRows {
-  typedef typename Data::Storage Storage;
   typedef typename Data::Vec Vec;
   typedef typename Vec::Scalar Scalar;
 
-  const Storage* dy;
-  const Storage* x;
-  Scalar* kept_dz;  // null: not kept
+  FUSEDNORM_INLINE Scalar MeanOf(int64_t row) const {
+    return mean == nullptr ? 0 : mean[row * group_distance];
+  }
+  FUSEDNORM_INLINE Scalar RstdOf(int64_t row) const {
+    return rstd[row * group_distance];
+  }
+
+  const typename DyData::Storage* dy;
+  int64_t dy_distance;
+  const typename Data::Storage* x;
   int64_t distance;
-  int64_t kept_distance;
   int64_t count;       // elements of a row
   const Scalar* mean;  // null: not centred
   const Scalar* rstd;
@@ -24,10 +29,31 @@ struct ShortRows {
   Operand<Vec> gamma, beta;
 };
 
+// Computes dz of rows that are `distance` apart there.
+template <class Data, class Act>
+void ComputeDzOfShortRows(const ShortRows<Data>& rows, int64_t num_rows,
+                          typename Data::Vec::Scalar* dz, int64_t distance) {
+  typedef typename Data::Vec Vec;
+  const ShortRows<Data> from = rows;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const typename Vec::V mean = Vec::Splat(from.MeanOf(row));
+    const typename Vec::V rstd = Vec::Splat(from.RstdOf(row));
+    const typename Data::Storage* const dy = from.dy + row * from.dy_distance;
+    const typename Data::Storage* const x = from.x + row * from.distance;
+    typename Vec::Scalar* const to = dz + row * distance;
+    ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
+      const auto [xhat, dz_at] = Recompute<Data, Act>(
+          dy + i, x + i, width,
+          {mean, rstd, from.gamma.At(i, width), from.beta.At(i, width)});
+      Store<ScalarData<Vec>>(to + i, dz_at, width);
+    });
+  }
+}
+
 // Sets sums[row] to the sums of dz * gamma and dz * gamma * xhat. Adds dz and dz * xhat
 // to the arrays unless they are null.
-template <class Data, class Act, int kRows>
-void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
+template <class Data, class Act, int kRows, class DyData = Data>
+void ReduceShortRows(const ShortRows<Data, DyData>& rows, SumPair* sums,
                      typename Data::Vec::Scalar* plain_array,
                      typename Data::Vec::Scalar* xhat_array) {
   typedef typename Data::Vec Vec;
@@ -35,25 +61,18 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
   V plain[kRows] = {}, with_xhat[kRows] = {};
   V mean[kRows], rstd[kRows];
   for (int row = 0; row < kRows; ++row) {
-    const int64_t group = row * rows.group_distance;
-    mean[row] = Vec::Splat(rows.mean == nullptr ? 0 : rows.mean[group]);
-    rstd[row] = Vec::Splat(rows.rstd[group]);
+    mean[row] = Vec::Splat(rows.MeanOf(row));
+    rstd[row] = Vec::Splat(rows.RstdOf(row));
   }
-  const ShortRows<Data> from = rows;
+  const ShortRows<Data, DyData> from = rows;
   ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
     const V gamma = from.gamma.At(i, width), beta = from.beta.At(i, width);
     V column_plain = {}, column_xhat = {};
 #pragma GCC unroll 4
     for (int row = 0; row < kRows; ++row) {
-      const int64_t at = i + row * from.distance;
-      const auto [xhat, dz] = Recompute<Data, Act>(from.dy + at, from.x + at, width,
-                                                   {mean[row], rstd[row], gamma, beta});
-      if constexpr (!Act::kIsIdentity) {
-        if (from.kept_dz != nullptr) {
-          Store<ScalarData<Vec>>(from.kept_dz + i + row * from.kept_distance, dz,
-                                 width);
-        }
-      }
+      const auto [xhat, dz] = Recompute<Data, Act, DyData>(
+          from.dy + i + row * from.dy_distance, from.x + i + row * from.distance, width,
+          {mean[row], rstd[row], gamma, beta});
       const FirstOrderSums<V> of_columns = FirstOrderTerms(dz, xhat);
       column_plain = column_plain + of_columns.plain;
       column_xhat = column_xhat + of_columns.with_xhat;
@@ -72,18 +91,59 @@ void ReduceShortRows(const ShortRows<Data>& rows, SumPair* sums,
   }
 }
 
-// The function above for an activation and a number of rows. More than four rows would
-// not fit the registers.
+// The function above for an activation and a number of rows, 2 or 4. More rows would
+// not fit the registers. As in Segments, dz with a transcendental activation is
+// computed first, by a function of its own.
 template <class Data>
-using ShortRowsReducer = void (*)(const ShortRows<Data>&, SumPair*,
-                                  typename Data::Vec::Scalar*,
-                                  typename Data::Vec::Scalar*);
-template <class Data>
-ShortRowsReducer<Data> ReducerOfShortRows(Activation activation, int64_t rows) {
-  ShortRowsReducer<Data> reducer = nullptr;
-  VisitActivation(activation, [&](auto act) {
-    if (rows == 2) reducer = ReduceShortRows<Data, decltype(act), 2>;
-    if (rows == 4) reducer = ReduceShortRows<Data, decltype(act), 4>;
-  });
-  return reducer;
-}
+class ShortRowsReducer {
+ public:
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::Scalar Scalar;
+
+  // For rows that are reduced one by one.
+  ShortRowsReducer() = default;
+
+  ShortRowsReducer(Activation activation, int64_t rows) : rows_(rows) {
+    VisitActivation(activation, [&](auto act) {
+      typedef decltype(act) Act;
+      if constexpr (Act::kIsTranscendental) {
+        compute_dz_ = ComputeDzOfShortRows<Data, Act>;
+      } else {
+        reduce_ =
+            rows == 4 ? ReduceShortRows<Data, Act, 4> : ReduceShortRows<Data, Act, 2>;
+      }
+    });
+    reduce_dz_ = rows == 4 ? ReduceShortRows<Data, NoActivation, 4, Scalars>
+                           : ReduceShortRows<Data, NoActivation, 2, Scalars>;
+  }
+
+  // 0: there is no function.
+  FUSEDNORM_INLINE int64_t rows() const { return rows_; }
+
+  // Keeps dz of the first row in kept_dz and of the others at the distance from each to
+  // the next, unless kept_dz is null.
+  FUSEDNORM_INLINE void Run(const ShortRows<Data>& rows, Scalar* kept_dz,
+                            int64_t kept_distance, SumPair* sums, Scalar* plain_array,
+                            Scalar* xhat_array) const {
+    if (compute_dz_ == nullptr) return reduce_(rows, sums, plain_array, xhat_array);
+    Scalar block[kMostRows * kVectorsPerBlock * Vec::kLanes];
+    Scalar* const dz = kept_dz == nullptr ? block : kept_dz;
+    const int64_t distance = kept_dz == nullptr ? rows.count : kept_distance;
+    compute_dz_(rows, rows_, dz, distance);
+    reduce_dz_({dz, distance, rows.x, rows.distance, rows.count, rows.mean, rows.rstd,
+                rows.group_distance, rows.gamma, rows.beta},
+               sums, plain_array, xhat_array);
+  }
+
+ private:
+  static constexpr int64_t kMostRows = 4;
+  typedef ScalarData<Vec> Scalars;
+  template <class DyData>
+  using Reduces = void (*)(const ShortRows<Data, DyData>&, SumPair*, Scalar*, Scalar*);
+
+  int64_t rows_ = 0;
+  // Null unless the activation is transcendental.
+  void (*compute_dz_)(const ShortRows<Data>&, int64_t, Scalar* dz, int64_t) = nullptr;
+  Reduces<Data> reduce_ = nullptr;  // null if the activation is transcendental
+  Reduces<Scalars> reduce_dz_ = nullptr;
+};

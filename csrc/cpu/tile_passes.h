@@ -18,6 +18,41 @@ FUSEDNORM_INLINE TileRows RowsOfTile(const NormProblem& problem, int64_t tile) {
   return {first, count, (problem.n - first - count) * problem.k};
 }
 
+// With a lane for each row.
+template <class V>
+struct RowStatistics {
+  V mean, rstd;
+};
+
+// The functions of a tile that are compiled for each activation. x becomes y.
+template <class Data, class Act>
+void ApplyToTile(const RowStatistics<typename Data::Vec::V>& of,
+                 const Params<typename Data::Vec::Scalar>& params, int64_t length,
+                 Tile<Data>* tile) {
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::V V;
+  for (int64_t i = 0; i < length; ++i) {
+    const V xhat = XhatOf(tile->columns[i], of.mean, of.rstd);
+    const V z = ZOf(xhat, Vec::Splat(params.GammaAt(i)), Vec::Splat(params.BetaAt(i)));
+    tile->columns[i] = Act::template Forward<VecMath<Vec>>(z);
+  }
+}
+
+// dy becomes dz.
+template <class Data, class Act>
+void ComputeDzOfTile(const Tile<Data>& x,
+                     const RowStatistics<typename Data::Vec::V>& of,
+                     const Params<typename Data::Vec::Scalar>& params, int64_t length,
+                     Tile<Data>* dy) {
+  typedef typename Data::Vec Vec;
+  typedef typename Vec::V V;
+  for (int64_t i = 0; i < length; ++i) {
+    const V xhat = XhatOf(x.columns[i], of.mean, of.rstd);
+    const V z = ZOf(xhat, Vec::Splat(params.GammaAt(i)), Vec::Splat(params.BetaAt(i)));
+    dy->columns[i] = DzOf(dy->columns[i], Act::template Derivative<VecMath<Vec>>(z));
+  }
+}
+
 template <class Data>
 class ForwardTiles {
  public:
@@ -41,24 +76,26 @@ class ForwardTiles {
   }
 
   void Run(const ParallelFor& parallel) const {
-    VisitActivation(problem_.activation, [&](auto act) {
-      const int64_t tiles = part_.outer;
-      const int64_t elements = part_.unit_elements * tiles / part_.blocks;
-      ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
-        const int64_t end = tiles * (block + 1) / part_.blocks;
-        for (int64_t tile = tiles * block / part_.blocks; tile < end; ++tile) {
-          RunTile<decltype(act)>(RowsOfTile<Data>(problem_, tile));
-        }
-        if (part_.streams) EndStream();
-      });
+    Applies apply = nullptr;
+    VisitActivation(problem_.activation,
+                    [&](auto act) { apply = ApplyToTile<Data, decltype(act)>; });
+    const int64_t tiles = part_.outer;
+    const int64_t elements = part_.unit_elements * tiles / part_.blocks;
+    ForEachTask(parallel, part_.blocks, elements, [&](int64_t block) {
+      const int64_t end = tiles * (block + 1) / part_.blocks;
+      for (int64_t tile = tiles * block / part_.blocks; tile < end; ++tile) {
+        RunTile(RowsOfTile<Data>(problem_, tile), apply);
+      }
+      if (part_.streams) EndStream();
     });
   }
 
  private:
   typedef ScalarData<Vec> Scalars;
+  typedef void (*Applies)(const RowStatistics<V>&, const Params<Scalar>&, int64_t,
+                          Tile<Data>*);
 
-  template <class Act>
-  void RunTile(const TileRows& rows) const {
+  void RunTile(const TileRows& rows, Applies apply) const {
     const int64_t length = problem_.k;
     const int64_t at = rows.first * length;
     const Storage* from = x_ + at;
@@ -68,29 +105,20 @@ class ForwardTiles {
     }
     Tile<Data> tile;
     tile.ReadFrom(from, rows.count, length, rows.after);
-    const RowStatistics of = Statistics(tile);
+    const RowStatistics<V> of = Statistics(tile);
     const Partial width{rows.count};
     if (problem_.centred) Store<Scalars>(mean_ + rows.first, of.mean, width);
     Store<Scalars>(rstd_ + rows.first, of.rstd, width);
-    for (int64_t i = 0; i < length; ++i) {
-      const V xhat = XhatOf(tile.columns[i], of.mean, of.rstd);
-      const V z =
-          ZOf(xhat, Vec::Splat(params_.GammaAt(i)), Vec::Splat(params_.BetaAt(i)));
-      tile.columns[i] = Act::template Forward<VecMath<Vec>>(z);
-    }
+    apply(of, params_, length, &tile);
     tile.WriteTo(y_ + at, rows.count, length,
                  part_.streams ? Writes::kStreamed : Writes::kCached);
   }
 
   typedef Wide<double, Vec::kLanes> Doubles;
 
-  struct RowStatistics {
-    V mean, rstd;
-  };
-
   // Two passes over the columns: first the mean, then the deviations from it, which
   // also correct the mean.
-  RowStatistics Statistics(const Tile<Data>& tile) const {
+  RowStatistics<V> Statistics(const Tile<Data>& tile) const {
     const int64_t length = problem_.k;
     const Doubles per_element = SplatTo<Doubles>(1.0 / length);
     V mean = {};
@@ -154,11 +182,14 @@ class BackwardTiles {
   }
 
   void Run(const ParallelFor& parallel) const {
+    ComputesDz compute_dz = nullptr;
     VisitActivation(problem_.activation, [&](auto act) {
-      const int64_t elements = part_.unit_elements * part_.outer / part_.blocks;
-      ForEachTask(parallel, part_.blocks, elements,
-                  [&](int64_t block) { RunBlock<decltype(act)>(block); });
+      typedef decltype(act) Act;
+      if constexpr (!Act::kIsIdentity) compute_dz = ComputeDzOfTile<Data, Act>;
     });
+    const int64_t elements = part_.unit_elements * part_.outer / part_.blocks;
+    ForEachTask(parallel, part_.blocks, elements,
+                [&](int64_t block) { RunBlock(block, compute_dz); });
     SetSums<Data>(problem_, sets_, set_bytes_, part_.sets)
         .Run(parallel, {buffers_.dgamma, buffers_.dbeta});
   }
@@ -172,8 +203,11 @@ class BackwardTiles {
     V dgamma[kMaxTileColumns], dbeta[kMaxTileColumns];
   };
 
-  template <class Act>
-  void RunBlock(int64_t block) const {
+  // Null if dz is dy.
+  typedef void (*ComputesDz)(const Tile<Data>& x, const RowStatistics<V>&,
+                             const Params<Scalar>&, int64_t, Tile<Data>* dy);
+
+  void RunBlock(int64_t block, ComputesDz compute_dz) const {
     const int64_t length = problem_.k;
     GradientSums<Scalar> sums;
     if (part_.sets > 0) {
@@ -194,15 +228,15 @@ class BackwardTiles {
     const int64_t end = part_.outer * (block + 1) / part_.blocks;
     int64_t staged = 0;
     for (int64_t tile = part_.outer * block / part_.blocks; tile < end; ++tile) {
-      RunTile<Act>(RowsOfTile<Data>(problem_, tile), &columns);
+      RunTile(RowsOfTile<Data>(problem_, tile), compute_dz, &columns);
       if (++staged % kRowsPerFlush == 0) flush();
     }
     flush();
     if (part_.streams) EndStream();
   }
 
-  template <class Act>
-  void RunTile(const TileRows& rows, ColumnGradients* params) const {
+  void RunTile(const TileRows& rows, ComputesDz compute_dz,
+               ColumnGradients* params) const {
     const int64_t length = problem_.k;
     const int64_t at = rows.first * length;
     // dy becomes dz, and then dx.
@@ -213,16 +247,12 @@ class BackwardTiles {
                 rows.after);
     const V mean = OfRows(buffers_.mean, rows);
     const V rstd = OfRows(buffers_.rstd, rows);
+    if (compute_dz != nullptr) compute_dz(x, {mean, rstd}, params_, length, &dy);
     Doubles sums[2];
     SumColumns<Vec>(length, sums, [&](int64_t i, V(&terms)[2]) {
       const V gamma = Vec::Splat(params_.GammaAt(i));
       const V xhat = XhatOf(x.columns[i], mean, rstd);
-      V dz = dy.columns[i];
-      if constexpr (!Act::kIsIdentity) {
-        const V z = ZOf(xhat, gamma, Vec::Splat(params_.BetaAt(i)));
-        dz = DzOf(dz, Act::template Derivative<VecMath<Vec>>(z));
-        dy.columns[i] = dz;
-      }
+      const V dz = dy.columns[i];
       const FirstOrderSums<V> of_column = FirstOrderTerms(dz, xhat);
       params->dbeta[i] = params->dbeta[i] + of_column.plain;
       params->dgamma[i] = params->dgamma[i] + of_column.with_xhat;

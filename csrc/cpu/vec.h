@@ -132,7 +132,7 @@ struct HalfData {
 #else
   // Uses integer arithmetic and never makes a float32 subnormal. TensorFlow's threads
   // flush those to zero, and a float16 subnormal must survive.
-  static FUSEDNORM_INLINE Vec::V Unpack(Packed packed) {
+  static FUSEDNORM_INLINE_IF_FAST Vec::V Unpack(Packed packed) {
     const U32x16 half = ConvertTo<U32x16>(packed);
     const U32x16 sign = (half & 0x8000) << 16;
     const U32x16 magnitude = (half & 0x7fff) << 13;
@@ -147,7 +147,7 @@ struct HalfData {
     bits = SelectLanes(exponent == 0, subnormal, bits);
     return BitCast<Vec::V>(bits | sign);
   }
-  static FUSEDNORM_INLINE Packed Pack(Vec::V value) {
+  static FUSEDNORM_INLINE_IF_FAST Packed Pack(Vec::V value) {
     const U32x16 all = BitCast<U32x16>(value);
     const U32x16 sign = all & 0x80000000u;
     const U32x16 bits = all ^ sign;

@@ -14,6 +14,16 @@
 #define FUSEDNORM_REGISTER_BYTES 16
 #endif
 
+// For long sequences of vector instructions that many loops have. On x86-64 without
+// AVX2, which only processors from before 2013 are, each is several times as long as
+// elsewhere. There they are called, which costs some speed, because inlined they take
+// the compiler very long.
+#if defined(__x86_64__) && !defined(__AVX2__)
+#define FUSEDNORM_INLINE_IF_FAST FUSEDNORM_CALL
+#else
+#define FUSEDNORM_INLINE_IF_FAST FUSEDNORM_INLINE
+#endif
+
 template <class Half>
 struct Pair {
   Half low, high;

@@ -94,7 +94,7 @@ Resolved Resolve(const Spec& spec, const std::vector<std::optional<Given>>& give
     if (!given[i]) continue;
     if (inputs[i].with.option != nullptr) options.*inputs[i].with.option = true;
     if (inputs[i].part == Part::kParams && !param) param = given[i]->type;
-    if (inputs[i].name == std::string("x")) {
+    if (inputs[i].buffer == &Buffers::x) {
       x = given[i]->shape;
       options.data = *given[i]->type;
     }
@@ -106,7 +106,7 @@ Resolved Resolve(const Spec& spec, const std::vector<std::optional<Given>>& give
   const Norm& norm = NormOf(spec.op);
   for (size_t i = 0; i < given.size(); ++i) {
     const With& with = inputs[i].with;
-    const bool exists = with.norms != Norms::kCentred || norm.centred;
+    const bool exists = Includes(with.norms, norm);
     if (given[i] && !exists) {
       throw py::value_error(std::string(inputs[i].name) + " must be None for " +
                             norm.name);

@@ -1,7 +1,6 @@
 #include "tensorflow/norm_op.h"
 
 #include <iterator>
-#include <string_view>
 
 #include "core/signature.h"
 #include "tensorflow/core/framework/tensor.h"
@@ -20,7 +19,7 @@ constexpr int kAbsent = -1;
 template <class Buffers>
 constexpr int IndexOfX() {
   int index = 0;
-  while (Signature<Buffers>::kInputs[index].name != std::string_view("x")) ++index;
+  while (Signature<Buffers>::kInputs[index].buffer != &Buffers::x) ++index;
   return index;
 }
 

@@ -341,7 +341,7 @@ MASK = np.ones((4, 5), bool)
         (
             "layer_norm",
             {"mask": MASK},
-            "mask must be absent: only group_norm has statistics of several positions",
+            "mask must be None for layer_norm",
         ),
         (
             "group_norm",
