@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.residual_models import SHAPE
+from support.folding import SHAPE
 
 
 @pytest.fixture

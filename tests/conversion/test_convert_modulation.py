@@ -5,11 +5,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.folding import AGREE, assert_trains_as_before, convert, relative
 
 layers, ops = keras.layers, keras.ops
 TOKENS, WIDTH = 6, 8
-# See tests/conversion/test_convert.py.
-AGREE = 2.0**-16
 
 
 def norm(name=None, **options):
@@ -50,15 +49,6 @@ def dit(blocks=2):
 def x(rng):
     shapes = (4, TOKENS, WIDTH), (4, WIDTH)
     return [tf.constant(rng.standard_normal(shape, np.float32)) for shape in shapes]
-
-
-def convert(model, **options):
-    return fusednorm.convert(model, fuse=True, verbose=False, **options)
-
-
-def relative(y, expected):
-    y, expected = map(np.asarray, (y, expected))
-    return np.abs(y - expected).max() / np.abs(expected).max()
 
 
 def folded(model):
@@ -108,16 +98,7 @@ def test_a_diffusion_transformer(x):
 
 
 def test_it_trains_as_before(x):
-    trained = []
-    for change in (lambda model: model, convert):
-        keras.utils.set_random_seed(1)
-        model = change(dit())
-        model.compile(keras.optimizers.SGD(0.1), keras.losses.MeanSquaredError())
-        model.fit(x, np.tanh(x[0][..., :3]), epochs=2, verbose=0)
-        trained.append(model.get_weights())
-    for a, b in zip(*trained, strict=True):
-        # Steps of 0.1 times gradients below 1, which agree to AGREE.
-        np.testing.assert_allclose(a, b, rtol=0, atol=2 * 0.1 * AGREE)
+    assert_trains_as_before(dit, x, np.tanh(x[0][..., :3]))
 
 
 def test_the_graph_saves_loads_and_clones(x, tmp_path):

@@ -4,7 +4,7 @@ import fusednorm
 import keras
 import numpy as np
 import pytest
-from support.residual_models import AGREE, SHAPE, convert, dense, relative
+from support.folding import AGREE, SHAPE, convert, dense, relative
 
 layers = keras.layers
 

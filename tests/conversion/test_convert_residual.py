@@ -4,7 +4,14 @@ import fusednorm
 import keras
 import numpy as np
 import pytest
-from support.residual_models import AGREE, SHAPE, convert, dense, relative
+from support.folding import (
+    AGREE,
+    SHAPE,
+    assert_trains_as_before,
+    convert,
+    dense,
+    relative,
+)
 
 layers = keras.layers
 
@@ -46,16 +53,7 @@ def test_a_norm_takes_the_sum_before_it(x):
 
 
 def test_it_trains_as_before(x):
-    trained = []
-    for change in (lambda model: model, convert):
-        keras.utils.set_random_seed(1)
-        model = change(prenorm())
-        model.compile(keras.optimizers.SGD(0.1), keras.losses.MeanSquaredError())
-        model.fit(x, np.tanh(x), epochs=2, verbose=0)
-        trained.append(model.get_weights())
-    for a, b in zip(*trained, strict=True):
-        # Steps of 0.1 times gradients below 1, which agree to AGREE.
-        np.testing.assert_allclose(a, b, rtol=0, atol=2 * 0.1 * AGREE)
+    assert_trains_as_before(prenorm, x, np.tanh(x))
 
 
 def test_the_graph_saves_loads_and_clones(x, tmp_path):

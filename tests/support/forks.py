@@ -63,8 +63,11 @@ def python(*arguments, timeout=0, **environment):
             **{name: str(path) for name, path in outputs.items()},
         }
         print(json.dumps(program), file=server.stdin, flush=True)
-        code = int(server.stdout.readline())
+        code = server.stdout.readline()
+        if not code:
+            raise RuntimeError("the process that forks has ended; its error is above")
         said = {name: path.read_text() for name, path in outputs.items()}
+    code = int(code)
     if timeout and code == -signal.SIGALRM:
         raise subprocess.TimeoutExpired(arguments, timeout, *said.values())
     return subprocess.CompletedProcess(arguments, code, **said)
