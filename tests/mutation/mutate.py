@@ -85,10 +85,14 @@ class Mutation:
 
     def pytest_runtestloop(self, session):
         self.items = session.items
-        # Before the forks, which would copy all memory to look through it.
+        # Before the forks, which would copy all memory to look through it. What
+        # conftest.py has frozen is not among the objects.
+        gc.unfreeze()
         objects, names = gc.get_objects(), set(map(str, self.files))
         functions = [each for each in objects if isinstance(each, types.FunctionType)]
         self.functions = [f for f in functions if f.__code__.co_filename in names]
+        if not self.functions:
+            sys.exit("no function of these files is loaded by these tests")
         gc.freeze()
         self.tests = forked(lambda: reached(self.items, self.files))
         seconds = sum(seconds for seconds, _ in self.tests.values())
@@ -136,9 +140,6 @@ def main():
     parser.add_argument("files", nargs="+", help="in the package")
     parser.add_argument("--sample", type=int, default=20, help="mutants of each file")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument(
-        "--lines", type=int, nargs="*", help="all mutants of these lines"
-    )
     parser.add_argument("--most", type=int, default=40, help="tests for one mutant")
     parser.add_argument("--limit", type=int, default=120, help="seconds for one mutant")
     sys.stdout.reconfigure(line_buffering=True)
