@@ -17,6 +17,7 @@ from support.composed_norms import (
     fused,
     inputs_of,
 )
+from tensorflow.python.framework.ops import get_gradient_function
 
 
 @pytest.mark.parametrize(
@@ -178,3 +179,29 @@ def test_only_the_sum_is_used(rng):
         tape.watch(x)
         _, total = fusednorm.layer_norm(x, residual=residual)
     np.testing.assert_array_equal(tape.gradient(total, x), np.ones(x.shape))
+
+
+def test_none_for_an_output_is_zeros(rng):
+    """Gradient functions may be given None, although TensorFlow gives ours zeros."""
+
+    def both(op, index, given):
+        """Returns the gradients for one output, with None and zeros for the others."""
+        for other in (lambda _: None, tf.zeros_like):
+            upstream = [other(output) for output in op.outputs]
+            upstream[index] = given
+            yield get_gradient_function(op)(op, *upstream)
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x, dy, ddx = (tf.constant(rng.normal(size=(5, 8))) for _ in range(3))
+        gamma, ddgamma = (tf.constant(rng.normal(size=8)) for _ in range(2))
+        (y, *_) = fusednorm.layer_norm(x, gamma, gamma, return_stats=True)
+        pairs = [tuple(both(y.op, 0, dy))]
+        first_order = pairs[0][0][0].op
+        pairs += [tuple(both(first_order, *of)) for of in ((0, ddx), (1, ddgamma))]
+        for got, wanted in pairs:
+            present = [each is not None for each in got]
+            assert present == [each is not None for each in wanted]
+            assert sum(present) >= 3
+            for a, b in zip(got, wanted, strict=True):
+                if a is not None:
+                    np.testing.assert_allclose(*session.run((a, b)), rtol=0, atol=1e-12)

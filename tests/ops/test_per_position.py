@@ -41,12 +41,12 @@ def fused(name, **options):
     return lambda *given: NORMS[name][0](*given, **options)
 
 
-def apart(name):
-    """Returns the norm and then its parameters."""
+def apart(name, activation=tf.nn.silu):
+    """Returns the norm, then its parameters, and then the activation."""
 
     def call(x, gamma, beta):
         y = NORMS[name][0](x, None, None) * gamma
-        return tf.nn.silu(y if name == "rms" else y + beta)
+        return activation(y if name == "rms" else y + beta)
 
     return call
 
@@ -93,9 +93,13 @@ def test_xla_gives_the_same(name, rng):
     assert_all_close(compiled(*inputs), gradients(call, inputs), 1e-12)
 
 
-@every_norm
-def test_second_order(name, rng):
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [*((name, "silu") for name in NORMS), *((n, "none") for n in ("group", "rms"))],
+)
+def test_second_order(name, activation, rng):
     inputs = inputs_for(name, rng)
+    plain = {"silu": tf.nn.silu, "none": tf.identity}[activation]
 
     def twice(function):
         def first(*given):
@@ -104,8 +108,8 @@ def test_second_order(name, rng):
 
         return gradients(first, inputs)
 
-    got = twice(fused(name, activation="silu"))
-    assert_all_close(got, twice(apart(name)), 1e-9)
+    got = twice(fused(name, activation=activation))
+    assert_all_close(got, twice(apart(name, plain)), 1e-9)
 
 
 @every_norm
