@@ -582,7 +582,11 @@ def apply(mutant, folder):
     """Writes the mutant; returns the file and its text before."""
     path = folder / "cuda" / mutant.file
     before = path.read_text()
-    places = [m.start() for m in re.finditer(re.escape(mutant.old), before)]
+    found = [m.start() for m in re.finditer(re.escape(mutant.old), before)]
+    # Not in comments, where it would change nothing.
+    places = [
+        at for at in found if "//" not in before[before.rfind("\n", 0, at) + 1 : at]
+    ]
     if mutant.which >= len(places):
         raise LookupError(f"{mutant}: no such place; the list is out of date")
     at = places[mutant.which]

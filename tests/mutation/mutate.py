@@ -6,8 +6,8 @@
 The tests run once, to learn how long each takes and which lines it reaches. Then every
 mutant is put into the functions of a forked process, where the tests that reach its
 lines run, quick ones first, until one fails. Tests that start processes of their own do
-not see it there, and modules that run ops when they are imported (test_errors.py) hang
-in a fork, which has no threads for graphs: choose eager tests of them, with -k.
+not see it there. A module that runs ops when it is imported, as test_errors.py does, is
+refused: a fork would have no threads for graphs.
 `conversion/walk.py:39,40` stands for all mutants of these lines.
 """
 
@@ -29,6 +29,7 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 from changes import mutants
+from tensorflow.python.eager import context
 
 PACKAGE = Path(importlib.util.find_spec("fusednorm").origin).parent
 
@@ -91,6 +92,8 @@ class Mutation:
         objects, names = gc.get_objects(), set(map(str, self.files))
         functions = [each for each in objects if isinstance(each, types.FunctionType)]
         self.functions = [f for f in functions if f.__code__.co_filename in names]
+        if context.context()._initialized:
+            sys.exit("one of these modules runs ops when it is imported")
         if not self.functions:
             sys.exit("no function of these files is loaded by these tests")
         gc.freeze()
