@@ -561,6 +561,19 @@ def test_replaces_what_is_registered_as_addons_layers(addons, x):
     assert relative(model(x), before) <= AGREE
 
 
+def test_leaves_a_class_of_that_name_from_another_package():
+    @keras.saving.register_keras_serializable("Mine")
+    class GroupNormalization(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    layer = GroupNormalization()
+    model = convert(model_of(norm("layer"), layer))
+    assert classes(model) == [fusednorm.LayerNormalization, GroupNormalization]
+    assert reason(model, layer.name) == "not a class that one of ours replaces"
+    del keras.saving.get_custom_objects()["Mine>GroupNormalization"]
+
+
 # ---------------------------------------------------------------- activations
 
 
@@ -662,6 +675,10 @@ def test_a_norm_whose_output_is_needed_keeps_it(x):
         (lambda: leaky(0.3), "the kernels have slope 0.2. Received: 0.3"),
         (
             lambda: layers.ReLU(max_value=6),
+            "its max_value or threshold is not that of a plain ReLU",
+        ),
+        (
+            lambda: layers.ReLU(threshold=0.5),
             "its max_value or threshold is not that of a plain ReLU",
         ),
     ],
