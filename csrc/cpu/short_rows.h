@@ -33,20 +33,12 @@ struct ShortRows {
 template <class Data, class Act>
 void ComputeDzOfShortRows(const ShortRows<Data>& rows, int64_t num_rows,
                           typename Data::Vec::Scalar* dz, int64_t distance) {
-  typedef typename Data::Vec Vec;
-  const ShortRows<Data> from = rows;
+  typedef Same<typename Data::Vec> OfRow;
   for (int64_t row = 0; row < num_rows; ++row) {
-    const typename Vec::V mean = Vec::Splat(from.MeanOf(row));
-    const typename Vec::V rstd = Vec::Splat(from.RstdOf(row));
-    const typename Data::Storage* const dy = from.dy + row * from.dy_distance;
-    const typename Data::Storage* const x = from.x + row * from.distance;
-    typename Vec::Scalar* const to = dz + row * distance;
-    ForEachVector<Vec>(from.count, [&](int64_t i, auto width) FUSEDNORM_INLINE_LAMBDA {
-      const auto [xhat, dz_at] = Recompute<Data, Act>(
-          dy + i, x + i, width,
-          {mean, rstd, from.gamma.At(i, width), from.beta.At(i, width)});
-      Store<ScalarData<Vec>>(to + i, dz_at, width);
-    });
+    ComputeDz<Data, Act, Same>(
+        rows.dy + row * rows.dy_distance, rows.x + row * rows.distance,
+        dz + row * distance, rows.count,
+        {OfRow(rows.MeanOf(row)), OfRow(rows.RstdOf(row)), rows.gamma, rows.beta});
   }
 }
 

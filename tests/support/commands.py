@@ -27,8 +27,12 @@ def python(*arguments, timeout=None, **environment):
     )
 
 
-def output(*arguments, **environment):
-    """Returns what a Python process that must succeed prints."""
-    done = python(*arguments, **environment)
+def printed(done):
+    """Returns what a process has printed, which must have succeeded."""
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def output(*arguments, **environment):
+    """Returns what a Python process that must succeed prints."""
+    return printed(python(*arguments, **environment))

@@ -30,7 +30,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support.commands import changed_environment
+from support.commands import changed_environment, printed
 
 SERVER = Path(__file__).with_name("fork_server.py")
 
@@ -47,8 +47,8 @@ def _server():
     return server
 
 
-def python(*arguments, timeout=0, **environment):
-    """Does what support.commands.python does; a `timeout` of 0 seconds is none."""
+def python(*arguments, timeout=None, **environment):
+    """Does what support.commands.python does."""
     server = _server()
     arguments = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def python(*arguments, timeout=0, **environment):
             "arguments": arguments,
             "environment": changed_environment(environment),
             "folder": os.getcwd(),
-            "timeout": timeout,
+            "timeout": timeout or 0,  # what signal.alarm takes for none
             **{name: str(path) for name, path in outputs.items()},
         }
         print(json.dumps(program), file=server.stdin, flush=True)
@@ -75,6 +75,4 @@ def python(*arguments, timeout=0, **environment):
 
 def output(*arguments, **environment):
     """Returns what a Python program that must succeed prints."""
-    done = python(*arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed(python(*arguments, **environment))

@@ -214,15 +214,15 @@ def backward(norm, of, dy, dsum=0.0, dmean=None, drstd=None):
     )
 
 
+def given(values, dtype, shape):
+    """Returns values in the type and shape to compute with, or 0 for None."""
+    return 0.0 if values is None else values.astype(dtype).reshape(shape)
+
+
 def through_statistics(of, dmean, drstd):
     """Returns what they add to dx: by itself, and times xhat."""
-
-    def given(values):
-        if values is None:
-            return np.zeros_like(of.rstd)
-        return values.astype(of.rstd.dtype).reshape(of.rstd.shape)
-
-    return of.weights * given(dmean), -of.weights * given(drstd) * of.rstd**2
+    dmean, drstd = (given(d, of.rstd.dtype, of.rstd.shape) for d in (dmean, drstd))
+    return of.weights * dmean, -of.weights * drstd * of.rstd**2
 
 
 def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
@@ -235,9 +235,6 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
     broadcast = [n if i in parameter_axes else 1 for i, n in enumerate(shape)]
     count = math.prod(shape[i] for i in reduced)
 
-    def given(values, like):
-        return 0.0 if values is None else values.astype(of.z.dtype).reshape(like)
-
     def mean(values):
         return values.mean(reduced, keepdims=True)
 
@@ -245,9 +242,10 @@ def second_order(norm, of, dy, ddx, ddgamma=None, ddbeta=None, drstd=None):
         return mean(values) if norm.centred else 0
 
     xhat, rstd = of.xhat, of.rstd
-    dy, u = given(dy, shape), given(ddx, shape)
-    v, w = given(ddgamma, broadcast), given(ddbeta, broadcast)
-    drstd = given(drstd, rstd.shape)
+    dtype = xhat.dtype
+    dy, u = (given(values, dtype, shape) for values in (dy, ddx))
+    v, w = (given(values, dtype, broadcast) for values in (ddgamma, ddbeta))
+    drstd = given(drstd, dtype, rstd.shape)
     a = dy * of.gamma
     p = rstd * (u - centre(u) - xhat * mean(u * xhat))
     # q is what reaches xhat, r what reaches rstd past that.
